@@ -1,0 +1,18 @@
+"""orbatch: batches of generation jobs on OpenRouter, with a ledger. The provider's names are re-exported here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orbatch_provider
+
+if TYPE_CHECKING:
+    from orbatch_provider import MultimodalResponse, OpenRouterProvider, generate_video
+
+__all__ = ["MultimodalResponse", "OpenRouterProvider", "generate_video"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(orbatch_provider, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

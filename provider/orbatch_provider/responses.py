@@ -1,0 +1,225 @@
+"""What the API answers, as frozen values. Each ``from_json`` is the only way in from the wire."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+from orbatch_provider.errors import InvalidResponseError
+
+COMPLETED = "completed"
+ENDED_WITHOUT_RESULT = frozenset({"failed", "cancelled", "expired"})
+TERMINAL = ENDED_WITHOUT_RESULT | {COMPLETED}
+
+
+def decimal_or_none(value: object, what: str) -> Decimal | None:
+    """A finite, non-negative USD amount from JSON, None for null. Bodies are parsed with ``parse_float=Decimal``.
+
+    Raises InvalidResponseError for anything else: an amount that cannot be read is not zero.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, str, Decimal)):
+        raise InvalidResponseError(f"{what} is not a number", detail=repr(value))
+    try:
+        amount = Decimal(value)
+    except InvalidOperation as exc:
+        raise InvalidResponseError(f"{what} is not a number", detail=repr(value)) from exc
+    if not amount.is_finite() or amount < 0:
+        raise InvalidResponseError(f"{what} is not an amount", detail=repr(value))
+    return amount
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """``cost``: USD charged to OpenRouter credits, None while unknown. ``is_byok``: the provider bills the rest."""
+
+    cost: Decimal | None
+    is_byok: bool = False
+
+    @classmethod
+    def from_json(cls, data: object) -> Usage | None:
+        if not isinstance(data, Mapping):
+            return None
+        return cls(decimal_or_none(data.get("cost"), "usage.cost"), data.get("is_byok") is True)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoJob:
+    """A video job as submit and poll report it.
+
+    ``status`` is an open set: pending, in_progress, completed, failed, cancelled, expired, or a word of tomorrow.
+    ``urls`` are signed and therefore secret: they are not in the repr.
+    """
+
+    id: str
+    status: str
+    polling_url: str | None = None
+    generation_id: str | None = None
+    unsigned_urls: tuple[str, ...] = ()
+    urls: tuple[str, ...] = field(default=(), repr=False)
+    expires_at: int | None = None  # Unix seconds, UTC
+    usage: Usage | None = None
+    error: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status in TERMINAL
+
+    @property
+    def output_count(self) -> int:
+        """Outputs announced; at least one, since a completed job may list none and still have content."""
+        return max(1, len(self.unsigned_urls), len(self.urls))
+
+    @classmethod
+    def from_json(cls, data: object) -> VideoJob:
+        """Raises InvalidResponseError when there is no usable id or status."""
+        if not isinstance(data, Mapping):
+            raise InvalidResponseError("The job is not a JSON object", detail=repr(data))
+        job_id, status = data.get("id"), data.get("status")
+        if not isinstance(job_id, str) or not job_id.strip():
+            raise InvalidResponseError("The answer has no job id", detail=repr(dict(data)))
+        if not isinstance(status, str) or not status:
+            raise InvalidResponseError(f"Job {job_id} has no status", detail=repr(dict(data)))
+        error = data.get("error")
+        expires_at = data.get("expires_at")
+        return cls(
+            id=job_id,
+            status=status,
+            polling_url=_text(data.get("polling_url")),
+            generation_id=_text(data.get("generation_id")),
+            unsigned_urls=_texts(data.get("unsigned_urls")),
+            urls=_texts(data.get("urls")),
+            expires_at=expires_at if isinstance(expires_at, int) and not isinstance(expires_at, bool) else None,
+            usage=Usage.from_json(data.get("usage")),
+            error=error if isinstance(error, str) else None if error is None else repr(error),
+            raw=dict(data),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One record of ``GET /generation``: the authoritative cost of a generation, in USD."""
+
+    id: str
+    total_cost: Decimal | None
+    is_byok: bool
+    upstream_inference_cost: Decimal | None
+
+    @classmethod
+    def from_json(cls, body: object) -> Generation:
+        data = _data(body, "generation")
+        return cls(
+            id=str(data.get("id", "")),
+            total_cost=decimal_or_none(data.get("total_cost"), "total_cost"),
+            is_byok=data.get("is_byok") is True,
+            upstream_inference_cost=decimal_or_none(data.get("upstream_inference_cost"), "upstream_inference_cost"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInfo:
+    """``GET /key``: what the calling key may still spend. All amounts in USD; None means no such limit.
+
+    ``budget_remaining`` is the layer that blocks first (``effective_budget.remaining_usd``).
+    """
+
+    label: str
+    usage: Decimal | None
+    limit: Decimal | None
+    limit_remaining: Decimal | None
+    budget_remaining: Decimal | None
+
+    @property
+    def remaining(self) -> Decimal | None:
+        """The smaller of the key's own limit and the budget that blocks first; None when neither is set."""
+        known = [amount for amount in (self.limit_remaining, self.budget_remaining) if amount is not None]
+        return min(known) if known else None
+
+    @classmethod
+    def from_json(cls, body: object) -> KeyInfo:
+        data = _data(body, "key")
+        budget = data.get("effective_budget")
+        return cls(
+            label=str(data.get("label", "")),
+            usage=_signed(data.get("usage")),
+            limit=_signed(data.get("limit")),
+            limit_remaining=_signed(data.get("limit_remaining")),
+            budget_remaining=_signed(budget.get("remaining_usd")) if isinstance(budget, Mapping) else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FileOutput:
+    """One file of a result. The bytes stay on disk until asked for, and the file outlives the client.
+
+    ``size`` in bytes; ``url`` is the API's content URL, which needs the key.
+    """
+
+    url: str
+    path: Path
+    mime_type: str
+    filename: str
+    size: int
+
+    def save(self, path: str | Path) -> Path:
+        """Copy the file to ``path`` (its folders are made) and return it; an existing file is replaced whole."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(target.name + ".part")
+        shutil.copyfile(self.path, part)
+        part.replace(target)
+        return target
+
+    def get_bytes(self) -> bytes:
+        return self.path.read_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class MultimodalResponse:
+    """The result of one generation. ``cost_usd`` is what the provider charged, None while it has not said."""
+
+    text: str | None = None
+    files: tuple[FileOutput, ...] = ()
+    usage: Usage | None = None
+    job_id: str | None = None
+    raw_response: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        return self.usage.cost if self.usage is not None else None
+
+    @property
+    def images(self) -> tuple[FileOutput, ...]:
+        return tuple(file for file in self.files if file.mime_type.startswith("image/"))
+
+    @property
+    def videos(self) -> tuple[FileOutput, ...]:
+        return tuple(file for file in self.files if file.mime_type.startswith("video/"))
+
+
+def _data(body: object, what: str) -> Mapping[str, Any]:
+    data = body.get("data") if isinstance(body, Mapping) else None
+    if not isinstance(data, Mapping):
+        raise InvalidResponseError(f"The {what} answer has no data object", detail=repr(body))
+    return data
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+
+
+def _signed(value: object) -> Decimal | None:
+    # Remaining amounts go below zero when a key is overspent.
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
+        return None
+    return Decimal(value)
