@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from orbatch_provider.responses import VideoJob
 
 MESSAGE_LIMIT = 300  # characters of a provider's text that an error repeats
+_EXAMINED_LIMIT = 64 * MESSAGE_LIMIT  # characters looked at, so that a huge body costs nothing
 
 _KEY = re.compile(r"sk-or-[A-Za-z0-9_-]{4,}")
 _BEARER = re.compile(r"(?i)bearer\s+[^\s\"']+")
@@ -53,6 +54,7 @@ _SIGNED_QUERY = re.compile(r"(https?://[^\s\"'<>?]+)\?[^\s\"'<>]+")
 def redact(text: str) -> str:
     """``text`` without API keys, bearer tokens and the query of any URL (signed URLs are secrets), on one line,
     control characters removed, at most MESSAGE_LIMIT characters."""
+    text = text[:_EXAMINED_LIMIT]
     text = _SIGNED_QUERY.sub(r"\1?[redacted]", _BEARER.sub("Bearer [redacted]", _KEY.sub("[redacted key]", text)))
     text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return text if len(text) <= MESSAGE_LIMIT else text[: MESSAGE_LIMIT - 1] + "…"
@@ -71,7 +73,8 @@ class OpenRouterError(Exception):
 
 
 class ConfigurationError(OpenRouterError):
-    """The provider is not set up: no API key, or an origin that must not receive one. Nothing was sent."""
+    """The call cannot be made: no usable API key, an origin that must not receive one, or a value that cannot be
+    written into a request. Nothing was sent."""
 
 
 class NotSentError(OpenRouterError):
@@ -87,12 +90,18 @@ class OutcomeUnknownError(OpenRouterError):
     temporary = True
 
 
+UNKNOWN_ADVICE = (
+    "it may be billed, so it is not sent again by itself; look for it at https://openrouter.ai/activity before you do."
+)
+
+
 class APIError(OpenRouterError):
     """The API answered with an error status.
 
     ``status_code``: HTTP status. ``detail``: the provider's own words, redacted. ``error_type``:
     ``error.metadata.error_type`` or None. ``retry_after_s``: seconds to wait, from the header in either
-    form, or None.
+    form, or None. ``request``: what was asked, as ``POST /videos``. ``paid``: whether that request could start
+    something that costs money, so that the message says what became of the money.
     """
 
     advice: ClassVar[str] = ""
@@ -105,6 +114,7 @@ class APIError(OpenRouterError):
         error_type: str | None = None,
         retry_after_s: float | None = None,
         request: str = "",
+        paid: bool = True,
     ) -> None:
         self.status_code = status_code
         self.detail = redact(detail)
@@ -112,32 +122,41 @@ class APIError(OpenRouterError):
         self.retry_after_s = retry_after_s
         self.request = request
         said = f": {self.detail}" if self.detail else ""
-        where = f" to {request}" if request else ""
-        super().__init__(f"OpenRouter answered {status_code}{where}{said}. {self.advice}".rstrip())
+        where = f" to {redact(request)}" if request else ""
+        end = "" if said.endswith((".", "!", "?")) else "."
+        super().__init__(f"OpenRouter answered {status_code}{where}{said}{end} {self._what_to_do(paid)}".rstrip())
+
+    def _what_to_do(self, paid: bool) -> str:
+        if paid and not self.nothing_started:
+            return f"Whether a job was started is unknown: {UNKNOWN_ADVICE}"
+        known = "nothing was started or charged" if paid else ""
+        free = "asking again costs nothing" if self.temporary and not paid else ""
+        text = "; ".join(part for part in (known, self.advice, free) if part)
+        return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 class BadRequestError(APIError):
     """400: a parameter the model does not support, a policy, or a reference that could not be fetched."""
 
-    advice = "Nothing was started or charged; correct the request."
+    advice = "correct the request"
 
 
 class AuthenticationError(APIError):
     """401: the key is missing, wrong or disabled."""
 
-    advice = "Nothing was started or charged; check OPENROUTER_API_KEY."
+    advice = "check OPENROUTER_API_KEY"
 
 
 class PaymentRequiredError(APIError):
     """402: credits or the key's limit are exhausted."""
 
-    advice = "Nothing was started or charged; add credits or raise the key's limit, then run again."
+    advice = "add credits or raise the key's limit, then run again"
 
 
 class PermissionDeniedError(APIError):
     """403: guardrail, moderation, a spent budget, a region, or a missing right."""
 
-    advice = "Nothing was started or charged; change the prompt, the key's rights or its budget."
+    advice = "change the prompt, the key's rights or its budget"
 
     @property
     def budget_spent(self) -> bool:
@@ -151,13 +170,12 @@ class PermissionDeniedError(APIError):
 class NotFoundError(APIError):
     """404: no such job or model, or no endpoint is left for it."""
 
-    advice = "Check the model or job id; a job is visible only to the account that created it."
+    advice = "check the model or job id (a job is visible only to the account that created it)"
 
 
 class RequestTimeoutError(APIError):
     """408: the request took too long; it may have been accepted all the same."""
 
-    advice = "Whether a job was started is unknown."
     nothing_started = False
     temporary = True
 
@@ -165,39 +183,43 @@ class RequestTimeoutError(APIError):
 class ConflictError(APIError):
     """409: the content is not ready yet."""
 
-    advice = "Try again in a moment."
+    advice = "try again in a moment"
     temporary = True
+
+    @property
+    def may_resend(self) -> bool:
+        """False: it is undocumented for paid requests, and only a clear "not now" (429, 503) lets one go again."""
+        return False
 
 
 class GoneError(APIError):
     """410: the output is no longer available."""
 
-    advice = "The provider no longer has this output."
+    advice = "the provider no longer has this output"
 
 
 class PayloadTooLargeError(APIError):
     """413: the request body is too large."""
 
-    advice = "Nothing was started or charged; use smaller reference files, or https URLs for them."
+    advice = "use smaller reference files, or https URLs for them"
 
 
 class UnprocessableError(APIError):
     """422: the request is well-formed and makes no sense."""
 
-    advice = "Nothing was started or charged; correct the request."
+    advice = "correct the request"
 
 
 class RateLimitError(APIError):
     """429: too many requests, or every provider is at capacity. Nothing was started."""
 
-    advice = "Nothing was started or charged; it may be sent again later."
+    advice = "try again later"
     temporary = True
 
 
 class ClientClosedError(APIError):
     """499: the connection was closed from our side before the answer; it may have been accepted."""
 
-    advice = "Whether a job was started is unknown."
     nothing_started = False
     temporary = True
 
@@ -205,7 +227,6 @@ class ClientClosedError(APIError):
 class ServerError(APIError):
     """500: the server failed, before or after starting the job."""
 
-    advice = "Whether a job was started is unknown."
     nothing_started = False
     temporary = True
 
@@ -213,7 +234,6 @@ class ServerError(APIError):
 class BadGatewayError(APIError):
     """502: the provider behind OpenRouter failed, before or after starting the job."""
 
-    advice = "Whether a job was started is unknown."
     nothing_started = False
     temporary = True
 
@@ -221,14 +241,13 @@ class BadGatewayError(APIError):
 class ServiceUnavailableError(APIError):
     """503: no provider is available. Nothing was started."""
 
-    advice = "Nothing was started or charged; it may be sent again later."
+    advice = "try again later"
     temporary = True
 
 
 class GatewayTimeoutError(APIError):
     """504: a gateway gave up waiting; the request may have been accepted."""
 
-    advice = "Whether a job was started is unknown."
     nothing_started = False
     temporary = True
 
@@ -236,7 +255,6 @@ class GatewayTimeoutError(APIError):
 class EdgeTimeoutError(APIError):
     """524: the edge gave up waiting; the request may have been accepted."""
 
-    advice = "Whether a job was started is unknown."
     nothing_started = False
     temporary = True
 
@@ -244,7 +262,6 @@ class EdgeTimeoutError(APIError):
 class OverloadedError(APIError):
     """529: the provider is overloaded. Not among the statuses declared for ``POST /videos``, so held as unknown."""
 
-    advice = "Whether a job was started is unknown."
     nothing_started = False
     temporary = True
 
@@ -252,13 +269,12 @@ class OverloadedError(APIError):
 class ClientStatusError(APIError):
     """A 4xx status without a class of its own: the request was refused."""
 
-    advice = "Nothing was started or charged; correct the request."
+    advice = "correct the request"
 
 
 class UnexpectedStatusError(APIError):
     """A status that the API does not document (a redirect, an unknown 5xx): no promise can be read from it."""
 
-    advice = "Whether a job was started is unknown."
     nothing_started = False
     temporary = True
 
@@ -296,7 +312,7 @@ def error_class(status_code: int) -> type[APIError]:
 class InvalidResponseError(OpenRouterError):
     """A successful answer that cannot be used: not JSON, truncated, no id, or an error object inside a 200.
 
-    ``detail`` is the redacted beginning of what came.
+    ``detail`` is the redacted beginning of what came: after a submit, the place to look for the id.
     """
 
     nothing_started = False

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
+
+from orbatch_provider.errors import ConfigurationError
 
 MODEL_PREFIX = "openrouter/"
 
@@ -50,6 +53,22 @@ class VideoRequest:
         named = {name: body[name] for name in NAMED_FIELDS if name in body}
         return cls(**named, extra={name: value for name, value in body.items() if name not in NAMED_FIELDS})
 
+    @classmethod
+    def of(cls, request: VideoRequest | Mapping[str, Any]) -> VideoRequest:
+        """The request itself, or the one with this JSON body. Raises ConfigurationError when it names no model."""
+        if isinstance(request, VideoRequest):
+            return request
+        if not isinstance(request.get("model"), str) or not request["model"]:
+            raise ConfigurationError("The request names no model. Nothing was sent.")
+        return cls.from_body(request)
+
+    def to_json(self) -> bytes:
+        """The body as it is sent. Raises ConfigurationError for values that JSON does not have."""
+        try:
+            return json.dumps(self.body(), allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise ConfigurationError(f"The request cannot be written as JSON ({exc}). Nothing was sent.") from None
+
     def body(self) -> dict[str, Any]:
         """The JSON body: every field that was given, in the order of the class, then the extra ones."""
         body = {name: getattr(self, name) for name in NAMED_FIELDS}
@@ -72,3 +91,14 @@ NAMED_FIELDS = frozenset(f.name for f in fields(VideoRequest)) - {"extra"}
 def first_frame(url: str) -> dict[str, Any]:
     """``image_url``, the short form for a first frame, as an item of ``frame_images``."""
     return {"type": "image_url", "image_url": {"url": url}, "frame_type": "first_frame"}
+
+
+def with_first_frame(
+    image_url: str | None, frame_images: Sequence[Mapping[str, Any]] | None
+) -> Sequence[Mapping[str, Any]] | None:
+    """``frame_images`` with ``image_url`` as first frame. Raises ConfigurationError when there is one already."""
+    if image_url is None:
+        return frame_images
+    if any(frame.get("frame_type") == "first_frame" for frame in frame_images or ()):
+        raise ConfigurationError("image_url and frame_images both give a first frame; leave one out.")
+    return [first_frame(image_url), *(frame_images or ())]

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from orbatch_provider.errors import InvalidResponseError
 
 COMPLETED = "completed"
 ENDED_WITHOUT_RESULT = frozenset({"failed", "cancelled", "expired"})
 TERMINAL = ENDED_WITHOUT_RESULT | {COMPLETED}
+PENDING = "pending"  # what an accepted job is taken for until a poll says more
+
+_LARGEST_AMOUNT = Decimal(10) ** 9  # USD; beyond it a number is an error, not a price
+_LONGEST_ID = 512  # characters
 
 
 def decimal_or_none(value: object, what: str) -> Decimal | None:
@@ -29,7 +33,7 @@ def decimal_or_none(value: object, what: str) -> Decimal | None:
         amount = Decimal(value)
     except InvalidOperation as exc:
         raise InvalidResponseError(f"{what} is not a number", detail=repr(value)) from exc
-    if not amount.is_finite() or amount < 0:
+    if not amount.is_finite() or not 0 <= amount <= _LARGEST_AMOUNT:
         raise InvalidResponseError(f"{what} is not an amount", detail=repr(value))
     return amount
 
@@ -78,26 +82,36 @@ class VideoJob:
 
     @classmethod
     def from_json(cls, data: object) -> VideoJob:
-        """Raises InvalidResponseError when there is no usable id or status."""
+        """From a poll. Raises InvalidResponseError when there is no usable id or status, or the usage is unreadable:
+        asking again costs nothing."""
+        job = cls.from_submit(data)
+        if not isinstance(job.raw.get("status"), str) or not job.raw["status"]:
+            raise InvalidResponseError(f"Job {job.id} has no status", detail=repr(job.raw))
+        return replace(job, usage=Usage.from_json(job.raw.get("usage")))
+
+    @classmethod
+    def from_submit(cls, data: object) -> VideoJob:
+        """From the answer to a paid submit, where only the id matters: it is kept whatever else is wrong, and the
+        next poll tells the rest. Raises InvalidResponseError when there is no usable id."""
         if not isinstance(data, Mapping):
             raise InvalidResponseError("The job is not a JSON object", detail=repr(data))
-        job_id, status = data.get("id"), data.get("status")
-        if not isinstance(job_id, str) or not job_id.strip():
+        job_id, status, expires_at = data.get("id"), data.get("status"), data.get("expires_at")
+        if not is_job_id(job_id):
             raise InvalidResponseError("The answer has no job id", detail=repr(dict(data)))
-        if not isinstance(status, str) or not status:
-            raise InvalidResponseError(f"Job {job_id} has no status", detail=repr(dict(data)))
-        error = data.get("error")
-        expires_at = data.get("expires_at")
+        try:
+            usage = Usage.from_json(data.get("usage"))
+        except InvalidResponseError:
+            usage = None
         return cls(
             id=job_id,
-            status=status,
+            status=status if isinstance(status, str) and status else PENDING,
             polling_url=_text(data.get("polling_url")),
             generation_id=_text(data.get("generation_id")),
             unsigned_urls=_texts(data.get("unsigned_urls")),
             urls=_texts(data.get("urls")),
             expires_at=expires_at if isinstance(expires_at, int) and not isinstance(expires_at, bool) else None,
-            usage=Usage.from_json(data.get("usage")),
-            error=error if isinstance(error, str) else None if error is None else repr(error),
+            usage=usage,
+            error=_reason(data.get("error")),
             raw=dict(data),
         )
 
@@ -201,6 +215,20 @@ class MultimodalResponse:
     @property
     def videos(self) -> tuple[FileOutput, ...]:
         return tuple(file for file in self.files if file.mime_type.startswith("video/"))
+
+
+def is_job_id(value: object) -> TypeGuard[str]:
+    """Whether this can be a job id: text that can be stored, and that stays one segment of a path."""
+    if not isinstance(value, str) or not value.strip() or value in {".", ".."} or len(value) > _LONGEST_ID:
+        return False
+    return not any("\ud800" <= char <= "\udfff" for char in value)  # half a character cannot be encoded
+
+
+def _reason(error: object) -> str | None:
+    """A job's error is text by the documentation; an error object is taken for its message."""
+    if isinstance(error, Mapping) and isinstance(error.get("message"), str):
+        error = error["message"]
+    return error if isinstance(error, str) else None if error is None else repr(error)
 
 
 def _data(body: object, what: str) -> Mapping[str, Any]:

@@ -1,0 +1,5 @@
+"""``python -m orbatch``."""
+
+from orbatch.cli import main
+
+main()

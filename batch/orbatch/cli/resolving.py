@@ -1,0 +1,136 @@
+"""``retry`` and ``resolve``: the user's word about jobs that ended, or whose fate is unknown."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from decimal import Decimal
+
+import typer
+
+from orbatch.cli.session import Failure, Session, find_batch
+from orbatch.cli.tables import amount
+from orbatch.exits import Exit
+from orbatch.ledger import AttemptRecord, JobRecord, Ledger
+from orbatch.lifecycle import TRANSITIONS, Status
+from orbatch.money import nusd
+
+_RETRYABLE = [
+    status
+    for status, following in TRANSITIONS.items()
+    if Status.PENDING in following and status not in (Status.SUBMITTING, Status.UNCERTAIN)
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the user says became of a job; exactly one is given."""
+
+    remote_id: str | None
+    not_charged: bool
+    charged: Decimal | None
+    charged_at_most: bool
+
+    @property
+    def given(self) -> int:
+        return sum([self.remote_id is not None, self.not_charged, self.charged is not None, self.charged_at_most])
+
+
+def retry_jobs(session: Session, name: str | None, *, status: str, only: str | None, simulate: bool) -> None:
+    wanted = [_retryable(word.strip()) for word in status.split(",")]
+    with session.open_ledger(simulate=simulate) as ledger:
+        batch = find_batch(ledger, name)
+        reopened = ledger.reopen(ledger.queries.reopenable(batch.id, wanted, only), forgive=True)
+    if session.json:
+        session.data({"batch": batch.name, "reopened": reopened})
+    elif reopened:
+        session.say(f"{reopened} jobs of {batch.name} are pending again; the next `orbatch run` buys them anew.")
+    else:
+        session.say(f"{batch.name} has no jobs that are {' or '.join(wanted)}.")
+
+
+def _retryable(word: str) -> Status:
+    if word not in _RETRYABLE:
+        raise Failure(f"--status {word}: jobs can be sent again when they are {', '.join(_RETRYABLE)}.")
+    return Status(word)
+
+
+def resolve_jobs(session: Session, job: str, verdict: Verdict, *, everything: bool, yes: bool, simulate: bool) -> None:
+    if verdict.given != 1:
+        raise Failure("Say one of --remote-id ID, --not-charged, --charged USD or --charged-at-most.")
+    with session.open_ledger(simulate=simulate) as ledger:
+        if everything:
+            _resolve_all(session, ledger, job, verdict, yes=yes)
+        else:
+            _resolve_one(session, ledger, job, verdict)
+
+
+def _resolve_one(session: Session, ledger: Ledger, prefix: str, verdict: Verdict) -> None:
+    job = ledger.queries.find_job(prefix)
+    attempts = ledger.queries.attempts(job.id)
+    uncertain = [attempt for attempt in attempts if attempt.status == Status.UNCERTAIN]
+    if uncertain:
+        _said(session, job.id, _apply(ledger, uncertain[0], verdict))
+        return
+    unsettled = [attempt for attempt in attempts if not attempt.settled and attempt.completed_at is not None]
+    if not unsettled or verdict.remote_id is not None:
+        raise Failure(f"Job {job.id} is {job.status}, with nothing to resolve.")
+    cost = _cost(unsettled[0], verdict)
+    ledger.settle_by_word(unsettled[0], cost)
+    _said(session, job.id, f"attempt {unsettled[0].number} settled at {amount(cost)} USD.")
+
+
+def _resolve_all(session: Session, ledger: Ledger, name: str, verdict: Verdict, *, yes: bool) -> None:
+    if verdict.remote_id is not None or verdict.charged is not None:
+        raise Failure("--all goes with --not-charged or --charged-at-most; ids and amounts are said job by job.")
+    jobs = ledger.queries.uncertain(find_batch(ledger, name).id)
+    if not jobs:
+        _said(session, name, "nothing is uncertain.")
+        return
+    for job in jobs:
+        session.say(_announced(job, verdict))
+    if not yes:
+        if not sys.stdin.isatty():
+            raise Failure("There is no terminal to ask on; pass --yes to resolve all of the jobs above.")
+        if not typer.confirm(f"Resolve these {len(jobs)}?", err=True):
+            raise Failure("Nothing was changed.", Exit.DONE)
+    for job in jobs:
+        assert job.attempt is not None
+        _apply(ledger, job.attempt, verdict)
+    _said(session, name, f"{len(jobs)} resolved.")
+
+
+def _announced(job: JobRecord, verdict: Verdict) -> str:
+    assert job.attempt is not None
+    worst = amount(job.attempt.reserved_nusd, "an unknown amount of")
+    became = "pending again" if verdict.not_charged else f"lost, counted at {worst} USD"
+    return f"{job.id}  {job.prompt_id} {job.model}, sent {job.attempt.created_at}: {became}"
+
+
+def _apply(ledger: Ledger, attempt: AttemptRecord, verdict: Verdict) -> str:
+    if verdict.remote_id is not None:
+        ledger.resolve_found(attempt, verdict.remote_id)
+        return f"found as {verdict.remote_id}; the next `orbatch run` follows and downloads it."
+    if verdict.not_charged:
+        ledger.resolve_not_charged(attempt)
+        return "not charged; the next `orbatch run` sends it again."
+    cost = _cost(attempt, verdict)
+    ledger.resolve_charged(attempt, cost)
+    return f"lost, charged {amount(cost)} USD."
+
+
+def _cost(attempt: AttemptRecord, verdict: Verdict) -> int:
+    if verdict.charged is not None:
+        return nusd(verdict.charged)
+    if verdict.not_charged:
+        return 0
+    if attempt.reserved_nusd is None:
+        raise Failure(f"Attempt {attempt.number} of job {attempt.job_id} has no upper price; say --charged USD.")
+    return attempt.reserved_nusd
+
+
+def _said(session: Session, subject: str, text: str) -> None:
+    if session.json:
+        session.data({"subject": subject, "result": text})
+    else:
+        session.say(f"{subject}: {text}")

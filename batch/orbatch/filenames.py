@@ -1,0 +1,85 @@
+"""Names of output files: made from a template, valid on every platform, and never outside the output folder."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+DEFAULT_FILENAME = "{{ prompt_id }}-{{ model_slug }}-{{ key8 }}"
+# What a template may use besides the prompt's variables, with values as they may be; variables go before them.
+SAMPLE_NAMES: Mapping[str, Any] = {
+    "name": "cats",
+    "prompt_id": "p1",
+    "model": "alibaba-wan-2.6",
+    "model_slug": "alibaba-wan-2.6",
+    "key": "0123456789abcdef",
+    "key8": "01234567",
+    "seed": 1,
+    "repeat": 1,
+    "index": 1,
+    "position": 1,
+    "kind": "video",
+}
+MAX_PART_BYTES = (
+    180  # of a folder or file name; file systems allow 255, and an extension, a number and .part come after
+)
+
+_PLAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,150}[A-Za-z0-9_-])?")
+# Windows refuses these in names; the others look like a slash or act like one somewhere.
+_SEPARATORS = re.compile('[\\\\<>:"|?*\u2044\u2215\u29f5\u29f8\u29f9\u2571\u2572\ufe68\uff0f\uff1a\uff3c]')
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(?=$|[ .])")
+# Controls, direction marks and other invisible characters, lone surrogates, unassigned, line and paragraph separators.
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Cn", "Zl", "Zp"})
+
+
+def safe_stem(text: str, tag: str = "") -> str:
+    """A relative path without extension, made of ``text``, whose ``/`` separate folders.
+
+    It has no part that leaves the output folder or that a file system refuses. A part that is too long is cut and ends
+    in ``tag`` (a few hex digits of the job's key; without it, of the part's own hash), so that two do not become one.
+    """
+    if "/" not in text and _is_plain(text):
+        return text
+    parts = [_safe_part(part, tag) for part in _cleaned(text).split("/")]
+    return "/".join(part for part in parts if part) or tag or "unnamed"
+
+
+@lru_cache(maxsize=4096)
+def safe_value(text: str) -> str:
+    """``text`` as it may stand inside a file name: whatever it holds, it does not begin a new folder."""
+    return text if _is_plain(text) else _cleaned(text).replace("/", "-").strip()
+
+
+def model_slug(model: str) -> str:
+    """``alibaba/wan-2.6`` as ``alibaba-wan-2.6``."""
+    return safe_value(model.replace("/", "-"))
+
+
+def _is_plain(text: str) -> bool:
+    return _PLAIN.fullmatch(text) is not None and not _RESERVED.match(text)
+
+
+def _cleaned(text: str) -> str:
+    """One way of writing each character, none of them invisible, and one kind of separator."""
+    text = unicodedata.normalize("NFC", text)
+    if not text.isprintable():
+        text = "".join(
+            char for char in text.replace("\n", " ").replace("\t", " ") if unicodedata.category(char) not in _INVISIBLE
+        )
+    return _SEPARATORS.sub("-", text)
+
+
+def _safe_part(part: str, tag: str) -> str:
+    # A leading dot hides a file, a leading dash makes it an option of the next command.
+    part = part.lstrip(" .-").rstrip(" .")
+    if _RESERVED.match(part):
+        part = f"_{part}"
+    encoded = part.encode()
+    if len(encoded) <= MAX_PART_BYTES:
+        return part
+    ending = "-" + (tag or hashlib.sha256(encoded).hexdigest()[:8])
+    return encoded[: MAX_PART_BYTES - len(ending)].decode(errors="ignore").rstrip(" .-") + ending

@@ -1,0 +1,41 @@
+"""The ledger: one SQLite file with every job, every paid request and every cent. The only place with SQL."""
+
+from orbatch.ledger.connection import LedgerConflict, LedgerError, parse_timestamp, timestamp, utc_now
+from orbatch.ledger.leases import BatchHeld, Holder, LeaseLost
+from orbatch.ledger.planning import BatchFile
+from orbatch.ledger.queries import Counts
+from orbatch.ledger.records import (
+    AttemptRecord,
+    BatchRecord,
+    JobRecord,
+    OutputRecord,
+    Reservation,
+    Settlement,
+)
+from orbatch.ledger.reports import GROUPINGS, Bills, Filter, Grouping, ReportRow
+from orbatch.ledger.store import Ledger
+
+__all__ = [
+    "GROUPINGS",
+    "AttemptRecord",
+    "BatchFile",
+    "BatchHeld",
+    "BatchRecord",
+    "Bills",
+    "Counts",
+    "Filter",
+    "Grouping",
+    "Holder",
+    "JobRecord",
+    "LeaseLost",
+    "Ledger",
+    "LedgerConflict",
+    "LedgerError",
+    "OutputRecord",
+    "ReportRow",
+    "Reservation",
+    "Settlement",
+    "parse_timestamp",
+    "timestamp",
+    "utc_now",
+]

@@ -1,0 +1,122 @@
+"""One runner per batch: a lease with owner, host, process and expiry, renewed by a heartbeat.
+
+A lease is taken over when it has expired, or when its holder is provably dead: a process id that no longer exists on
+the very host and in the very process namespace that wrote it. Anything less than proof waits for the expiry.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orbatch.ledger.connection import LedgerError, parse_timestamp, timestamp
+
+if TYPE_CHECKING:
+    from orbatch.ledger.store import Ledger
+
+LEASE_S = 60.0  # a runner that was silent for so long is taken for gone
+HEARTBEAT_S = 15.0
+
+
+class BatchHeld(LedgerError):
+    """Another runner has the batch; the message says who and what to do."""
+
+
+class LeaseLost(LedgerError):
+    """This runner was silent beyond its lease and another one has taken the batch over: stop submitting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A runner's identity: ``owner`` is unique per process, ``host`` names machine, boot and process namespace."""
+
+    owner: str
+    host: str
+    pid: int
+
+    @classmethod
+    def this_process(cls) -> Holder:
+        return cls(uuid.uuid4().hex, host_identity(), os.getpid())
+
+
+def host_identity() -> str:
+    """Two equal identities see the same process ids; after a reboot or in another container they differ."""
+    parts = [socket.gethostname()]
+    for path in (Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")):
+        try:
+            parts.append(str(path.readlink()) if path.is_symlink() else path.read_text("ascii").strip())
+        except OSError:
+            parts.append("-")
+    return " ".join(parts)
+
+
+def is_provably_dead(host: str, pid: int) -> bool:
+    """Whether the process that wrote this lease cannot be alive."""
+    # Without /proc the identity has no boot and namespace, and signal 0 would kill on Windows.
+    if host != host_identity() or "-" in host.split()[1:] or os.name != "posix":
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+class Leases:
+    """The lease verbs of a ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def claim(self, batch_id: int, holder: Holder, now: datetime, length_s: float = LEASE_S) -> None:
+        """Take the batch for ``holder``. Raises BatchHeld while another runner has it."""
+        with self._ledger.writing() as db:
+            row = db.execute(
+                "select name, lease_owner, lease_host, lease_pid, lease_until from batches where id = ?", (batch_id,)
+            ).fetchone()
+            owner = row["lease_owner"]
+            if owner is not None and owner != holder.owner:
+                until = parse_timestamp(row["lease_until"])
+                if until > now and not is_provably_dead(row["lease_host"], row["lease_pid"]):
+                    raise BatchHeld(
+                        f"Batch {row['name']} is being run by process {row['lease_pid']} on "
+                        f"{row['lease_host'].split()[0]}. Wait for it or stop it; if that machine is gone, the batch "
+                        f"is free again at {timestamp(until)} (in {(until - now).total_seconds():.0f} s)."
+                    )
+            db.execute(
+                "update batches set lease_owner = ?, lease_host = ?, lease_pid = ?, lease_until = ? where id = ?",
+                (holder.owner, holder.host, holder.pid, timestamp(now + timedelta(seconds=length_s)), batch_id),
+            )
+
+    def renew(self, batch_id: int, holder: Holder, now: datetime, length_s: float = LEASE_S) -> None:
+        """The heartbeat. Raises LeaseLost when the batch has another holder."""
+        with self._ledger.writing() as db:
+            renewed = db.execute(
+                "update batches set lease_until = ? where id = ? and lease_owner = ?",
+                (timestamp(now + timedelta(seconds=length_s)), batch_id, holder.owner),
+            )
+            if renewed.rowcount == 0:
+                raise LeaseLost("Another runner has taken this batch over, because this one was silent for too long.")
+
+    def release(self, batch_id: int, holder: Holder) -> None:
+        with self._ledger.writing() as db:
+            db.execute(
+                "update batches set lease_owner = null, lease_host = null, lease_pid = null, lease_until = null "
+                "where id = ? and lease_owner = ?",
+                (batch_id, holder.owner),
+            )
+
+    def other_runners(self, batch_id: int, now: datetime) -> int:
+        """How many other batches of this ledger are being run now."""
+        with self._ledger.reading() as db:
+            row = db.execute(
+                "select count(*) from batches where lease_until > ? and id <> ?", (timestamp(now), batch_id)
+            ).fetchone()
+        return int(row[0])

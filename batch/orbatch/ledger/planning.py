@@ -1,0 +1,211 @@
+"""Writing a plan into the ledger: idempotent by job key, so that loading the same file twice changes nothing."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orbatch.ledger.connection import timestamp, utc_now
+from orbatch.ledger.records import BatchRecord
+from orbatch.plan import PlannedJob
+from orbatch_provider.catalog import Catalog
+
+if TYPE_CHECKING:
+    from orbatch.ledger.store import Ledger
+
+CHUNK = 1000  # jobs per statement batch; bounds memory for a plan of any length
+
+# A file that is placed, or being fetched, keeps its name and its price; only what may still be sent follows the file.
+_WRITE_JOB = """
+insert into jobs (id, batch_id, key, position, kind, model, prompt_id, prompt, variables, request, stem, status,
+  estimate_low_nusd, estimate_exact_nusd, estimate_high_nusd, price_lines, price_why, created_at)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?)
+on conflict (batch_id, key) do update set
+  position = excluded.position,
+  prompt_id = excluded.prompt_id,
+  variables = excluded.variables,
+  retired = 0,
+  stem = case when status in ('pending', 'rejected') then excluded.stem else stem end,
+  hold = null,
+  estimate_low_nusd = case when status in ('pending', 'rejected', 'failed', 'cancelled', 'expired')
+    then excluded.estimate_low_nusd else estimate_low_nusd end,
+  estimate_exact_nusd = case when status in ('pending', 'rejected', 'failed', 'cancelled', 'expired')
+    then excluded.estimate_exact_nusd else estimate_exact_nusd end,
+  estimate_high_nusd = case when status in ('pending', 'rejected', 'failed', 'cancelled', 'expired')
+    then excluded.estimate_high_nusd else estimate_high_nusd end,
+  price_lines = case when status in ('pending', 'rejected', 'failed', 'cancelled', 'expired')
+    then excluded.price_lines else price_lines end,
+  price_why = case when status in ('pending', 'rejected', 'failed', 'cancelled', 'expired')
+    then excluded.price_why else price_why end
+where position <> excluded.position or prompt_id <> excluded.prompt_id or variables <> excluded.variables
+  or retired = 1 or hold is not null or stem <> excluded.stem
+  or estimate_low_nusd is not excluded.estimate_low_nusd or estimate_exact_nusd is not excluded.estimate_exact_nusd
+  or estimate_high_nusd is not excluded.estimate_high_nusd or price_lines <> excluded.price_lines
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFile:
+    """What the ledger keeps of a batch file. ``origin``: the API its jobs are sent to."""
+
+    name: str
+    config_path: Path
+    config_sha256: str
+    output_dir: Path
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOutlook:
+    """One model's part of a batch. ``low_nusd`` and ``high_nusd`` bound what the ``to_send`` jobs may cost;
+    ``unpriced`` of them have no upper bound. ``open`` are paid for, or may be, and not finished; ``ended`` ended
+    without a result. ``seconds``: ordered length of all jobs."""
+
+    model: str
+    jobs: int
+    seconds: int
+    to_send: int
+    low_nusd: int
+    high_nusd: int
+    unpriced: int
+    done: int
+    open: int
+    ended: int
+
+
+class Planning:
+    """The planning verbs of a ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def write(self, batch: BatchFile, catalog: Catalog, jobs: Iterable[PlannedJob]) -> BatchRecord:
+        """Add the batch and its jobs, in one transaction; jobs that have left the file are retired.
+
+        Jobs that are known keep their status, their attempts and their files.
+        """
+        at = timestamp(utc_now())
+        with self._ledger.writing() as db:
+            catalog_id = self._write_catalog(db, catalog)
+            batch_id = self._write_batch(db, batch, catalog_id, at)
+            db.execute("create temp table if not exists seen (key text primary key) without rowid")
+            db.execute("delete from temp.seen")
+            for rows in _chunks(jobs, batch_id, at):
+                db.executemany(_WRITE_JOB, rows)
+                db.executemany("insert into temp.seen values (?)", [(row[2],) for row in rows])
+            db.execute(
+                "update jobs set retired = 1 where batch_id = ? and retired = 0 "
+                "and key not in (select key from temp.seen)",
+                (batch_id,),
+            )
+            db.execute("delete from temp.seen")
+        found = self.find(batch.name)
+        assert found is not None
+        return found
+
+    def find(self, name: str) -> BatchRecord | None:
+        with self._ledger.reading() as db:
+            row = db.execute(
+                "select batches.id, name, config_path, output_dir, origin, catalogs.digest as catalog_digest, "
+                "planned_at from batches left join catalogs on catalogs.id = catalog_id where name = ?",
+                (name,),
+            ).fetchone()
+        return None if row is None else BatchRecord(**dict(row))
+
+    def outlook(self, batch_id: int, only: str | None = None) -> list[ModelOutlook]:
+        """The jobs of the file by model: what is still to be bought, and what is done or paid already."""
+        with self._ledger.reading() as db:
+            rows = db.execute(
+                "select model, count(*) as jobs, "
+                "coalesce(sum(json_extract(request, '$.duration')), 0) as seconds, "
+                "count(*) filter (where status = 'pending') as to_send, "
+                "coalesce(sum(case when status = 'pending' then estimate_low_nusd end), 0) as low_nusd, "
+                "coalesce(sum(case when status = 'pending' then estimate_high_nusd end), 0) as high_nusd, "
+                "count(*) filter (where status = 'pending' and estimate_high_nusd is null) as unpriced, "
+                "count(*) filter (where status = 'done') as done, "
+                "count(*) filter (where status in ('submitting', 'submitted', 'completed', 'uncertain')) as open, "
+                "count(*) filter (where status in ('rejected', 'failed', 'cancelled', 'expired', 'lost')) as ended "
+                "from jobs where batch_id = ? and retired = 0 "
+                "and (? is null or prompt_id glob ? or model glob ? or id glob ?) "
+                "group by model order by min(position)",
+                (batch_id, *[only] * 4),
+            )
+            return [ModelOutlook(**dict(row)) for row in rows]
+
+    def shapes_to_send(self, batch_id: int) -> list[tuple[str, str, int, int]]:
+        """Pending, priced jobs by model and price lines: (model, lines, jobs, sum of their estimates in nUSD)."""
+        with self._ledger.reading() as db:
+            rows = db.execute(
+                "select model, price_lines, count(*), sum(coalesce(estimate_exact_nusd, estimate_high_nusd)) from jobs "
+                "where batch_id = ? and retired = 0 and status = 'pending' and estimate_high_nusd is not null "
+                "group by model, price_lines",
+                (batch_id,),
+            )
+            return [(row[0], row[1], row[2], row[3]) for row in rows]
+
+    def names(self) -> list[str]:
+        """All batches, the one planned last first."""
+        with self._ledger.reading() as db:
+            return [row[0] for row in db.execute("select name from batches order by planned_at desc, id desc")]
+
+    def last_catalog(self, name: str) -> Catalog | None:
+        """The catalog that the batch was last planned with; None when it never was."""
+        with self._ledger.reading() as db:
+            row = db.execute(
+                "select models from catalogs join batches on catalogs.id = catalog_id where name = ?", (name,)
+            ).fetchone()
+        return None if row is None else Catalog.from_text(row["models"])
+
+    @staticmethod
+    def _write_catalog(db: sqlite3.Connection, catalog: Catalog) -> int:
+        db.execute(
+            "insert into catalogs (digest, source, read_at, models) values (?, ?, ?, ?) "
+            "on conflict (digest) do nothing",
+            (catalog.digest, catalog.source, timestamp(catalog.captured_at), catalog.to_json()),
+        )
+        return int(db.execute("select id from catalogs where digest = ?", (catalog.digest,)).fetchone()[0])
+
+    @staticmethod
+    def _write_batch(db: sqlite3.Connection, batch: BatchFile, catalog_id: int, at: str) -> int:
+        row = db.execute(
+            "insert into batches (name, config_path, config_sha256, output_dir, origin, catalog_id, created_at, "
+            "planned_at) "
+            "values (?, ?, ?, ?, ?, ?, ?, ?) on conflict (name) do update set config_path = excluded.config_path, "
+            "config_sha256 = excluded.config_sha256, output_dir = excluded.output_dir, origin = excluded.origin, "
+            "catalog_id = excluded.catalog_id, planned_at = excluded.planned_at returning id",
+            (
+                *(batch.name, str(batch.config_path), batch.config_sha256, str(batch.output_dir), batch.origin),
+                *(catalog_id, at, at),
+            ),
+        ).fetchone()
+        return int(row["id"])
+
+
+def _chunks(jobs: Iterable[PlannedJob], batch_id: int, at: str) -> Iterator[list[tuple[object, ...]]]:
+    rows: list[tuple[object, ...]] = []
+    for job in jobs:
+        rows.append(_row(job, batch_id, at))
+        if len(rows) == CHUNK:
+            yield rows
+            rows = []
+    if rows:
+        yield rows
+
+
+def job_id(key: str, batch_id: int) -> str:
+    """The first 16 hex digits of the key, and the batch: the same request in two batches is two jobs."""
+    return f"{key.partition(':')[2][:16]}-{batch_id}"
+
+
+def _row(job: PlannedJob, batch_id: int, at: str) -> tuple[object, ...]:
+    spec = job.spec
+    return (
+        *(job_id(spec.key, batch_id), batch_id, spec.key, spec.position, spec.kind, spec.model, spec.prompt_id),
+        *(spec.prompt, json.dumps(spec.variables, ensure_ascii=False, default=str)),
+        *(json.dumps(spec.request.body(), ensure_ascii=False), spec.stem),
+        *(job.low_nusd, job.exact_nusd, job.high_nusd, " ".join(job.estimate.lines), job.estimate.why, at),
+    )

@@ -1,0 +1,142 @@
+"""What the ledger hands out: frozen values, no rows. Amounts are nano-dollars, times ISO 8601 in UTC."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orbatch.lifecycle import Status
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job with its latest attempt, which is all a runner needs to drive it."""
+
+    id: str
+    batch_id: int
+    key: str
+    position: int
+    kind: str
+    model: str
+    prompt_id: str
+    prompt: str
+    request: Mapping[str, Any]
+    stem: str
+    status: Status
+    retired: bool
+    hold: str | None
+    error: str | None
+    estimate_low_nusd: int | None
+    estimate_exact_nusd: int | None
+    estimate_high_nusd: int | None
+    price_lines: str
+    price_why: str
+    attempt: AttemptRecord | None
+
+    @property
+    def seconds(self) -> int | None:
+        """Ordered length of the video, in seconds."""
+        duration = self.request.get("duration")
+        return duration if isinstance(duration, int) else None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One paid request, or one that may have been paid."""
+
+    id: int
+    job_id: str
+    number: int
+    status: str
+    account: str
+    reserved_nusd: int | None
+    settled: bool
+    cost_nusd: int | None
+    is_byok: bool
+    remote_id: str | None
+    generation_id: str | None
+    error: str | None
+    created_at: str
+    submitted_at: str | None
+    completed_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRecord:
+    """A verified file of a job, as it was measured when it was placed. ``seconds`` and ``fps`` are the file's own."""
+
+    path: str
+    bytes: int
+    sha256: str
+    mime_type: str
+    seconds: float | None = None
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+    video_codec: str | None = None
+    audio_codec: str | None = None
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    id: int
+    name: str
+    config_path: str
+    output_dir: str
+    origin: str
+    catalog_digest: str | None
+    planned_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """The intent is durable: the request may now leave. ``amount_nusd`` None: unpriced, and no cap asked for one."""
+
+    attempt_id: int
+    number: int
+    amount_nusd: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of a charge. ``overrun_nusd``: how far it lies above what was reserved, 0 if it does not.
+    ``cap_exceeded``: the cap that the charge broke, if one."""
+
+    cost_nusd: int | None
+    overrun_nusd: int = 0
+    cap_exceeded: str | None = None
+
+
+_JOB_COLUMNS = (
+    "id batch_id key position kind model prompt_id prompt request stem status retired hold error "
+    "estimate_low_nusd estimate_exact_nusd estimate_high_nusd price_lines price_why"
+).split()
+_ATTEMPT_COLUMNS = (
+    "id job_id number status account reserved_nusd settled cost_nusd is_byok remote_id generation_id error "
+    "created_at submitted_at completed_at"
+).split()
+
+SELECT_JOB = f"""
+select {", ".join(f"jobs.{name}" for name in _JOB_COLUMNS)},
+  {", ".join(f"latest.{name} as attempt_{name}" for name in _ATTEMPT_COLUMNS)}
+from jobs left join attempts latest on latest.id =
+  (select a.id from attempts a where a.job_id = jobs.id order by a.number desc limit 1)
+"""
+
+
+def job_from_row(row: sqlite3.Row) -> JobRecord:
+    """A row of SELECT_JOB as a value."""
+    attempt = None
+    if row["attempt_id"] is not None:
+        values = {name: row[f"attempt_{name}"] for name in _ATTEMPT_COLUMNS}
+        values["settled"], values["is_byok"] = bool(values["settled"]), bool(values["is_byok"])
+        attempt = AttemptRecord(**values)
+    values = {name: row[name] for name in _JOB_COLUMNS}
+    values["request"] = json.loads(values["request"])
+    values["status"] = Status(values["status"])
+    values["retired"] = bool(values["retired"])
+    return JobRecord(**values, attempt=attempt)

@@ -1,0 +1,185 @@
+"""From a downloaded part to a file the ledger can vouch for: verified by decoding, placed atomically, never over
+another file."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import file_digest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orbatch.ledger import OutputRecord
+from orbatch_provider.media import SNIFF_BYTES, video_type
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+PART_SUFFIX = ".part"
+# How far a clip may differ from the ordered length before it is worth a warning; renders of 5.04 s for 5 s are normal.
+TOLERANCE_S = 0.5
+TOLERANCE_SHARE = 0.05
+
+# What file systems say that have no hard links.
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
+
+
+class NotPlayable(Exception):
+    """The file is not the video that was paid for: it does not open, or does not decode."""
+
+
+class FileInTheWay(OSError):
+    """Another file already has the name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{path} is another file. Move it away; then the next run puts the video there.")
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """What a video file really contains. ``seconds`` and ``fps`` as the container says."""
+
+    seconds: float | None
+    width: int
+    height: int
+    fps: float | None
+    video_codec: str
+    audio_codec: str | None
+
+
+def part_path(target: Path) -> Path:
+    return target.with_name(target.name + PART_SUFFIX)
+
+
+def target_path(output_dir: Path, stem: str, number: int, extension: str, attempt: int | None = None) -> Path:
+    """Where output ``number`` (0 is the first) goes; ``attempt`` for a result that a later attempt has overtaken."""
+    suffix = "" if attempt is None else f"-attempt{attempt}"
+    suffix += "" if number == 0 else f"-{number + 1}"
+    target = output_dir / f"{stem}{suffix}{extension}"
+    if not target.resolve().is_relative_to(output_dir.resolve()):
+        raise OSError(errno.EACCES, "the file name leaves the output folder", str(target))
+    return target
+
+
+def probe(path: Path) -> Media:
+    """Open a video and decode its first and its last part. Raises NotPlayable."""
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            return _probe(container)
+    except av.FFmpegError as exc:
+        raise NotPlayable(f"it cannot be decoded ({exc})") from exc
+
+
+def _probe(container: InputContainer) -> Media:
+    if not container.streams.video:
+        raise NotPlayable("it has no video stream")
+    stream = container.streams.video[0]
+    first = next(iter(container.decode(stream)), None)
+    if first is None:
+        raise NotPlayable("its video stream has no picture")
+    seconds = container.duration / 1_000_000 if container.duration else None
+    if seconds is not None and seconds > 1:
+        container.seek(int((seconds - 0.5) * 1_000_000))
+        if not any(True for _ in container.decode(stream)):
+            raise NotPlayable("its end does not decode")
+    audio = container.streams.audio[0].codec_context.name if container.streams.audio else None
+    return Media(
+        seconds=seconds,
+        width=first.width,
+        height=first.height,
+        fps=float(stream.average_rate) if stream.average_rate else None,
+        video_codec=stream.codec_context.name,
+        audio_codec=audio,
+    )
+
+
+def describe(path: Path, size: int, sha256: str, mime_type: str, media: Media, ordered_s: int | None) -> OutputRecord:
+    """The ledger's record of a verified file; a length that is not what was ordered is a warning, not a failure."""
+    warning = None
+    if ordered_s is not None and media.seconds is not None:
+        tolerance = max(TOLERANCE_S, ordered_s * TOLERANCE_SHARE)
+        if abs(media.seconds - ordered_s) > tolerance:
+            warning = f"{media.seconds:.2f} s long, {ordered_s} s were ordered"
+    return OutputRecord(
+        path=str(path),
+        bytes=size,
+        sha256=sha256,
+        mime_type=mime_type,
+        seconds=media.seconds,
+        width=media.width,
+        height=media.height,
+        fps=media.fps,
+        video_codec=media.video_codec,
+        audio_codec=media.audio_codec,
+        warning=warning,
+    )
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def place(part: Path, target: Path, sha256: str) -> None:
+    """Give the verified part its name, without ever replacing another file. The part stays until ``discard``.
+
+    A hard link, because it is atomic, fails where a file exists, and proves after a crash that the file is ours: part
+    and target are then one file. Raises FileInTheWay, or OSError for what the disk says.
+    """
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        if not _is_ours(part, target, sha256):
+            raise FileInTheWay(target) from None
+    except OSError as exc:
+        if exc.errno not in _NO_LINKS:
+            raise
+        if target.exists() and not _is_ours(part, target, sha256):
+            raise FileInTheWay(target) from None
+        part.replace(target)
+    _sync_folder(target.parent)
+
+
+def find_placed(part: Path) -> Path | None:
+    """The file that a killed run had already verified and placed: it is one file with its part."""
+    if not part.exists() or part.stat().st_nlink < 2:
+        return None
+    stem = part.name.removesuffix(PART_SUFFIX)
+    siblings = (path for path in part.parent.iterdir() if path.name.startswith(stem + ".") and path != part)
+    return next((path for path in siblings if path.samefile(part)), None)
+
+
+def mime_type_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return video_type(file.read(SNIFF_BYTES)) or "application/octet-stream"
+
+
+def discard(part: Path) -> None:
+    """Remove the part of a file that the ledger has recorded. What cannot be removed is left: the file is safe."""
+    with contextlib.suppress(OSError):
+        part.unlink()
+
+
+def parts_below(folder: Path) -> Iterator[Path]:
+    yield from folder.rglob(f"*{PART_SUFFIX}")
+
+
+def _is_ours(part: Path, target: Path, sha256: str) -> bool:
+    return part.samefile(target) or sha256_of(target) == sha256
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name durable, where the platform can."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

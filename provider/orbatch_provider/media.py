@@ -1,0 +1,74 @@
+"""What the first bytes of a file say it is, and whether an MP4 is all there. No decoding."""
+
+from __future__ import annotations
+
+import mimetypes
+from pathlib import Path
+
+SNIFF_BYTES = 512  # enough for every signature below
+
+_EXTENSIONS = {
+    "video/mp4": ".mp4",
+    "video/quicktime": ".mov",
+    "video/webm": ".webm",
+    "video/x-matroska": ".mkv",
+    "video/x-msvideo": ".avi",
+    "video/ogg": ".ogv",
+    "video/mp2t": ".ts",
+    "video/mpeg": ".mpg",
+}
+_OLD_QUICKTIME_BOXES = frozenset({b"moov", b"mdat", b"wide"})  # from before ``ftyp``
+_STILL_BRANDS = frozenset({b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1"})  # pictures in the same container
+_BOX_HEADER = 8  # bytes: 4 of size, 4 of type
+
+
+def video_type(head: bytes) -> str | None:
+    """The media type of a video file that begins with ``head`` (SNIFF_BYTES of it, or all); None: it is no video."""
+    if head[4:8] == b"ftyp":
+        brand = head[8:12]
+        if brand in _STILL_BRANDS:
+            return None
+        return "video/quicktime" if brand == b"qt  " else "video/mp4"
+    if head[4:8] in _OLD_QUICKTIME_BOXES:
+        return "video/quicktime"
+    if head.startswith(b"\x1a\x45\xdf\xa3"):  # EBML, whose DocType stands in the header
+        return "video/webm" if b"webm" in head else "video/x-matroska"
+    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
+        return "video/x-msvideo"
+    if head.startswith(b"OggS"):
+        return "video/ogg"
+    if head.startswith(b"\x00\x00\x01\xba"):
+        return "video/mpeg"
+    if head[:1] == b"\x47" and head[188:189] == b"\x47":  # two packets in step
+        return "video/mp2t"
+    return None
+
+
+def extension(mime_type: str) -> str:
+    """With the dot; ``.bin`` for a type that nothing here knows."""
+    kind = mime_type.partition(";")[0].strip().lower()
+    return _EXTENSIONS.get(kind) or mimetypes.guess_extension(kind) or ".bin"
+
+
+def is_cut_short(path: Path) -> bool:
+    """Whether an MP4 or QuickTime file ends within one of its top-level boxes; False for any other container.
+
+    The only sign of a download that broke off without anyone having said how long it would be.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if video_type(file.read(SNIFF_BYTES)) not in {"video/mp4", "video/quicktime"}:
+            return False
+        at = 0
+        while at < size:
+            file.seek(at)
+            header = file.read(_BOX_HEADER + 8)
+            length = int.from_bytes(header[:4], "big")
+            if length == 1:  # the real length follows the type
+                length = int.from_bytes(header[8:16], "big")
+            if length == 0:  # the last box, to the end of the file
+                return False
+            if length < _BOX_HEADER or len(header) < _BOX_HEADER:
+                return len(header) < _BOX_HEADER
+            at += length
+    return at > size

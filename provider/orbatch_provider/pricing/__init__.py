@@ -1,0 +1,32 @@
+"""What a request will cost, by the price lines of its model. Pure, and Decimal throughout.
+
+values     Estimate, Hints and OpenDimension: what goes in and comes out
+skus       the names of the price lines -> what each one prices
+geometry   resolution, size and aspect ratio -> pixels
+shape      the parts of a request and a model that are billed, and what they leave open
+choice     which price lines apply to one case
+quantity   what a price line charges for the case
+terms      products of quantity and rate, and how they read
+charge     bounds, merged over cases and added up to an estimate
+video      the estimate of a video request, put together from these
+image      the estimate of an image request
+unset      what a request leaves to chance, and the price range of it
+words      the price list of a model in words
+"""
+
+from orbatch_provider.pricing.image import estimate_image
+from orbatch_provider.pricing.unset import open_dimensions
+from orbatch_provider.pricing.values import Estimate, EstimateStatus, Hints, OpenDimension
+from orbatch_provider.pricing.video import estimate
+from orbatch_provider.pricing.words import describe_prices
+
+__all__ = [
+    "Estimate",
+    "EstimateStatus",
+    "Hints",
+    "OpenDimension",
+    "describe_prices",
+    "estimate",
+    "estimate_image",
+    "open_dimensions",
+]

@@ -1,0 +1,32 @@
+"""A strict OpenRouter on loopback, for rehearsals and tests: real HTTP, real clips, play money.
+
+    async with Simulator(SimulatorSettings(speed=30)) as simulator:
+        ...  # any client, with base URL simulator.base_url and a key that begins with sk-or-
+        simulator.books.accepted, simulator.books.charged
+
+rules refuse what the service refuses, order settles what a request leaves open, billing prices it, timing says when it
+ends, clips draws it, books remember it, faults spoil it, routes answer. Images and text are further route modules.
+"""
+
+from __future__ import annotations
+
+from orbatch_provider.simulator.books import Books, Job, Served, fingerprint
+from orbatch_provider.simulator.faults import Fault
+from orbatch_provider.simulator.server import Simulator, run_forever, simulator_thread
+from orbatch_provider.simulator.settings import SimulatorSettings
+from orbatch_provider.simulator.timing import Clock, ManualClock, WallClock
+
+__all__ = [
+    "Books",
+    "Clock",
+    "Fault",
+    "Job",
+    "ManualClock",
+    "Served",
+    "Simulator",
+    "SimulatorSettings",
+    "WallClock",
+    "fingerprint",
+    "run_forever",
+    "simulator_thread",
+]

@@ -1,0 +1,13 @@
+"""The endpoints, one module for each part of the API; a further part is a further module in this list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from orbatch_provider.simulator.routes import account, control, outputs, videos
+
+
+def all_routes() -> Iterable[web.RouteDef]:
+    return [*videos.ROUTES, *outputs.ROUTES, *account.ROUTES, *control.ROUTES]

@@ -1,0 +1,145 @@
+"""POST /videos, GET /videos/{id}, GET /videos/models."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+from orbatch_provider.catalog import VideoModel
+from orbatch_provider.simulator import rules
+from orbatch_provider.simulator.answers import Answer, RefusedError
+from orbatch_provider.simulator.billing import charge
+from orbatch_provider.simulator.books import Job
+from orbatch_provider.simulator.faults import Fault, Stage
+from orbatch_provider.simulator.jobs import job_body, new_job, submit_body
+from orbatch_provider.simulator.order import Order
+from orbatch_provider.simulator.routes.calls import api_call, say, spoil
+from orbatch_provider.simulator.world import World
+
+
+@api_call("submit")
+async def submit(request: web.Request, world: World, owner: str) -> web.StreamResponse:
+    await world.pause(world.settings.submit_latency_s)
+    text = await _read(request, world.settings.max_body_bytes)
+    body = _parsed(text)
+    fault = _fault(world, "answer", body)
+    if fault is not None and fault.action != "delay":
+        if fault.action == "answer":
+            world.books.refused[fault.status] += 1
+        return await spoil(request, world, fault, lambda: Answer(202, {}))
+    if fault is not None:
+        await world.pause(fault.delay_s)
+    job, lost = _accept(world, owner, body)
+    answer = Answer(202, submit_body(world, job))
+    return answer.response() if lost is None else await spoil(request, world, lost, lambda: answer)
+
+
+@api_call("poll")
+async def poll(request: web.Request, world: World, owner: str) -> web.StreamResponse:
+    job = world.job_of(owner, request.match_info["job_id"])
+    return await say(request, world, "poll", lambda: Answer(200, job_body(world, job)), job)
+
+
+@api_call("models", needs_key=False)
+async def models(request: web.Request, world: World, _: str) -> web.StreamResponse:
+    records = [_record(model, world.catalog.captured_at) for model in world.catalog.models.values()]
+    return await say(request, world, "models", lambda: Answer(200, {"data": records}))
+
+
+ROUTES = [
+    web.post("/api/v1/videos", submit),
+    web.get("/api/v1/videos/models", models),
+    web.get("/api/v1/videos/{job_id}", poll),
+]
+
+
+def _accept(world: World, owner: str, raw: object) -> tuple[Job, Fault | None]:
+    """The accepted job, in the books, and the fault that will spoil its answer. Raises RefusedError."""
+    world.limit_rate(owner)
+    body = rules.check_form(raw)
+    model = world.catalog.models.get(body["model"])
+    if model is None:
+        raise RefusedError(404, f"{body['model']} is not a valid video model ID")
+    rules.check_model(body, model, refuse_audio_off=world.settings.refuse_audio_off)
+    _check_continuation(world, owner, body)
+    order = Order.read(body, model, world.settings)
+    price = charge(order, model.prices, world.settings.unknown_price_usd)
+    world.check_credit(owner, price)
+    lost = _fault(world, "accepted", body)
+    withheld = lost is not None and lost.hides_the_job
+    job = new_job(world, owner, order, body, price, withheld=withheld)
+    world.books.accept(job)
+    return job, lost
+
+
+def _check_continuation(world: World, owner: str, body: Mapping[str, Any]) -> None:
+    if "previous_job_id" not in body:
+        return
+    before = world.job_of(owner, body["previous_job_id"])
+    if world.status(before) != "completed":
+        raise RefusedError(400, "previous_job_id: the job is not completed")
+    if before.model != body["model"]:
+        raise RefusedError(400, f"previous_job_id: the job was made with {before.model}")
+
+
+def _fault(world: World, stage: Stage, body: object) -> Fault | None:
+    named = body if isinstance(body, Mapping) else {}
+    model, prompt = str(named.get("model", "")), str(named.get("prompt", ""))
+    return world.faults.pick("submit", stage, world.simulated_now(), model=model, prompt=prompt)
+
+
+async def _read(request: web.Request, limit: int) -> bytes:
+    content = bytearray()
+    async for chunk in request.content.iter_chunked(64 * 1024):
+        content += chunk
+        if len(content) > limit:
+            raise RefusedError(413, f"The request body is larger than {limit} bytes")
+    return bytes(content)
+
+
+def _parsed(text: bytes) -> object:
+    try:
+        body: object = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise RefusedError(400, "The request body is not valid JSON") from exc
+    return body
+
+
+def _record(model: VideoModel, captured_at: datetime) -> dict[str, Any]:
+    upscales = model.upscale_min is not None or model.upscale_max is not None
+    author, _, slug = model.id.partition("/")
+    return {
+        "id": model.id,
+        "canonical_slug": model.canonical_slug or model.id,
+        "name": model.name or f"{_title(author)}: {_title(slug)}",
+        "created": _created(model.canonical_slug, captured_at),
+        "description": "",
+        "hugging_face_id": None,
+        "supported_resolutions": model.resolutions,
+        "supported_aspect_ratios": model.aspect_ratios,
+        "supported_sizes": model.sizes,
+        "supported_durations": model.durations,
+        "supported_frame_images": model.frame_types,
+        "generate_audio": model.generate_audio,
+        "seed": model.seed,
+        "upscale_factor": {"min": model.upscale_min, "max": model.upscale_max} if upscales else None,
+        "creativity": model.creativity,
+        "allowed_passthrough_parameters": model.passthrough,
+        "pricing_skus": dict(model.prices),
+    }
+
+
+def _title(slug: str) -> str:
+    return " ".join(word.capitalize() for word in slug.split("-"))
+
+
+def _created(canonical_slug: str, captured_at: datetime) -> int:
+    """Unix seconds: the day that dated slugs end with, else the day of the catalog."""
+    day = re.search(r"(20\d{6})$", canonical_slug)
+    moment = datetime.strptime(day[1], "%Y%m%d").replace(tzinfo=UTC) if day else captured_at
+    return int(moment.timestamp())

@@ -1,0 +1,305 @@
+"""The model catalog: read from anything, compared, and asked what a model does not support."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from orbatch_provider.catalog import Catalog, PriceChange, VideoModel, check, price_changes, snapshot
+from orbatch_provider.requests import VideoRequest
+
+AT = datetime(2026, 10, 9, 12, tzinfo=UTC)
+IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+FIRST = {**IMAGE, "frame_type": "first_frame"}
+LAST = {**IMAGE, "frame_type": "last_frame"}
+VIDEO = {"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}}
+
+
+def catalog(*records: dict[str, Any]) -> Catalog:
+    return Catalog.from_json({"data": list(records)}, captured_at=AT, source="test")
+
+
+def record(**fields: Any) -> dict[str, Any]:
+    return {"id": "a/one", "supported_durations": [5, 10], "pricing_skus": {"duration_seconds": "0.10"}, **fields}
+
+
+def model_named(name: str) -> VideoModel:
+    model = snapshot().find(name)
+    assert model is not None
+    return model
+
+
+# Reading
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({}, id="no data"),
+        pytest.param({"data": None}, id="null"),
+        pytest.param({"data": 7}, id="a number"),
+        pytest.param({"data": "models"}, id="a text"),
+        pytest.param({"data": [None, 3, "x", {}, {"id": ""}, {"name": "no id"}]}, id="nothing with an id"),
+    ],
+)
+def test_a_body_without_models_is_an_empty_catalog(body: dict[str, Any]) -> None:
+    assert Catalog.from_json(body, captured_at=AT, source="test").models == {}
+
+
+def test_unknown_fields_and_odd_values_never_break_a_record() -> None:
+    odd = record(
+        hologram={"depth": [1, 2]},
+        supported_resolutions="720p",
+        supported_sizes=[720, None],
+        supported_aspect_ratios=[],
+        supported_frame_images={"first_frame": True},
+        supported_durations=[5, "10", 7.5, True],
+        generate_audio="yes",
+        seed=1,
+        upscale_factor=[2],
+        creativity=[True, 1],
+        pricing_skus={"duration_seconds": 0.1, "video_tokens": None, "x": ["0.1"], "y": True},
+    )
+    model = catalog(odd).models["a/one"]
+    assert model.durations == (5,)
+    assert (model.resolutions, model.sizes, model.aspect_ratios, model.frame_types) == (None, None, None, None)
+    assert (model.generate_audio, model.seed, model.upscale_min, model.creativity) == (None, None, None, (1,))
+    assert model.prices == {"duration_seconds": "0.1", "video_tokens": "None", "x": "['0.1']", "y": "True"}
+
+
+def test_numbers_read_as_decimals_or_as_floats_are_one_catalog() -> None:
+    text = (
+        '{"data": [{"id": "u/p", "upscale_factor": {"min": 1.5, "max": 3}, "pricing_skus": {"video_tokens": 1.07e-5}}]}'
+    )
+    exact = Catalog.from_json(json.loads(text, parse_float=Decimal), captured_at=AT, source="test")
+    rough = Catalog.from_json(json.loads(text), captured_at=AT, source="test")
+    assert exact.digest == rough.digest
+    assert exact.models["u/p"].upscale_min == 1.5
+    assert exact.models["u/p"].prices == {"video_tokens": "0.0000107"}
+
+
+def test_a_model_is_found_by_id_slug_and_prefix() -> None:
+    for name in ("minimax/hailuo-3", "openrouter/minimax/hailuo-3", "minimax/hailuo-03-20260730"):
+        assert model_named(name).id == "minimax/hailuo-3"
+    assert snapshot().find("minimax/hailuo-9") is None
+    assert snapshot().nearest("minimax/hailuo-9") in ("minimax/hailuo-3", "minimax/hailuo-2.3")
+
+
+def test_the_packaged_snapshot_has_its_date() -> None:
+    assert snapshot().captured_at.date().isoformat() == "2026-10-09"
+    assert len(snapshot().models) == 30
+
+
+# Storing
+
+
+def test_a_stored_catalog_comes_back_whole() -> None:
+    stored = Catalog.from_text(snapshot().to_json())
+    assert stored == snapshot()
+    assert stored.records == snapshot().records
+
+
+def test_numbers_that_json_does_not_have_are_stored_as_nothing() -> None:
+    sent = record(created=Decimal("1.5"), weight=float("nan"), pricing_skus={"duration_seconds": Decimal("0.10")})
+    stored = json.loads(catalog(sent).to_json())["data"][0]
+    assert (stored["created"], stored["weight"], stored["pricing_skus"]) == (1.5, None, {"duration_seconds": "0.10"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", "{}", '{"captured_at": 3}', '{"captured_at": "2026-10-09", "source": "x", "data": []}'],
+)
+def test_what_is_no_stored_catalog_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Catalog.from_text(text)
+
+
+def test_a_stored_time_is_read_as_utc() -> None:
+    local = Catalog.from_json({}, captured_at=AT.astimezone(timezone(timedelta(hours=2))), source="test")
+    assert Catalog.from_text(local.to_json()).captured_at.isoformat() == "2026-10-09T12:00:00+00:00"
+
+
+# Comparing
+
+
+def test_a_new_description_or_title_is_no_new_content() -> None:
+    assert catalog(record()).digest == catalog(record(description="better", name="One", created=7)).digest
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": True}, {"supported_durations": [5]}, {"canonical_slug": "a/one-2"}], ids=str
+)
+def test_a_new_capability_changes_the_digest_but_not_that_of_the_prices(change: dict[str, Any]) -> None:
+    before, after = catalog(record()), catalog(record(**change))
+    assert before.digest != after.digest
+    assert before.prices_digest == after.prices_digest
+
+
+def test_a_new_price_changes_both_digests() -> None:
+    before, after = catalog(record()), catalog(record(pricing_skus={"duration_seconds": "0.11"}))
+    assert before.digest != after.digest
+    assert before.prices_digest != after.prices_digest
+
+
+def test_the_order_of_models_is_no_content() -> None:
+    two = record(id="b/two")
+    assert catalog(record(), two).digest == catalog(two, record()).digest
+
+
+def test_price_changes_name_every_line_that_differs() -> None:
+    old = catalog(record(pricing_skus={"duration_seconds": "0.10", "reference_images": "0.04", "video_tokens": "x"}))
+    new = catalog(record(pricing_skus={"duration_seconds": "0.12", "video_tokens": "x", "duration_seconds_2k": "0.2"}))
+    changes = price_changes(old, new, ["openrouter/a/one", "a/one", "c/unknown"])
+    assert changes[:3] == [
+        PriceChange("a/one", "duration_seconds", "0.10", "0.12"),
+        PriceChange("a/one", "reference_images", "0.04", None),
+        PriceChange("a/one", "duration_seconds_2k", None, "0.2"),
+    ]
+    assert str(changes[0]) == "a/one duration_seconds: 0.10 -> 0.12"
+    assert str(changes[1]) == "a/one reference_images: 0.04 -> no such line"
+
+
+def test_a_model_under_two_names_changes_once() -> None:
+    old, new = catalog(record()), catalog(record(pricing_skus={"duration_seconds": "0.2"}))
+    assert len(price_changes(old, new, ["a/one", "openrouter/a/one"])) == 1
+
+
+def test_the_same_price_written_otherwise_is_no_change() -> None:
+    old, new = catalog(record()), catalog(record(pricing_skus={"duration_seconds": "0.1"}))
+    assert price_changes(old, new, ["a/one"]) == []
+
+
+def test_a_model_that_is_gone_loses_its_lines() -> None:
+    assert price_changes(catalog(record()), catalog(), ["a/one"]) == [
+        PriceChange("a/one", "duration_seconds", "0.10", None)
+    ]
+
+
+# Checking
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "problem"),
+    [
+        pytest.param(
+            "google/veo-3.1", {"duration": 5}, "does not offer 5; allowed: 4, 6, 8; nearest: 4", id="duration"
+        ),
+        pytest.param(
+            "google/veo-3.1", {"duration": 30}, "does not offer 30; allowed: 4, 6, 8; nearest: 8", id="too long"
+        ),
+        pytest.param(
+            "google/veo-3.1", {"duration": 8.0}, "8.0 is not a whole number of seconds; allowed", id="fraction"
+        ),
+        pytest.param("x-ai/grok-imagine-video", {"duration": True}, "True is not a whole number of seconds", id="flag"),
+        pytest.param("runway/aleph-2", {"duration": 0}, "0 is not a whole number of seconds", id="nothing"),
+        pytest.param(
+            "google/veo-3.1", {"resolution": "4k"}, "allowed: 720p, 1080p, 4K; nearest: 4K", id="resolution as written"
+        ),
+        pytest.param("minimax/hailuo-3-max", {"resolution": "720p"}, "nearest: 768p", id="nearest resolution"),
+        pytest.param("google/veo-3.1", {"aspect_ratio": "4:3"}, "nearest: 16:9", id="nearest ratio"),
+        pytest.param("google/veo-3.1", {"size": "1088x1920"}, "nearest: 1080x1920", id="nearest size is as tall"),
+        pytest.param("google/veo-3.1", {"size": "big"}, "does not offer big; allowed: 1280x720", id="no size"),
+        pytest.param(
+            "google/veo-3.1", {"size": "1280x720", "resolution": "720p"}, "not both", id="size and resolution"
+        ),
+        pytest.param(
+            "heygen/heygen-video-1", {"generate_audio": True}, "makes no sound on request; allowed: false", id="sound"
+        ),
+        pytest.param("x-ai/grok-imagine-video", {"generate_audio": True}, "makes no sound", id="sound not listed"),
+        pytest.param("kwaivgi/kling-v3.0-pro", {"seed": 7}, "takes no seed; leave it out", id="seed"),
+        pytest.param("minimax/hailuo-2.3", {"seed": 0}, "takes no seed", id="seed not listed"),
+        pytest.param(
+            "alibaba/wan-2.6", {"frame_images": [FIRST, LAST]}, "takes no last_frame; allowed: first_frame", id="frame"
+        ),
+        pytest.param("google/veo-3.1", {"frame_images": [FIRST, FIRST]}, "only one first_frame", id="two first frames"),
+        pytest.param("runway/aleph-2", {"frame_images": [FIRST]}, "takes no first_frame", id="no frames at all"),
+        pytest.param(
+            "google/veo-3.1",
+            {"input_references": [VIDEO]},
+            "takes no video; allowed: text, image",
+            id="video reference",
+        ),
+        pytest.param(
+            "google/veo-3.1",
+            {"input_references": [{"type": "file"}]},
+            "file is no type of reference",
+            id="odd reference",
+        ),
+        pytest.param("google/veo-3.1", {"prompt": None}, "is required when there is no image or video", id="no prompt"),
+        pytest.param("google/veo-3.1", {"upscale_factor": 2}, "does not upscale; leave it out", id="no upscaler"),
+        pytest.param("google/veo-3.1", {"creativity": 1}, "has no such choice; leave it out", id="no creativity"),
+        pytest.param(
+            "black-forest-labs/flux-video-upscale",
+            {"upscale_factor": 4},
+            "does not offer 4; allowed: 1.5 to 3; nearest: 3",
+            id="upscaled too far",
+        ),
+        pytest.param(
+            "black-forest-labs/flux-video-upscale",
+            {"upscale_factor": 1},
+            "does not offer 1; allowed: 1.5 to 3; nearest: 1.5",
+            id="upscaled too little",
+        ),
+        pytest.param(
+            "black-forest-labs/flux-video-upscale",
+            {"upscale_factor": float("nan")},
+            "allowed: 1.5 to 3",
+            id="no number",
+        ),
+        pytest.param(
+            "black-forest-labs/flux-video-upscale", {"creativity": 2}, "allowed: 0, 1; nearest: 1", id="creativity"
+        ),
+        pytest.param(
+            "alibaba/wan-2.6",
+            {"provider": {"options": {"alibaba": {"negative_promt": "blur"}}}},
+            "would drop it silently; allowed: negative_prompt",
+            id="option",
+        ),
+    ],
+)
+def test_what_a_model_does_not_support_is_said_with_what_it_does(
+    model: str, fields: dict[str, Any], problem: str
+) -> None:
+    request = VideoRequest(**{"model": model, "prompt": "p", **fields})
+    found = check(request, model_named(model))
+    assert len(found) == 1
+    assert problem in str(found[0])
+
+
+def test_all_problems_come_at_once() -> None:
+    request = VideoRequest(model="m", prompt="p", duration=7, resolution="8K", aspect_ratio="2:1", seed=1)
+    fields = [problem.field for problem in check(request, model_named("kwaivgi/kling-v3.0-pro"))]
+    assert fields == ["resolution", "aspect_ratio", "seed"]
+    assert [problem.field for problem in check(request, model_named("google/veo-3.1"))] == [
+        "duration",
+        "resolution",
+        "aspect_ratio",
+    ]
+
+
+def test_a_request_within_the_lists_has_no_problem() -> None:
+    request = VideoRequest(
+        model="m", prompt="p", duration=8, resolution="4K", aspect_ratio="9:16", generate_audio=True, seed=1,
+        frame_images=[FIRST, LAST],
+    )  # fmt: skip
+    assert check(request, model_named("google/veo-3.1")) == []
+
+
+def test_silence_is_never_a_problem() -> None:
+    request = VideoRequest(model="m", prompt="p", generate_audio=False)
+    assert [check(request, model) for model in snapshot().models.values()] == [[]] * 30
+
+
+def test_a_record_that_says_nothing_refuses_no_value() -> None:
+    request = VideoRequest(model="m", prompt="p", duration=99, resolution="9K", size=None, input_references=[VIDEO])
+    assert check(request, VideoModel(id="new/model")) == []
+
+
+def test_a_check_changes_nothing() -> None:
+    request = VideoRequest(model="m", prompt="p", duration=7)
+    check(request, model_named("google/veo-3.1"))
+    assert request.duration == 7

@@ -1,0 +1,337 @@
+"""The phases of a job, the one-call form, and what is refused before anything is sent."""
+
+from __future__ import annotations
+
+import json
+import time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import respx
+
+from orbatch_provider.blocking import generate_video
+from orbatch_provider.client import OpenRouterProvider
+from orbatch_provider.errors import (
+    AuthenticationError,
+    BadRequestError,
+    ConfigurationError,
+    DownloadError,
+    JobEndedError,
+    JobTimeoutError,
+)
+from orbatch_provider.requests import VideoRequest
+from orbatch_provider.responses import VideoJob
+from tests.provider.rawserver import RawServer, answer, clip, read_request, reset
+
+KEY = "sk-or-v1-c0ffee0123456789"
+BASE = "https://openrouter.ai/api/v1"
+MODELS = {"data": [{"id": "alibaba/wan-2.6", "supported_durations": [5, 10], "pricing_skus": {"a": "0.1"}}]}
+
+
+def job(status: str = "pending", **more: Any) -> dict[str, Any]:
+    return {"id": "job-1", "polling_url": "/api/v1/videos/job-1", "status": status, **more}
+
+
+DONE = job("completed", unsigned_urls=["https://elsewhere.example/1"], usage={"cost": 0.4, "is_byok": False})
+
+
+def with_video(*scripts: list[Any]) -> list[list[Any]]:
+    return [*scripts, answer(clip(), content_type="video/mp4")]
+
+
+async def test_a_video_in_one_call(
+    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    raw_server.script(
+        *with_video(answer(job(), 202), answer(job("in_progress")), answer(job("dreaming")), answer(DONE))
+    )
+
+    result = await provider.generate_video(
+        "a cat", "openrouter/alibaba/wan-2.6", duration=5, seed=7, poll_interval=0, provider={"options": {}}, novelty=1
+    )
+    await provider.aclose()
+
+    assert json.loads(raw_server.requests[0].body) == {
+        "model": "alibaba/wan-2.6",
+        "prompt": "a cat",
+        "duration": 5,
+        "seed": 7,
+        "provider": {"options": {}},
+        "novelty": 1,
+    }
+    assert result.cost_usd == Decimal("0.4")
+    assert result.job_id == "job-1"
+    assert result.raw_response["status"] == "completed"
+    (file,) = result.videos
+    assert (file.filename, file.mime_type, file.size) == ("job-1.mp4", "video/mp4", 3000)
+    assert file.url == f"{raw_server.url}/videos/job-1/content?index=0"
+    assert file.get_bytes() == clip()
+    assert file.save(file.path.parent / "deep" / "cat.mp4").read_bytes() == clip()
+    assert [path.name for path in file.path.parent.glob("*.part")] == []
+
+
+async def test_an_image_url_is_the_first_frame(raw_server: RawServer, provider: OpenRouterProvider) -> None:
+    raw_server.script(answer({}, 400))
+    last = {"type": "image_url", "image_url": {"url": "https://x.example/b.png"}, "frame_type": "last_frame"}
+
+    with pytest.raises(BadRequestError):
+        await provider.generate_video("a cat", "m/m", image_url="https://x.example/a.png", frame_images=[last])
+
+    first = {"type": "image_url", "image_url": {"url": "https://x.example/a.png"}, "frame_type": "first_frame"}
+    assert json.loads(raw_server.requests[0].body)["frame_images"] == [first, last]
+    with pytest.raises(ConfigurationError, match="both give a first frame"):
+        await provider.generate_video("a cat", "m/m", image_url="https://x.example/a.png", frame_images=[first])
+    assert len(raw_server.requests) == 1
+
+
+async def test_a_url_named_by_the_provider_is_never_polled(raw_server: RawServer, provider: OpenRouterProvider) -> None:
+    elsewhere = {**job(), "polling_url": "https://elsewhere.example/poll"}
+    raw_server.script(answer(elsewhere, 202), answer(DONE))
+
+    started = await provider.submit({"model": "m/m", "prompt": "a cat"})
+    await provider.wait(started.id, poll_interval=0)
+
+    assert [request.target for request in raw_server.requests] == ["/videos", "/videos/job-1"]
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled", "expired"])
+async def test_a_job_that_ends_without_a_result(
+    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path, status: str
+) -> None:
+    ended = job(status, error="the provider said no")
+    raw_server.script(answer(job(), 202), answer(ended))
+
+    with pytest.raises(JobEndedError, match=f"ended as {status}: the provider said no"):
+        await provider.generate_video("a cat", "m/m", poll_interval=0, directory=tmp_path)
+
+    waited = await provider.wait("job-1", poll_interval=0)
+    assert waited.status == status
+    with pytest.raises(JobEndedError):
+        await provider.fetch(waited, tmp_path)
+
+
+async def test_bad_polls_do_not_end_a_paid_job(raw_server: RawServer, provider: OpenRouterProvider) -> None:
+    raw_server.script(
+        answer({}, 500), answer("<html>", 200), [read_request, reset], answer(b"", 503), answer({}, 429), answer(DONE)
+    )
+    seen: list[str] = []
+
+    done = await provider.wait("job-1", poll_interval=0, on_poll=lambda job: seen.append(job.status))
+
+    assert done.status == "completed"
+    assert seen == ["completed"]
+
+
+async def test_a_refused_key_ends_the_waiting(raw_server: RawServer, provider: OpenRouterProvider) -> None:
+    raw_server.script(answer({}, 401))
+
+    with pytest.raises(AuthenticationError):
+        await provider.wait("job-1", poll_interval=0)
+
+
+async def test_a_timeout_names_the_job_and_how_to_go_on(raw_server: RawServer, provider: OpenRouterProvider) -> None:
+    raw_server.script(answer(job(), 202), answer(job("in_progress")))
+
+    with pytest.raises(JobTimeoutError, match=r"paid for.*provider\.wait\('job-1'\)") as caught:
+        await provider.generate_video("a cat", "m/m", poll_interval=30, timeout=0.05)
+
+    assert (caught.value.job_id, caught.value.last_status) == ("job-1", "in_progress")
+    assert len(raw_server.requests) == 2  # one submit, and one poll before giving up
+
+
+async def test_a_timeout_during_an_outage_says_why(raw_server: RawServer, provider: OpenRouterProvider) -> None:
+    raw_server.script(answer({}, 502))
+
+    with pytest.raises(JobTimeoutError) as caught:
+        await provider.wait("job-1", poll_interval=0, timeout=0)
+
+    assert "502" in str(caught.value.__cause__)
+
+
+async def test_an_error_after_the_submit_carries_the_job_id(
+    raw_server: RawServer, provider: OpenRouterProvider
+) -> None:
+    raw_server.script(answer(job(), 202), answer({}, 403))
+
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - the note is the point
+        await provider.generate_video("a cat", "m/m", poll_interval=0)
+
+    assert "job-1" in caught.value.__notes__[0]
+
+
+async def test_every_output_is_fetched_and_renamed(
+    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path
+) -> None:
+    raw_server.script(*with_video())
+    three = VideoJob.from_json(job("completed", unsigned_urls=["a", "b", "c"]))
+
+    files = await provider.fetch(three, tmp_path / "new", stem="cat")
+
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["cat-1.mp4", "cat-2.mp4", "cat-3.mp4"]
+    assert [file.url[-7:] for file in files] == ["index=0", "index=1", "index=2"]
+    assert [request.target[-7:] for request in raw_server.requests] == ["index=0", "index=1", "index=2"]
+
+
+@pytest.mark.parametrize("name", ["../../escape", "/etc/passwd", "a\0b", "..", "x" * 5000, "con/../../x"])
+async def test_a_hostile_job_id_stays_in_the_folder(
+    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path, name: str
+) -> None:
+    raw_server.script(*with_video())
+
+    (file,) = await provider.fetch(VideoJob(id="job-1", status="completed"), tmp_path / "out", stem=name)
+
+    assert file.path.parent == tmp_path / "out"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+async def test_a_job_that_is_not_completed_cannot_be_fetched(provider: OpenRouterProvider, tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match="job-1 is in_progress"):
+        await provider.fetch(VideoJob(id="job-1", status="in_progress"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("job_id", "target"),
+    [
+        pytest.param("../key", "/videos/..%2Fkey", id="climbing"),
+        pytest.param("a/b?c#d", "/videos/a%2Fb%3Fc%23d", id="separators"),
+        pytest.param("ä b", "/videos/%C3%A4%20b", id="not-ascii"),
+        pytest.param("%2e%2e", "/videos/%252e%252e", id="encoded-already"),
+    ],
+)
+async def test_a_job_id_is_one_segment_of_the_path(
+    raw_server: RawServer, provider: OpenRouterProvider, job_id: str, target: str
+) -> None:
+    raw_server.script(answer({**job(), "id": job_id}))
+
+    await provider.poll(job_id)
+
+    assert raw_server.requests[0].target == target
+
+
+@pytest.mark.parametrize("job_id", ["", " ", ".", "..", "x" * 1000, "\ud800"])
+async def test_what_is_no_job_id_is_not_sent(raw_server: RawServer, provider: OpenRouterProvider, job_id: str) -> None:
+    with pytest.raises(ConfigurationError, match="not a job id"):
+        await provider.poll(job_id)
+
+    assert raw_server.connections == 0
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param({"prompt": "no model"}, id="no-model"),
+        pytest.param({"model": "m/m", "seed": float("nan")}, id="not-a-number"),
+        pytest.param({"model": "m/m", "extra": {1, 2}}, id="a-set"),
+    ],
+)
+async def test_what_cannot_be_written_is_not_sent(
+    raw_server: RawServer, provider: OpenRouterProvider, request_: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigurationError):
+        await provider.submit(request_)
+
+    assert raw_server.connections == 0
+
+
+async def test_the_app_is_named_on_keyed_calls_only(raw_server: RawServer) -> None:
+    raw_server.script(answer(MODELS), answer(job()))
+    app = {"referer": "https://app.example", "title": "My app", "categories": ["video", "art"]}
+
+    async with OpenRouterProvider(KEY, base_url=raw_server.url, **app) as provider:  # type: ignore[arg-type]
+        await provider.catalog()
+        await provider.poll("job-1")
+
+    catalog, poll = raw_server.requests
+    names = {"http-referer", "x-openrouter-title", "x-openrouter-categories"}
+    assert not names & set(catalog.headers)
+    assert [poll.headers[name] for name in sorted(names)] == ["https://app.example", "video,art", "My app"]
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        pytest.param({"title": "My app\r\nX-Evil: 1"}, id="line-break"),
+        pytest.param({"title": "Café"}, id="not-ascii"),
+        pytest.param({"categories": ["a", "b", "c"]}, id="too-many-categories"),
+    ],
+)
+def test_an_app_that_cannot_be_named_is_refused(app: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        OpenRouterProvider(KEY, **app)
+
+
+async def test_the_catalog_needs_no_key(raw_server: RawServer) -> None:
+    raw_server.script(answer(MODELS))
+
+    async with OpenRouterProvider(base_url=raw_server.url) as provider:
+        (model,) = await provider.video_models()
+
+    assert model.id == "alibaba/wan-2.6"
+
+
+async def test_a_request_is_checked_against_the_catalog_read_once(
+    raw_server: RawServer, provider: OpenRouterProvider
+) -> None:
+    raw_server.script(answer(MODELS))
+
+    fits = await provider.check(VideoRequest("alibaba/wan-2.6", "a cat", duration=5))
+    too_long = await provider.check({"model": "openrouter/alibaba/wan-2.6", "prompt": "a cat", "duration": 6})
+    unknown = await provider.check({"model": "alibaba/wan-2-6", "prompt": "a cat"})
+
+    assert fits == []
+    assert (too_long[0].field, too_long[0].nearest) == ("duration", "5")
+    assert (unknown[0].field, unknown[0].nearest) == ("model", "alibaba/wan-2.6")
+    assert len(raw_server.requests) == 1
+
+
+async def test_the_key_and_a_generation_can_be_asked_for(raw_server: RawServer, provider: OpenRouterProvider) -> None:
+    raw_server.script(
+        answer({"data": {"label": "sk-or-v1-c0f...789", "limit_remaining": 3.5, "usage": 1}}),
+        answer({"data": {"id": "gen/1", "total_cost": 0.25, "is_byok": False}}),
+    )
+
+    assert (await provider.key()).limit_remaining == Decimal("3.5")
+    assert (await provider.generation("gen/1&x=y")).total_cost == Decimal("0.25")
+    assert raw_server.requests[1].target.replace("/", "%2F").endswith("generation?id=gen%2F1%26x%3Dy")
+
+
+async def test_respx_can_stand_in_for_the_whole_service(tmp_path: Path) -> None:
+    with respx.mock(base_url=BASE, using="httpx") as router:
+        router.post("/videos").respond(202, json=job())
+        router.get("/videos/job-1").respond(200, json=DONE)
+        router.get("/videos/job-1/content").respond(200, headers={"content-type": "video/mp4"}, content=clip())
+
+        async with OpenRouterProvider(KEY) as provider:
+            result = await provider.generate_video("a cat", "m/m", poll_interval=0, directory=tmp_path)
+
+    assert result.videos[0].get_bytes() == clip()
+
+
+def test_one_blocking_call(tmp_path: Path) -> None:
+    with respx.mock(base_url=BASE, using="httpx") as router:
+        submit = router.post("/videos").respond(202, json=job())
+        router.get("/videos/job-1").respond(200, json=DONE)
+        router.get("/videos/job-1/content").respond(200, headers={"content-type": "video/mp4"}, content=clip())
+
+        result = generate_video("a cat", "m/m", api_key=KEY, duration=5, poll_interval=0, directory=tmp_path)
+
+    assert result.videos[0].get_bytes() == clip()
+    assert json.loads(submit.calls.last.request.content)["duration"] == 5
+
+
+async def test_the_blocking_call_says_what_to_do_inside_a_loop() -> None:
+    with pytest.raises(RuntimeError, match=r"await provider\.generate_video"):
+        generate_video("a cat", "m/m", api_key=KEY)
+
+
+def test_waiting_never_blocks_the_loop() -> None:
+    source = Path(__file__).parents[2] / "provider" / "orbatch_provider"
+
+    assert not [path.name for path in source.glob("*.py") if time.sleep.__name__ + "(" in _without_asyncio(path)]
+
+
+def _without_asyncio(path: Path) -> str:
+    return path.read_text("utf-8").replace("asyncio.sleep(", "")

@@ -1,0 +1,73 @@
+"""What errors say, and what they never repeat."""
+
+from __future__ import annotations
+
+import pytest
+
+from orbatch_provider.errors import (
+    ERROR_BY_STATUS,
+    MESSAGE_LIMIT,
+    AuthenticationError,
+    BadRequestError,
+    JobEndedError,
+    JobTimeoutError,
+    PermissionDeniedError,
+    redact,
+)
+from orbatch_provider.responses import Usage, VideoJob
+
+DOCUMENTED = [400, 401, 402, 403, 404, 408, 409, 410, 413, 422, 429, 499, 500, 502, 503, 504, 524, 529]
+REFUSED = {400, 401, 402, 403, 404, 409, 410, 413, 422, 429, 503}
+
+
+@pytest.mark.parametrize("status", DOCUMENTED)
+def test_every_documented_status_has_a_class_with_advice(status: int) -> None:
+    error = ERROR_BY_STATUS[status](status, "No.", request="POST /videos")
+
+    assert str(error).startswith(f"OpenRouter answered {status} to POST /videos: No. ")
+    assert str(error).endswith(".")
+    assert error.nothing_started is (status in REFUSED)
+
+
+@pytest.mark.parametrize(
+    ("text", "gone"),
+    [
+        pytest.param("key sk-or-v1-0123456789abcdef is bad", "0123456789abcdef", id="key"),
+        pytest.param("Authorization: Bearer abc.def-ghi", "abc.def-ghi", id="bearer"),
+        pytest.param("see https://cdn.example/a.mp4?X-Sig=s3cret&e=1 now", "s3cret", id="signed-url"),
+        pytest.param("\x1b[31mred\x07", "\x1b", id="control-characters"),
+        pytest.param("first\nsecond", "\n", id="line-breaks"),
+    ],
+)
+def test_secrets_and_control_characters_are_taken_out(text: str, gone: str) -> None:
+    assert gone not in redact(text)
+    assert gone not in str(BadRequestError(400, text))
+
+
+def test_long_words_of_a_provider_are_cut() -> None:
+    assert len(redact("word " * 1_000_000)) == MESSAGE_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("error", "spent"),
+    [
+        pytest.param(PermissionDeniedError(403, "Workspace budget exceeded"), True, id="budget"),
+        pytest.param(PermissionDeniedError(403, "no", error_type="payment_required"), True, id="by-type"),
+        pytest.param(PermissionDeniedError(403, "Flagged by moderation"), False, id="moderation"),
+    ],
+)
+def test_a_spent_budget_is_told_from_other_refusals(error: PermissionDeniedError, spent: bool) -> None:
+    assert error.budget_spent is spent
+
+
+def test_a_refused_key_names_the_variable() -> None:
+    assert "OPENROUTER_API_KEY" in str(AuthenticationError(401))
+
+
+def test_a_failed_job_says_what_it_cost() -> None:
+    assert "charged 0 USD" in str(JobEndedError(VideoJob("j", "failed", usage=Usage.from_json({"cost": 0}))))
+    assert "reported no charge" in str(JobEndedError(VideoJob("j", "failed")))
+
+
+def test_a_timeout_forbids_to_submit_again() -> None:
+    assert "do not submit it again" in str(JobTimeoutError("j", "pending", 600.0))

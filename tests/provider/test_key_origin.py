@@ -1,0 +1,166 @@
+"""The API key goes to one origin, over a connection nobody can read."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from orbatch_provider.client import OpenRouterProvider
+from orbatch_provider.connections import _proxy_for
+from orbatch_provider.credentials import may_carry_key, origin_of
+from orbatch_provider.errors import ConfigurationError, DownloadError, OpenRouterError
+from tests.provider.rawserver import RawServer, Servers, answer, clip, close, read_request, send
+
+SECRET = "c0ffee0123456789c0ffee"
+KEY = f"plain-{SECRET}"
+REQUEST = {"model": "m/m", "prompt": "a cat"}
+
+
+@pytest.fixture
+async def keyed(raw_server: RawServer) -> AsyncIterator[OpenRouterProvider]:
+    async with OpenRouterProvider(KEY, base_url=raw_server.url) as provider:
+        yield provider
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("http://openrouter.ai/api/v1", id="plain-http"),
+        pytest.param("http://127.0.0.1.evil.example/", id="looks-like-loopback"),
+        pytest.param("http://localhost.evil.example/", id="looks-like-localhost"),
+        pytest.param("http://192.168.1.10/", id="another-machine"),
+        pytest.param("https://user:pass@openrouter.ai/", id="with-a-password"),
+        pytest.param("https://openrouter.ai/api?x=1", id="with-a-query"),
+        pytest.param("https://openrouter.ai/api#x", id="with-a-fragment"),
+        pytest.param("ftp://openrouter.ai/", id="another-scheme"),
+        pytest.param("openrouter.ai/api/v1", id="no-scheme"),
+        pytest.param("https://", id="no-host"),
+        pytest.param("https://openrouter.ai:port/", id="bad-port"),
+        pytest.param("https://openrouter.ai\\@evil.example/", id="backslash"),
+        pytest.param("https://open router.ai/", id="space"),
+    ],
+)
+def test_a_base_url_that_must_not_have_the_key_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        OpenRouterProvider(KEY, base_url=url)
+
+    assert "pass" not in str(caught.value).replace("password", "")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://openrouter.ai/api/v1/",
+        "http://127.0.0.1:8080",
+        "http://127.9.9.9/v1",
+        "http://localhost:1/",
+        "http://[::1]:8080",
+    ],
+)
+def test_a_base_url_that_may_have_the_key(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENROUTER_BASE_URL", url)
+
+    provider = OpenRouterProvider(KEY)
+
+    assert provider.base_url == url.rstrip("/")
+    assert provider.origin == origin_of(url)
+    assert may_carry_key(url)
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_content_redirected_elsewhere_is_fetched_without_the_key(
+    raw_server: RawServer, keyed: OpenRouterProvider, servers: Servers, tls: ssl.SSLContext, tmp_path: Path
+) -> None:
+    elsewhere = await servers.start(answer(clip(), content_type="video/mp4"), tls=tls)
+    raw_server.script(answer(b"", 302, headers={"Location": f"{elsewhere.url}/clip?sig=1"}))
+
+    loaded = await keyed.download("job-1", 0, tmp_path / "clip.part")
+
+    assert loaded.size == len(clip())
+    assert elsewhere.requests[0].target == "/clip?sig=1"
+    assert SECRET not in repr(elsewhere.requests)
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_the_key_does_not_come_back_after_a_detour(
+    raw_server: RawServer, keyed: OpenRouterProvider, servers: Servers, tls: ssl.SSLContext, tmp_path: Path
+) -> None:
+    elsewhere = await servers.start(answer(b"", 302, headers={"Location": f"{raw_server.url}/collect"}), tls=tls)
+    raw_server.script(answer(b"", 302, headers={"Location": elsewhere.url}), answer(clip(), content_type="video/mp4"))
+
+    await keyed.download("job-1", 0, tmp_path / "clip.part")
+
+    assert ["authorization" in request.headers for request in raw_server.requests] == [True, False]
+
+
+async def test_content_moved_within_the_origin_is_fetched_with_the_key(
+    raw_server: RawServer, keyed: OpenRouterProvider, tmp_path: Path
+) -> None:
+    raw_server.script(
+        answer(b"", 307, headers={"Location": "/v2/content?index=0"}), answer(clip(), content_type="video/mp4")
+    )
+
+    await keyed.download("job-1", 0, tmp_path / "clip.part")
+
+    assert raw_server.requests[1].headers["authorization"] == f"Bearer {KEY}"
+    assert raw_server.requests[1].target == "/v2/content?index=0"
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        pytest.param("http://elsewhere.example/clip.mp4", id="plain-http"),
+        pytest.param("//elsewhere.example/clip.mp4", id="plain-http-without-saying-so"),
+        pytest.param("file:///etc/passwd", id="file"),
+        pytest.param("ftp://elsewhere.example/", id="ftp"),
+        pytest.param("https://", id="no-host"),
+    ],
+)
+async def test_content_is_not_followed_anywhere_unsafe(
+    raw_server: RawServer, keyed: OpenRouterProvider, tmp_path: Path, location: str
+) -> None:
+    raw_server.script(answer(b"", 302, headers={"Location": location}))
+
+    with pytest.raises(DownloadError, match="not https"):
+        await keyed.download("job-1", 0, tmp_path / "clip.part")
+
+    assert len(raw_server.requests) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_key_is_bound_to_its_origin_below_every_caller(
+    raw_server: RawServer, keyed: OpenRouterProvider, servers: Servers
+) -> None:
+    elsewhere = await servers.start(answer({}))
+
+    with pytest.raises(ConfigurationError, match="is not sent to"):
+        async with keyed._transport.stream(f"{elsewhere.url}/videos", {}, keyed=True):
+            pass
+
+    assert elsewhere.connections == 0
+
+
+async def test_content_that_is_redirected_in_circles_is_given_up(
+    raw_server: RawServer, keyed: OpenRouterProvider, tmp_path: Path
+) -> None:
+    raw_server.script(answer(b"", 302, headers={"Location": "/again"}))
+
+    with pytest.raises(DownloadError, match="once too often"):
+        await keyed.download("job-1", 0, tmp_path / "clip.part")
+
+
+async def test_an_ordinary_proxy_sees_no_key(servers: Servers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    proxy = await servers.start([read_request, send(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"), close])
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+    _proxy_for.cache_clear()
+
+    async with OpenRouterProvider(KEY, base_url="https://name.invalid/api/v1") as provider:
+        with pytest.raises(OpenRouterError):
+            await provider.submit(REQUEST)
+    _proxy_for.cache_clear()
+
+    assert proxy.requests[0].method == "CONNECT"
+    assert SECRET not in repr(proxy.requests)

@@ -1,0 +1,69 @@
+"""Every worked example of the price rules, over every price family of the catalog."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orbatch_provider.catalog import snapshot
+from orbatch_provider.pricing import Estimate, Hints, estimate, estimate_image
+from orbatch_provider.pricing.skus import price_list
+from orbatch_provider.requests import VideoRequest
+
+DATA = Path(__file__).parents[1] / "data" / "pricing-vectors.json"
+TOLERANCE = Decimal("1e-9")
+
+
+def vectors() -> list[Any]:
+    loaded = json.loads(DATA.read_text("utf-8"), parse_float=Decimal)
+    return [
+        pytest.param(vector, id=f"{index}-{vector['model'].split('/')[1]}-{vector['note'][:40]}")
+        for index, vector in enumerate(loaded, 1)
+    ]
+
+
+def priced(vector: dict[str, Any]) -> Estimate:
+    hints = Hints(**vector.get("hints", {}))
+    if vector["api"] == "images":
+        return estimate_image(vector["request"], [vector["endpoint_pricing"]], hints)
+    model = snapshot().find(vector["model"])
+    assert model is not None
+    return estimate(VideoRequest.from_body(vector["request"]), model, hints)
+
+
+def test_there_are_104_examples() -> None:
+    assert len(vectors()) == 104
+
+
+@pytest.mark.parametrize("vector", vectors())
+def test_the_estimate_is_the_worked_example(vector: dict[str, Any]) -> None:
+    found, expected = priced(vector), vector["expected"]
+    for name in ("low", "exact", "high"):
+        amount, wanted = getattr(found, name), expected[name]
+        if wanted is None:
+            assert amount is None, name
+        else:
+            assert amount is not None, name
+            assert abs(amount - Decimal(wanted)) <= TOLERANCE, name
+    assert list(found.lines) == expected["sku_keys"]
+    assert found.status == vector["status"]
+
+
+@pytest.mark.parametrize("vector", vectors())
+def test_every_example_explains_itself(vector: dict[str, Any]) -> None:
+    found = priced(vector)
+    if found.low is None:
+        assert found.why.startswith("unpriced: ")
+    elif found.exact is not None:
+        assert any(line in found.why for line in found.lines)
+
+
+@pytest.mark.parametrize("model", snapshot().models.values(), ids=lambda model: model.id)
+def test_every_price_line_of_the_catalog_is_of_a_known_kind(model: Any) -> None:
+    prices = price_list(tuple(model.prices.items()))
+    assert prices.unknown == ()
+    assert len(prices.rates) + len(prices.adders) + (prices.floor_usd is not None) == len(model.prices)

@@ -1,0 +1,226 @@
+"""What a user reads: the calculation, the price list, and what was left to chance."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from orbatch_provider.catalog import VideoModel, snapshot
+from orbatch_provider.pricing import Hints, OpenDimension, describe_prices, estimate, open_dimensions
+from orbatch_provider.requests import VideoRequest
+
+IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+VIDEO = {"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}}
+
+
+def model_named(name: str) -> VideoModel:
+    model = snapshot().find(name)
+    assert model is not None
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "why"),
+    [
+        pytest.param(
+            "alibaba/wan-2.6",
+            {"duration": 5, "resolution": "720p"},
+            "5 s x 0.08 USD/s (text_to_video_duration_seconds_720p)",
+            id="one line",
+        ),
+        pytest.param(
+            "x-ai/grok-imagine-video-1.5",
+            {"duration": 6, "resolution": "1080p", "frame_images": [IMAGE]},
+            "6 s x 0.25 USD/s (cents_per_video_output_second_1080p) + 1 image x 0.01 USD (cents_per_image_input)",
+            id="an input image on top",
+        ),
+        pytest.param(
+            "minimax/hailuo-3",
+            {"duration": 6, "frame_images": [IMAGE, IMAGE]},
+            "6 s x 0.13 USD/s (duration_seconds); "
+            "at most 6 s x 0.13 USD/s (duration_seconds) + 2 images x 0.04 USD (reference_images)",
+            id="frames that may be charged",
+        ),
+        pytest.param(
+            "alibaba/happyhorse-1.0",
+            {"resolution": "720p"},
+            "duration not given: 3 to 15 s x 0.0988 USD/s (duration_seconds_720p)",
+            id="no duration",
+        ),
+        pytest.param(
+            "google/veo-3.1",
+            {},
+            "duration, resolution not given: from 4 s x 0.4 USD/s (duration_seconds_with_audio) "
+            "to 8 s x 0.6 USD/s (duration_seconds_with_audio_4k)",
+            id="nothing but a prompt",
+        ),
+        pytest.param(
+            "alibaba/wan-2.6",
+            {"duration": 5, "resolution": "4K"},
+            "unpriced: no price line of alibaba/wan-2.6 covers 4k text requests",
+            id="no line",
+        ),
+        pytest.param(
+            "heygen/avatar-iv",
+            {"resolution": "720p"},
+            "unpriced: the length of the source is not known",
+            id="source length",
+        ),
+        pytest.param(
+            "heygen/heygen-video-1",
+            {"duration": 5, "resolution": "768p", "input_references": [VIDEO]},
+            "at least 5 s x 0.06 USD/s (reference_duration_seconds_768p); "
+            "no upper bound: the length of the video reference is not known, and it may be billed too",
+            id="reference length",
+        ),
+        pytest.param(
+            "alibaba/wan-2.7",
+            {"duration": -5},
+            "unpriced: duration -5 is not a number above 0",
+            id="no duration at all",
+        ),
+        pytest.param(
+            "alibaba/wan-2.7",
+            {"duration": 5, "generate_audio": "no"},
+            "unpriced: generate_audio 'no' is neither true nor false",
+            id="no flag",
+        ),
+    ],
+)
+def test_why_can_be_checked_by_hand(model: str, fields: dict[str, Any], why: str) -> None:
+    assert estimate(VideoRequest(model=model, prompt="p", **fields), model_named(model)).why == why
+
+
+def test_a_minimum_charge_is_named() -> None:
+    request = VideoRequest(model="runway/aleph-2", prompt="p", input_references=[VIDEO])
+    found = estimate(request, model_named("runway/aleph-2"), Hints(source_seconds=Decimal(1)))
+    assert found.why == (
+        "1 s x 0.28 USD/s (cents_per_second_output), raised to the minimum of 0.56 USD (minimum_cents_per_generation)"
+    )
+
+
+def test_a_model_without_price_lines_is_unpriced() -> None:
+    found = estimate(VideoRequest(model="new/model", prompt="p", duration=5), VideoModel(id="new/model"))
+    assert found.is_unpriced
+    assert found.why == "unpriced: the catalog names no price for new/model"
+
+
+def test_a_resolution_that_no_line_covers_leaves_the_open_request_unpriced() -> None:
+    model = VideoModel(
+        id="new/model", durations=(5,), resolutions=("720p", "8k"), prices={"duration_seconds_720p": "0.1"}
+    )
+    assert estimate(VideoRequest(model=model.id, prompt="p"), model).low is None
+
+
+def test_a_provider_prefix_and_the_documented_form_are_understood() -> None:
+    prefixed = VideoModel(id="m", durations=(5,), prices={"acme:cents_per_second_output": "10"})
+    documented = VideoModel(id="m", durations=(5,), prices={"per-video-second": "0.1"})
+    request = VideoRequest(model="m", prompt="p", duration=5)
+    assert estimate(request, prefixed).exact == estimate(request, documented).exact == Decimal("0.5")
+
+
+@pytest.mark.parametrize("value", [Decimal("NaN"), Decimal(-1), "long"], ids=str)
+def test_a_hint_that_is_no_length_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="source_seconds must be a number of at least 0"):
+        Hints(source_seconds=value)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        pytest.param(
+            "google/veo-3.1-lite",
+            [
+                "0.08 USD per second with audio",
+                "0.05 USD per second without audio",
+                "0.05 USD per second of 720p with audio",
+                "0.03 USD per second of 720p without audio",
+            ],
+            id="sound",
+        ),
+        pytest.param("runway/aleph-2", ["0.28 USD per second", "at least 0.56 USD per generation"], id="minimum"),
+        pytest.param(
+            "black-forest-labs/flux-video-upscale",
+            [
+                "0.075 USD per megapixel-second of precise upscaling",
+                "0.105 USD per megapixel-second of creative upscaling",
+            ],
+            id="megapixels",
+        ),
+        pytest.param("minimax/hailuo-3", ["0.13 USD per second", "0.04 USD per reference image"], id="images"),
+        pytest.param(
+            "bytedance/seedance-2.5",
+            [
+                "0.0000107 USD per video token (0.23112 USD per second at 1280x720)",
+                "0.0000107 USD per video token without audio (0.23112 USD per second at 1280x720)",
+                "0.0000064 USD per video token with a video reference (0.13824 USD per second at 1280x720)",
+            ],
+            id="tokens",
+        ),
+    ],
+)
+def test_price_lines_read_as_phrases(model: str, expected: list[str]) -> None:
+    assert describe_prices(model_named(model)) == expected
+
+
+def test_a_mode_is_named_in_a_price_line() -> None:
+    assert "0.08 USD per second of 720p text-to-video" in describe_prices(model_named("alibaba/wan-2.6"))
+
+
+def test_an_unknown_price_line_is_shown_as_it_is() -> None:
+    model = VideoModel(id="m", prices={"per_clip": "0.5"})
+    assert describe_prices(model) == ["per_clip: 0.5 (a price of no known kind: the model is unpriced)"]
+    assert describe_prices(VideoModel(id="m")) == ["the catalog names no price"]
+
+
+def dimension(field: str, low: str, high: str) -> OpenDimension:
+    return OpenDimension(field, Decimal(low), Decimal(high))
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "expected"),
+    [
+        pytest.param("alibaba/wan-2.6", {"duration": 5, "resolution": "720p"}, [], id="sound is not billed"),
+        pytest.param(
+            "google/veo-3.1",
+            {"duration": 8, "resolution": "1080p"},
+            [dimension("generate_audio", "1.6", "3.2")],
+            id="sound is billed",
+        ),
+        pytest.param(
+            "alibaba/wan-3.0",
+            {},
+            [dimension("duration", "0.4", "6"), dimension("resolution", "1.5", "6")],
+            id="each with the rest at its worst",
+        ),
+        pytest.param(
+            "bytedance/seedance-2.0-mini",
+            {"duration": 5, "resolution": "720p"},
+            [dimension("aspect_ratio", "0.4002075", "0.500262")],
+            id="the ratio decides the tokens",
+        ),
+    ],
+)
+def test_what_is_left_to_chance_is_named_with_its_price_range(
+    model: str, fields: dict[str, Any], expected: list[OpenDimension]
+) -> None:
+    found = open_dimensions(VideoRequest(model=model, prompt="p", **fields), model_named(model))
+    assert list(found) == expected
+
+
+def test_an_upscaler_is_open_in_factor_and_creativity() -> None:
+    model = model_named("black-forest-labs/flux-video-upscale")
+    request = VideoRequest(model=model.id, input_references=[VIDEO])
+    known = Hints(source_seconds=Decimal(10), source_width=1280, source_height=720)
+    assert [item.field for item in open_dimensions(request, model, known)] == ["upscale_factor", "creativity"]
+    assert open_dimensions(replace(request, upscale_factor=2, creativity=0), model, known) == ()
+
+
+def test_a_provider_option_that_may_be_billed_has_no_upper_bound() -> None:
+    options = {"options": {"alibaba": {"size": "1920*1080", "negative_prompt": "blur"}}}
+    request = VideoRequest(model="alibaba/wan-2.6", prompt="p", duration=5, resolution="720p", provider=options)
+    found = open_dimensions(request, model_named("alibaba/wan-2.6"))
+    assert found == (OpenDimension("provider.options.alibaba.size", Decimal("0.40"), None),)

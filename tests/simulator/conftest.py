@@ -1,0 +1,104 @@
+"""A simulator whose clock stands still, and a caller that knows nothing but HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import aiohttp
+import pytest
+
+from orbatch_provider.simulator import ManualClock, Simulator, SimulatorSettings
+
+KEY = "sk-or-v1-c0ffee0123456789"
+HOUR = 3600.0
+
+ORDER: Mapping[str, Any] = {
+    "model": "google/veo-3.1-lite",
+    "prompt": "A cat playing with yarn",
+    "duration": 4,
+    "resolution": "720p",
+    "generate_audio": False,
+}  # 4 s x 0.03 USD
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Caller:
+    """Talks to one simulator under one key; ``clock`` is the simulator's."""
+
+    def __init__(self, http: aiohttp.ClientSession, simulator: Simulator, clock: ManualClock) -> None:
+        self.http, self.simulator, self.clock = http, simulator, clock
+
+    async def call(
+        self, method: str, path: str, *, key: str | None = KEY, headers: Mapping[str, str] | None = None, **options: Any
+    ) -> Reply:
+        """``path`` is below the base URL, or a whole URL. Redirects are not followed."""
+        url = path if "://" in path else self.simulator.base_url + path
+        sent = dict(headers or {}) | ({"Authorization": f"Bearer {key}"} if key is not None else {})
+        async with self.http.request(method, url, headers=sent, allow_redirects=False, **options) as response:
+            return Reply(response.status, response.headers.copy(), await response.read())
+
+    async def submit(self, **changes: Any) -> Reply:
+        """ORDER with changes; a field that is set to None is left out."""
+        body = {name: value for name, value in (dict(ORDER) | changes).items() if value is not None}
+        return await self.call("POST", "/videos", json=body)
+
+    async def start(self, **changes: Any) -> str:
+        """The id of an accepted job."""
+        reply = await self.submit(**changes)
+        assert reply.status == 202, reply.body
+        return str(reply.json["id"])
+
+    async def finish(self, **changes: Any) -> str:
+        """The id of a job that has ended."""
+        job_id = await self.start(**changes)
+        self.clock.advance(HOUR)
+        return job_id
+
+    async def poll(self, job_id: str) -> Any:
+        reply = await self.call("GET", f"/videos/{job_id}")
+        assert reply.status == 200, reply.body
+        return reply.json
+
+    async def books(self) -> Any:
+        return (await self.call("GET", f"{self.simulator.control_url}/books", key=None)).json
+
+
+class Open(Protocol):
+    async def __call__(self, settings: SimulatorSettings = ..., books_path: Path | None = None) -> Caller: ...
+
+
+@pytest.fixture
+async def open_simulator() -> AsyncIterator[Open]:
+    """Opens simulators that are closed with the test."""
+    async with AsyncExitStack() as stack:
+
+        async def open_one(settings: SimulatorSettings | None = None, books_path: Path | None = None) -> Caller:
+            clock = ManualClock()
+            simulator = await stack.enter_async_context(Simulator(settings, books_path=books_path, clock=clock))
+            # A pool would hide which answer cut which connection.
+            connector = aiohttp.TCPConnector(force_close=True)
+            http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+            return Caller(http, simulator, clock)
+
+        yield open_one
+
+
+@pytest.fixture
+async def caller(open_simulator: Open) -> Caller:
+    """A caller of a simulator with default settings."""
+    return await open_simulator()

@@ -1,0 +1,311 @@
+"""Every fault, as a caller meets it, and what it leaves in the books."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import aiohttp
+import pytest
+
+from orbatch_provider.simulator import Fault, SimulatorSettings
+from tests.simulator.conftest import HOUR, KEY, Caller, Open
+
+STATUSES = (400, 401, 402, 403, 404, 408, 409, 410, 413, 422, 429, 499, 500, 502, 503, 504, 524, 529)
+READS = ("poll", "content", "models", "key", "generation")
+
+
+async def make(caller: Caller, call: str) -> Any:
+    """One call of the kind; reads are about a finished job."""
+    if call == "submit":
+        return await caller.submit()
+    job_id = next(iter(caller.simulator.books.jobs), None) or await caller.finish()
+    generation_id = caller.simulator.books.jobs[job_id].generation_id
+    paths = {
+        "poll": f"/videos/{job_id}",
+        "content": f"/videos/{job_id}/content",
+        "models": "/videos/models",
+        "key": "/key",
+        "generation": f"/generation?id={generation_id}",
+    }
+    return await caller.call("GET", paths[call])
+
+
+@pytest.mark.parametrize("call", ["submit", *READS])
+@pytest.mark.parametrize("status", STATUSES)
+async def test_any_call_can_be_refused_with_any_status_in_an_envelope(caller: Caller, call: str, status: int) -> None:
+    caller.simulator.set_faults(Fault(call, status=status))
+    reply = await make(caller, call)
+    assert reply.status == status
+    assert reply.json["error"]["code"] == status
+    assert reply.json["error"]["metadata"]["error_type"]
+    assert "Retry-After" not in reply.headers
+    if call == "submit":
+        assert caller.simulator.books.accepted == 0
+    caller.simulator.set_faults()
+    assert (await make(caller, call)).status == (202 if call == "submit" else 200)
+
+
+@pytest.mark.parametrize("call", ["submit", *READS])
+@pytest.mark.parametrize("action", ["cut", "hang_up"])
+async def test_any_call_can_be_cut_without_an_answer(caller: Caller, call: str, action: str) -> None:
+    caller.simulator.set_faults(Fault(call, action))
+    with pytest.raises((aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
+        await make(caller, call)
+    assert call != "submit" or caller.simulator.books.accepted == 0
+
+
+@pytest.mark.parametrize("call", ["submit", *READS])
+async def test_any_call_can_be_redirected(caller: Caller, call: str) -> None:
+    caller.simulator.set_faults(Fault(call, "redirect", status=302, location="https://elsewhere.example/x"))
+    reply = await make(caller, call)
+    assert (reply.status, reply.headers["Location"]) == (302, "https://elsewhere.example/x")
+
+
+@pytest.mark.parametrize("call", ["poll", "models", "key", "generation"])
+async def test_an_answer_can_be_cut_in_the_middle(caller: Caller, call: str) -> None:
+    caller.simulator.set_faults(Fault(call, "cut_answer"))
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await make(caller, call)
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type", "content"),
+    [
+        ("html", "text/html", b"<!DOCTYPE html>"),
+        ("text", "text/plain", b"upstream"),
+        ("empty", "application/json", b""),
+        ("list", "application/json", b"[]"),
+        ("truncated", "application/json", b'{"id": "gen-vid-'),
+        ("json", "application/json", b'{"error": {"code": 200'),
+    ],
+)
+async def test_a_success_can_carry_any_body(caller: Caller, body: str, media_type: str, content: bytes) -> None:
+    caller.simulator.set_faults(Fault("poll", status=200, body=body))
+    reply = await make(caller, "poll")
+    assert (reply.status, reply.headers["Content-Type"].partition(";")[0]) == (200, media_type)
+    assert reply.body.startswith(content)
+    if body in ("truncated", "text"):
+        with pytest.raises(ValueError, match=r"line 1"):
+            _ = reply.json
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param({"action": "cut"}, id="cut"),
+        pytest.param({"action": "cut_answer"}, id="cut in the answer"),
+        pytest.param({"status": 500}, id="500"),
+        pytest.param({"status": 502, "body": "html"}, id="502 in HTML"),
+        pytest.param({"status": 504}, id="504"),
+        pytest.param({"status": 524}, id="524"),
+        pytest.param({"status": 408}, id="408"),
+        pytest.param({"status": 202, "body": "truncated"}, id="truncated"),
+        pytest.param({"status": 202, "body": "empty"}, id="empty"),
+        pytest.param({"status": 200, "body": "json"}, id="an error object in a 200"),
+        pytest.param({"action": "edit", "drop": ["id"]}, id="no id"),
+        pytest.param({"action": "edit", "fields": {"id": 5}}, id="an id that is no text"),
+        pytest.param({"action": "redirect", "location": "https://elsewhere.example"}, id="redirected"),
+    ],
+)
+async def test_a_job_can_be_accepted_and_its_answer_lost(caller: Caller, fault: Mapping[str, Any]) -> None:
+    caller.simulator.set_faults(Fault("submit", accept=True, **fault))
+    try:
+        reply = await caller.submit()
+    except aiohttp.ClientError:
+        pass
+    else:
+        assert b'"id": "gen-vid-' not in reply.body or fault.get("body") == "truncated"
+    (job,) = caller.simulator.books.jobs.values()
+    assert job.withheld
+    caller.clock.advance(HOUR)
+    assert (await caller.books())["charged"] == "0.12"
+
+
+@pytest.mark.parametrize("accept", [True, False])
+async def test_a_delayed_submit_is_accepted_before_or_after_the_wait(caller: Caller, accept: bool) -> None:
+    caller.simulator.set_faults(Fault("submit", "delay", delay_s=90, accept=accept))
+    submit = asyncio.ensure_future(caller.submit())
+    await caller.clock.until_someone_sleeps()
+    assert caller.simulator.books.accepted == int(accept)
+    caller.clock.advance(90)
+    assert (await submit).status == 202
+    (job,) = caller.simulator.books.jobs.values()
+    assert not job.withheld
+
+
+async def test_delays_are_simulated_seconds(open_simulator: Open) -> None:
+    caller = await open_simulator(SimulatorSettings(speed=30))
+    caller.simulator.set_faults(Fault("key", delay_s=60, status=503))
+    call = asyncio.ensure_future(make(caller, "key"))
+    await caller.clock.until_someone_sleeps()
+    caller.clock.advance(2)
+    assert (await call).status == 503
+
+
+async def test_a_simulator_closes_while_answers_are_held_back(caller: Caller) -> None:
+    caller.simulator.set_faults(Fault("submit", "delay", delay_s=HOUR, accept=True))
+    submit = asyncio.ensure_future(caller.submit())
+    await caller.clock.until_someone_sleeps()
+    await caller.simulator.stop()
+    with pytest.raises(aiohttp.ClientError):
+        await submit
+
+
+@pytest.mark.parametrize(
+    ("fault", "header"),
+    [
+        pytest.param(Fault("submit", status=429, retry_after=7), "7", id="seconds"),
+        pytest.param(Fault("submit", status=503, retry_after=0.5), "0.5", id="a fraction"),
+        pytest.param(Fault("submit", status=429, retry_after="soon"), "soon", id="nonsense"),
+    ],
+)
+async def test_retry_after_is_sent_as_given(caller: Caller, fault: Fault, header: str) -> None:
+    caller.simulator.set_faults(fault)
+    assert (await caller.submit()).headers["Retry-After"] == header
+
+
+async def test_retry_after_can_be_a_date(caller: Caller) -> None:
+    caller.simulator.set_faults(Fault("submit", status=429, retry_after=3600, retry_after_as="date"))
+    header = (await caller.submit()).headers["Retry-After"]
+    assert header.endswith(" GMT")
+    assert parsedate_to_datetime(header).year >= 2025
+
+
+async def test_fields_of_an_answer_can_be_replaced_and_left_out(caller: Caller) -> None:
+    job_id = await caller.finish()
+    caller.simulator.set_faults(Fault("poll", "edit", fields={"status": "warming_up"}, drop=["unsigned_urls"]))
+    job = await caller.poll(job_id)
+    assert job["status"] == "warming_up"
+    assert "unsigned_urls" not in job
+    assert job["usage"]["cost"] == 0.12
+
+
+async def read_into(received: bytearray, response: aiohttp.ClientResponse) -> None:
+    async for chunk in response.content.iter_any():
+        received += chunk
+
+
+@pytest.mark.parametrize("ranges", [False, True])
+@pytest.mark.parametrize("at_byte", [0, 100, 70_000, None])
+async def test_a_download_can_be_cut_anywhere(open_simulator: Open, ranges: bool, at_byte: int | None) -> None:
+    caller = await open_simulator(SimulatorSettings(clip_bytes=100_000, ranges=ranges))
+    path = f"{caller.simulator.base_url}/videos/{await caller.finish()}/content"
+    caller.simulator.set_faults(Fault("content", "cut_answer", at_byte=at_byte, times=1))
+    received = bytearray()
+    async with caller.http.get(path, headers={"Authorization": f"Bearer {KEY}"}) as response:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await read_into(received, response)
+    assert len(received) <= (50_000 if at_byte is None else at_byte)
+    assert caller.simulator.books.downloads == 0
+    whole = await caller.call("GET", path)
+    assert (len(whole.body), whole.body[: len(received)]) == (100_000, bytes(received))
+    assert caller.simulator.books.downloads == 1
+
+
+async def test_a_download_can_stall_and_go_on(open_simulator: Open) -> None:
+    caller = await open_simulator(SimulatorSettings(clip_bytes=100_000))
+    job_id = await caller.finish()
+    caller.simulator.set_faults(Fault("content", "stall", at_byte=10, delay_s=30))
+    download = asyncio.ensure_future(caller.call("GET", f"/videos/{job_id}/content"))
+    await caller.clock.until_someone_sleeps()
+    caller.clock.advance(30)
+    assert len((await download).body) == 100_000
+
+
+@pytest.mark.parametrize(
+    ("fault", "media_type", "beginning"),
+    [
+        pytest.param(Fault("content", status=200, body="html"), "text/html", b"<!DOCTYPE", id="an error page"),
+        pytest.param(
+            Fault("content", status=200, body="html", word="video/mp4"), "video/mp4", b"<!DOCTYPE", id="in disguise"
+        ),
+        pytest.param(Fault("content", status=200, body="empty", word="video/mp4"), "video/mp4", b"", id="nothing"),
+        pytest.param(Fault("content", "content_type", word="text/plain"), "text/plain", b"\0\0\0", id="a wrong type"),
+    ],
+)
+async def test_a_download_can_be_something_else(
+    caller: Caller, fault: Fault, media_type: str, beginning: bytes
+) -> None:
+    job_id = await caller.finish()
+    caller.simulator.set_faults(fault)
+    reply = await caller.call("GET", f"/videos/{job_id}/content")
+    assert (reply.status, reply.headers["Content-Type"].partition(";")[0]) == (200, media_type)
+    assert reply.body.startswith(beginning)
+
+
+async def test_content_can_be_late_by_some_tries_for_each_job(caller: Caller) -> None:
+    caller.simulator.set_faults(Fault("content", status=409, times=2, per_job=True))
+    for prompt in ("one", "two"):
+        job_id = await caller.finish(prompt=prompt)
+        replies = [await caller.call("GET", f"/videos/{job_id}/content") for _ in range(3)]
+        assert [reply.status for reply in replies] == [409, 409, 200]
+
+
+async def statuses(caller: Caller, count: int, **changes: Any) -> list[int]:
+    return [(await caller.submit(**changes)).status for _ in range(count)]
+
+
+async def test_a_fault_can_skip_some_calls_and_strike_a_number_of_times(caller: Caller) -> None:
+    caller.simulator.set_faults(Fault("submit", status=503, after=1, times=2))
+    assert await statuses(caller, 5) == [202, 503, 503, 202, 202]
+
+
+async def test_a_fault_can_last_for_a_while(caller: Caller) -> None:
+    caller.simulator.set_faults(Fault("submit", status=429, for_s=60))
+    assert await statuses(caller, 2) == [429, 429]
+    caller.clock.advance(60)
+    assert await statuses(caller, 2) == [202, 202]
+
+
+async def test_a_fault_can_concern_one_model_or_some_prompts(caller: Caller) -> None:
+    caller.simulator.set_faults(
+        Fault("submit", status=503, model="google/veo-3.1-fast"), Fault("submit", status=500, prompt_contains="dog")
+    )
+    assert await statuses(caller, 1) == [202]
+    assert await statuses(caller, 1, model="google/veo-3.1-fast") == [503]
+    assert await statuses(caller, 1, prompt="A dog") == [500]
+
+
+async def test_faults_with_a_probability_repeat_with_the_seed(open_simulator: Open) -> None:
+    seen = []
+    for seed in (1, 1, 2):
+        settings = SimulatorSettings(seed=seed, faults=(Fault("submit", status=503, probability=0.5),))
+        seen.append(await statuses(await open_simulator(settings), 20))
+    assert seen[0] == seen[1] != seen[2]
+    assert {202, 503} == set(seen[0])
+
+
+async def test_faults_are_set_shown_and_cleared_while_it_runs(caller: Caller) -> None:
+    url = f"{caller.simulator.control_url}/faults"
+    rules = [{"call": "submit", "status": 503, "times": 1}]
+    assert (await caller.call("POST", url, key=None, json={"faults": rules})).status == 200
+    assert await statuses(caller, 2) == [503, 202]
+    (shown,) = (await caller.call("GET", url, key=None)).json["faults"]
+    assert (shown["call"], shown["status"], shown["struck"]) == ("submit", 503, 1)
+    assert (await caller.call("POST", url, key=None, json={"faults": []})).json == {"faults": []}
+
+
+@pytest.mark.parametrize(
+    ("rule", "sentence"),
+    [
+        ({"call": "sumbit"}, "call must be one of"),
+        ({"call": "submit", "action": "stall"}, "submit knows the actions"),
+        ({"call": "submit", "staus": 500}, "unknown field"),
+        ({"call": "submit", "action": "redirect"}, "redirect needs a location"),
+        ({"call": "poll", "accept": True}, "accept belongs to submit"),
+        ({"call": "submit", "action": "edit", "drop": ["id"]}, "edit on submit needs accept"),
+        ({"call": "poll", "status": 99}, "status must be an HTTP status"),
+        ({"call": "poll", "status": "500"}, "wrong type"),
+        ({"call": "poll", "times": 0}, "times must be at least 1"),
+        ({"call": "submit", "action": "hang_up", "model": "m"}, "hang_up strikes before"),
+        ({"status": 500}, "a fault needs a call"),
+        ("cut", "a fault must be a JSON object"),
+    ],
+)
+async def test_a_rule_that_makes_no_sense_is_refused_with_a_sentence(caller: Caller, rule: Any, sentence: str) -> None:
+    reply = await caller.call("POST", f"{caller.simulator.control_url}/faults", key=None, json={"faults": [rule]})
+    assert reply.status == 400
+    assert sentence in reply.json["error"]

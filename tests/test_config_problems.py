@@ -1,0 +1,222 @@
+"""What is said about a batch file that cannot be used: everything at once, with file, line and key."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from orbatch.config import ConfigError, load_config
+from orbatch.expand import expand
+
+HEAD = "name: x\nmodels: [alibaba/wan-2.6]\nprompts: [a cat]\n"
+PROMPTS = "name: x\nmodels: [alibaba/wan-2.6]\nprompts:\n"
+
+
+def problems(folder: Path, content: str | bytes) -> list[str]:
+    """The problems of a file, without the folder it is in."""
+    path = folder / "b.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    return [str(problem).replace(f"{path}", "b.yaml") for problem in caught.value.problems]
+
+
+def test_all_problems_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
+    found = problems(
+        tmp_path,
+        """
+name: my cats
+defaults:
+  duratoin: 5
+  resolution: 720P
+models:
+  - alibaba/wan-2.6
+prompts:
+  - prompt: A {{ colour }} cat
+    vars: {color: red}
+    models: [alibaba/wan-2.5]
+budgets: {total_usd: 1}
+""",
+    )
+    assert found == [
+        (
+            "b.yaml:2: name: found 'my cats'; allowed: letters, digits, - and _, beginning with a letter or digit, "
+            "at most 64"
+        ),
+        "b.yaml:4: defaults.duratoin: unknown key; did you mean 'duration'?",
+        (
+            "b.yaml:5: defaults.resolution: found '720P'; allowed: 360p, 480p, 720p, 768p, 1080p, 1K, 2K, 4K; "
+            "did you mean '720p'?"
+        ),
+        (
+            "b.yaml:9: prompts[1].models: 'alibaba/wan-2.5' is not among the batch's models; "
+            "did you mean 'alibaba/wan-2.6'?"
+        ),
+        "b.yaml:9: prompts[1].prompt: uses {{ colour }}, which has no value; known here: color; did you mean 'color'?",
+        "b.yaml:12: budgets: unknown key; did you mean 'budget'?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        pytest.param("", "b.yaml:1: is empty", id="empty"),
+        pytest.param("# only a comment\n", "b.yaml:1: is empty", id="only a comment"),
+        pytest.param("null\n", "b.yaml:1: is empty", id="null"),
+        pytest.param("- a\n", "b.yaml:1: found a list; allowed: a mapping", id="a list"),
+        pytest.param("name: x\nmodels:\n\t- a/b\n", "b.yaml:3: a tab is used", id="tab"),
+        pytest.param(HEAD + "name: y\n", "b.yaml:4: name: this key is here twice, first on line 1", id="duplicate key"),
+        pytest.param(HEAD + "---\nname: y\n", "b.yaml:4: a second document begins here", id="two documents"),
+        pytest.param("name: !!python/name:os.system x\n", "b.yaml:1: the tag", id="python tag"),
+        pytest.param("a: " + "[" * 100_000, "b.yaml:1: is nested more than 20 levels", id="deep flow"),
+        pytest.param(
+            "\n".join(" " * at + "a:" for at in range(200)), "b.yaml:22: is nested more than 20", id="deep blocks"
+        ),
+        pytest.param(
+            "a: &a []\n" + "".join(f"k{at}: &k{at} [*{'a' if not at else f'k{at - 1}'}]\n" for at in range(50)),
+            "b.yaml:20: is nested more than 20 levels",
+            id="depth by aliases",
+        ),
+        pytest.param(
+            "a: &a [x,x,x,x,x,x,x,x,x]\n"
+            + "".join(f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
+            "holds more than 500,000 values once its aliases",
+            id="alias bomb",
+        ),
+        pytest.param("a: &a [*a]\n", "b.yaml:1: *a refers to nothing above it", id="alias of itself"),
+        pytest.param('name: "a\x01"\n', "b.yaml:1: holds a control character", id="control character"),
+        pytest.param(
+            PROMPTS + "  - prompt: A cat: two\n", "put text that holds a colon and a space in quotes", id="colon"
+        ),
+        pytest.param(PROMPTS + "  - prompt: {{ a }} cat\n", "text that begins with { or [ needs quotes", id="braces"),
+        pytest.param(PROMPTS + "  - @cat\n", "put text that begins with a special character in quotes", id="at sign"),
+        pytest.param(HEAD.encode("utf-16"), "is not UTF-8 text", id="utf-16"),
+        pytest.param("name: x\nuser: café\n".encode("latin-1"), "b.yaml:2: is not UTF-8 text", id="latin-1"),
+        pytest.param(b"# " + b"x" * 5_000_000, "b.yaml: is larger than 5 MB", id="too large"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_explained(tmp_path: Path, content: str | bytes, expected: str) -> None:
+    assert expected in problems(tmp_path, content)[0]
+
+
+def test_a_missing_file_names_the_one_that_was_meant(tmp_path: Path) -> None:
+    (tmp_path / "cats.yaml").write_text(HEAD)
+    with pytest.raises(ConfigError, match=r"there is no such file; did you mean 'cats\.yaml'\?"):
+        load_config(tmp_path / "cat.yaml")
+
+
+def test_a_folder_is_no_batch_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a folder"):
+        load_config(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no /dev/zero")
+def test_an_endless_file_is_refused_without_reading_it_whole() -> None:
+    with pytest.raises(ConfigError, match="larger than 5 MB"):
+        load_config(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        pytest.param(
+            "defaults: {duration: 2.5}", "defaults.duration: found 2.5; allowed: a whole number", id="fraction"
+        ),
+        pytest.param("defaults: {duration: true}", "found true; allowed: a whole number", id="flag as number"),
+        pytest.param("defaults: {duration: 0}", "found 0; allowed: a whole number from 1", id="zero seconds"),
+        pytest.param("defaults: {generate_audio: yes}", "found 'yes'; allowed: true, false", id="yes"),
+        pytest.param("defaults: {size: 12}", "allowed: WIDTHxHEIGHT", id="size"),
+        pytest.param("defaults: {kind: image}", "found 'image'; allowed: video", id="kind"),
+        pytest.param("defaults: {provider: [1]}", "found a list; allowed: a mapping", id="list for mapping"),
+        pytest.param("defaults: {callback_url: http://a.b}", "allowed: an https:// URL", id="callback without TLS"),
+        pytest.param("defaults: {callback_url: 'https://a:b@c.d'}", "works without a login", id="callback with login"),
+        pytest.param("defaults: {session_id: " + "x" * 257 + "}", "at most 256", id="long session"),
+        pytest.param(
+            "defaults: {image_url: https://a.b, first_frame: https://a.b}", "as first_frame as well", id="twice"
+        ),
+        pytest.param(
+            "defaults: {frame_images: [{type: image_url}]}", "allowed: {type: image_url, image_url:", id="frame"
+        ),
+        pytest.param("duration: 5", "b.yaml:4: duration: is a setting of jobs; put it under defaults", id="misplaced"),
+        pytest.param("api_key: sk-or-v1-0123456789", "set the environment variable OPENROUTER_API_KEY", id="key"),
+        pytest.param("budget: {total_usd: -1}", "budget.total_usd: found -1; allowed: an amount in USD", id="negative"),
+        pytest.param("budget: {total_usd: .nan}", "found '.nan'", id="not a number"),
+        pytest.param("budget: {total_usd: .inf}", "found '.inf'", id="infinite"),
+        pytest.param("budget: {total_usd: $5}", "found '$5'", id="dollar sign"),
+        pytest.param("budget: {total_usd: 0.0000000001}", "found 0.0000000001", id="below the nano-dollar"),
+        pytest.param("budget: {unpriced: refused}", "allowed: refuse, or an amount", id="unpriced"),
+        pytest.param("budget: {per_model_usd: {a/b: 1}}", "budget.per_model_usd.a/b: is not among", id="unknown model"),
+        pytest.param("limits: {in_flight: 0}", "limits.in_flight: found 0", id="no job in flight"),
+        pytest.param(
+            "limits: {models: {alibaba/wan: {in_flight: 1}}}",
+            "limits.models.alibaba/wan: is not among the batch's models; did you mean 'alibaba/wan-2.6'?",
+            id="limit of another model",
+        ),
+        pytest.param("polling: {interval: 1}", "polling.interval: found 1; allowed: a number from 2", id="polling"),
+        pytest.param("retries: {on: [fail]}", "did you mean 'failed'?", id="retries"),
+        pytest.param("retries: {attempts: 0}", "retries.attempts: found 0", id="no attempt"),
+        pytest.param("seeds: [1, 1]", "seeds[2]: 1 is in the list twice", id="same seed twice"),
+        pytest.param("seeds: [1]\ndefaults: {seed: 2}", "defaults.seed is given as well", id="seed and seeds"),
+        pytest.param("repeat: many", "repeat: found 'many'", id="repeat"),
+        pytest.param("uncertain: buy", "uncertain: found 'buy'; allowed: hold, resubmit", id="uncertain"),
+        pytest.param("filename: '{{ colour }}'", "filename: for prompt 'p1': uses {{ colour }}", id="file name"),
+        pytest.param("prompts_from: prompts.doc", "is of no known format; allowed: .csv", id="format"),
+        pytest.param("prompts_from: prompts.csv", "there is no file 'prompts.csv'", id="no prompt file"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(tmp_path: Path, line: str, expected: str) -> None:
+    found = problems(tmp_path, HEAD + line + "\n")
+    assert len(found) == 1
+    assert expected in found[0]
+    assert found[0].startswith("b.yaml:4: ")
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        pytest.param("1984", "prompts[1]: found 1984; allowed: text; put it in quotes", id="number"),
+        pytest.param("true", "found true; allowed: text; put it in quotes", id="flag"),
+        pytest.param("''", "is empty", id="empty"),
+        pytest.param('"a\\0b"', "holds a character that cannot be sent", id="NUL"),
+        pytest.param("{id: a}", "prompts[1].prompt: is missing: give a text, or a picture", id="nothing to go by"),
+        pytest.param("{prompt: '{{ a'}", "is not a valid template", id="broken template"),
+        pytest.param("{prompt: a, text: b}", "did you mean 'prompt'?", id="text"),
+        pytest.param("{prompt: a, vars: {c: []}}", "is an empty list", id="variable without values"),
+        pytest.param("{prompt: a, vars: {c: {d: 1}}}", "prompts[1].vars.c: found a mapping", id="nested variable"),
+        pytest.param("{prompt: a, vars: {a-b: 1}}", "'a-b' cannot be a variable", id="variable name"),
+        pytest.param("{first_frame: no.png}", "there is no file", id="missing picture"),
+        pytest.param("{first_frame: 'file:///a.png'}", "give the plain path", id="file URL"),
+    ],
+)
+def test_a_wrong_prompt_is_explained(tmp_path: Path, item: str, expected: str) -> None:
+    text = PROMPTS + f"  - {item}\n"
+    path = tmp_path / "b.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"b\.yaml:4") as caught:
+        list(expand(load_config(path)))
+    assert expected in str(caught.value)
+
+
+def test_too_many_combinations_are_refused_before_any_is_made(tmp_path: Path) -> None:
+    ten = list(range(10))
+    item = f"  - {{prompt: a, vars: {{a: {ten}, b: {ten}, c: {ten}, d: {ten}, e: [1, 2]}}}}\n"
+    assert "makes 20,000 combinations" in problems(tmp_path, PROMPTS + item)[0]
+
+
+def test_ids_are_unique_even_against_those_by_position(tmp_path: Path) -> None:
+    found = problems(tmp_path, PROMPTS + "  - {id: p2, prompt: a}\n  - b\n")
+    assert found == ["b.yaml:5: prompts[2].id: 'p2' is the id of prompts[1] (line 4) as well"]
+
+
+def test_a_file_full_of_slips_is_not_told_for_ever(tmp_path: Path) -> None:
+    found = problems(tmp_path, PROMPTS + "  - 1\n" * 5000)
+    assert len(found) == 101
+    assert found[-1].endswith("stopped after 100 problems; there may be more")
+
+
+def test_secrets_in_a_value_are_not_repeated(tmp_path: Path) -> None:
+    text = HEAD + "defaults: {callback_url: 'http://a.b/?token=hidden', resolution: sk-or-v1-0123456789}\n"
+    assert "hidden" not in str(problems(tmp_path, text))
+    assert "0123456789" not in str(problems(tmp_path, text))

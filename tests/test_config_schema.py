@@ -1,0 +1,90 @@
+"""The schema, the reference and the examples say what the rules check."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orbatch.batchfile.schema import reference
+from orbatch.config import config_schema, load_config
+from orbatch.expand import expand
+from orbatch_provider.catalog import check, snapshot
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "configs").glob("*.yaml"))
+STARTER = Path(str(files("orbatch").joinpath("starter.yaml")))
+
+
+def test_the_schema_beside_the_examples_is_the_one_that_is_printed() -> None:
+    committed = json.loads((ROOT / "configs" / "orbatch.schema.json").read_text("utf-8"))
+    assert committed == config_schema(), "write it anew: orbatch schema > configs/orbatch.schema.json"
+
+
+def test_every_key_of_the_schema_is_described_and_every_reference_leads_somewhere() -> None:
+    schema = config_schema()
+
+    def walk(part: Any) -> None:
+        if isinstance(part, list):
+            for item in part:
+                walk(item)
+        elif isinstance(part, dict):
+            for name, described in part.get("properties", {}).items():
+                assert "description" in described or described == {"$ref": f"#/$defs/{name}"}
+                assert "$ref" not in described or name in schema["$defs"]
+            for child in part.values():
+                walk(child)
+
+    walk(schema)
+    assert set(schema["required"]) == {"name", "models"}
+    assert schema["additionalProperties"] is False
+
+
+def test_the_reference_in_the_docs_is_up_to_date() -> None:
+    document = (ROOT / "docs" / "batch-file.md").read_text("utf-8")
+    begin, end = document.index("<!-- reference: begin"), document.index("<!-- reference: end")
+    assert document[begin:end].split("-->\n", 1)[1].strip() == reference()
+
+
+def test_there_are_examples() -> None:
+    assert [path.name for path in EXAMPLES] == ["cats.yaml", "comparison.yaml", "from-csv.yaml", "image-to-video.yaml"]
+
+
+@pytest.mark.parametrize("path", [*EXAMPLES, STARTER], ids=lambda path: path.name)
+def test_each_example_asks_only_for_what_its_models_offer(path: Path) -> None:
+    catalog = snapshot()
+    jobs = list(expand(load_config(path)))
+    assert jobs
+    for job in jobs:
+        model = catalog.find(job.model)
+        assert model is not None, job.model
+        assert check(job.request, model) == []
+
+
+@pytest.mark.parametrize("path", [*EXAMPLES, STARTER], ids=lambda path: path.name)
+def test_each_example_leaves_nothing_that_costs_money_to_chance(path: Path) -> None:
+    catalog = snapshot()
+    config = load_config(path)
+    assert config.budget.total_usd is not None
+    for job in expand(config):
+        model = catalog.find(job.model)
+        assert model is not None
+        assert None not in (job.request.duration, job.request.resolution, job.request.aspect_ratio)
+        # The API refuses the field at models without the capability, and takes the dearer way at those with it.
+        assert (job.request.generate_audio is not None) == (model.generate_audio is not None)
+
+
+@pytest.mark.parametrize("path", [*EXAMPLES, STARTER], ids=lambda path: path.name)
+def test_each_example_begins_with_the_schema_for_editors(path: Path) -> None:
+    assert path.read_text("utf-8").startswith("# yaml-language-server: $schema=./orbatch.schema.json\n")
+
+
+def test_the_example_in_the_docs_makes_the_jobs_it_says(tmp_path: Path) -> None:
+    document = (ROOT / "docs" / "batch-file.md").read_text("utf-8")
+    path = tmp_path / "cats.yaml"
+    path.write_text(document.split("```yaml\n", 1)[1].split("```", 1)[0], "utf-8")
+    assert len(list(expand(load_config(path)))) == 6
+    assert "These are six jobs" in document

@@ -1,0 +1,209 @@
+"""Prompts from files: every format, which rows are taken, and what is said about bad ones."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orbatch.batchfile.problems import Report
+from orbatch.config import ConfigError, load_config
+from orbatch.expand import JobSpec, expand
+from orbatch.promptfiles import read_prompts
+
+Jobs = Callable[..., list[JobSpec]]
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Jobs:
+    """Jobs of a batch with one model whose prompts come from a file with this content."""
+
+    def of(name: str, content: str | bytes, options: str = "", more: str = "") -> list[JobSpec]:
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        source = f"{{file: {name}, {options}}}" if options else name
+        (tmp_path / "b.yaml").write_text(f"name: x\nmodels: [a/b, a/c]\nprompts_from: {source}\n{more}", "utf-8")
+        return [job for job in expand(load_config(tmp_path / "b.yaml")) if job.model == "a/b"]
+
+    return of
+
+
+def problems(jobs: Jobs, *arguments: Any, **options: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        jobs(*arguments, **options)
+    return [f"{Path(each.file).name}:{each.line}: {each.key}: {each.message}" for each in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        pytest.param("p.csv", 'prompt,duration\nA cat,5\n"A dog,\nrunning",6\n', id="csv"),
+        pytest.param("p.csv", 'prompt;duration\nA cat;5\n"A dog,\nrunning";6\n', id="csv with semicolons"),
+        pytest.param(
+            "p.csv", '\ufeffPrompt,Duration\r\nA cat,5\r\n\r\n"A dog,\nrunning",6\r\n', id="csv of a spreadsheet"
+        ),
+        pytest.param("p.tsv", 'text\tduration\nA cat\t5\n"A dog,\nrunning"\t6\n', id="tsv"),
+        pytest.param(
+            "p.jsonl", '{"prompt": "A cat", "duration": 5}\n\n{"text": "A dog,\\nrunning", "duration": 6}\n', id="jsonl"
+        ),
+        pytest.param(
+            "p.yaml", '- {prompt: A cat, duration: 5}\n- {prompt: "A dog,\\nrunning", duration: 6}\n', id="yaml"
+        ),
+    ],
+)
+def test_each_format_gives_the_same_prompts(jobs: Jobs, name: str, content: str) -> None:
+    found = jobs(name, content)
+    assert [(job.prompt_id, job.prompt, job.request.duration) for job in found] == [
+        ("p1", "A cat", 5),
+        ("p2", "A dog,\nrunning", 6),
+    ]
+
+
+def test_a_text_file_has_a_prompt_on_each_line(jobs: Jobs) -> None:
+    found = jobs("p.txt", "# cats\n\nA cat\n  A dog  \n")
+    assert [(job.prompt_id, job.prompt, job.line) for job in found] == [("p1", "A cat", 3), ("p2", "A dog", 4)]
+
+
+def test_columns_are_settings_or_variables(jobs: Jobs) -> None:
+    rows = [
+        ["ID", "prompt", "color", "Time of day", "duration", "generate_audio", "model", "seed", "references", "user"],
+        ["a", "A {{ color }} cat at {{ Time_of_day }}", "red", "noon", "5", "TRUE", "a/b a/c", "", "", "42"],
+        ["", "{{ color }}", "blue", "", "", "", "openrouter/a/b", "null", '["https://x.y/z.png"]', ""],
+    ]
+    content = "".join(",".join('"' + cell.replace('"', '""') + '"' for cell in row) + "\n" for row in rows)
+    first, second = jobs("p.csv", content, more="defaults: {duration: 4, seed: 1}\n")
+    assert (first.prompt_id, first.prompt) == ("a", "A red cat at noon")
+    assert first.variables == {"color": "red", "Time_of_day": "noon"}
+    assert first.request.body() == {
+        "model": "a/b", "prompt": first.prompt, "duration": 5, "generate_audio": True, "seed": 1, "user": "42",
+    }  # fmt: skip
+    assert second.request.body() == {
+        "model": "a/b",
+        "prompt": "blue",
+        "duration": 4,
+        "input_references": [{"type": "image_url", "image_url": {"url": "https://x.y/z.png"}}],
+    }
+
+
+def test_a_json_object_may_give_several_values_of_a_variable(jobs: Jobs) -> None:
+    found = jobs(
+        "p.jsonl", '{"prompt": "{{ a }}{{ b }}{{ c }}", "a": [1, 2], "vars": {"b": "x", "c": 0.5}}\n"just text"\n'
+    )
+    assert [job.prompt for job in found] == ["1x0.5", "2x0.5", "just text"]
+
+
+def test_one_template_serves_all_rows_without_a_text(jobs: Jobs) -> None:
+    found = jobs("p.csv", "animal,prompt\nfox,\nowl,An owl\n", 'prompt: "A {{ animal }}"')
+    assert [job.prompt for job in found] == ["A fox", "An owl"]
+
+
+def test_ids_go_on_counting_from_the_prompts_of_the_batch_file(jobs: Jobs) -> None:
+    found = jobs("p.txt", "b\nc\n", more="prompts: [a]\n")
+    assert [(job.prompt_id, job.prompt) for job in found] == [("p1", "a"), ("p2", "b"), ("p3", "c")]
+
+
+def test_limit_and_offset_take_a_part_and_keep_the_ids(jobs: Jobs) -> None:
+    found = jobs("p.txt", "".join(f"cat {at}\n" for at in range(1, 11)), "offset: 3, limit: 2")
+    assert [(job.prompt_id, job.prompt) for job in found] == [("p4", "cat 4"), ("p5", "cat 5")]
+
+
+def test_a_sample_is_the_same_every_time_and_mostly_the_same_when_rows_are_added(jobs: Jobs) -> None:
+    rows = [f"cat {at}\n" for at in range(200)]
+    first = {job.prompt for job in jobs("p.txt", "".join(rows), "sample: 20")}
+    assert first == {job.prompt for job in jobs("p.txt", "".join(rows), "sample: 20")}
+    assert first != {job.prompt for job in jobs("p.txt", "".join(rows), "sample: 20, seed: 1")}
+    longer = {job.prompt for job in jobs("p.txt", "".join([*rows, "cat 200\n", "cat 201\n"]), "sample: 20")}
+    assert len(first) == len(longer) == 20
+    assert len(first & longer) >= 18
+
+
+def test_bad_rows_are_named_all_at_once_as_a_spreadsheet_counts_them(jobs: Jobs) -> None:
+    content = 'prompt,duration\n"two\nlines",5\nB,five\nC\nD,4,9\nE {{ x }},3\nF,1\n'
+    assert problems(jobs, "p.csv", content) == [
+        "p.csv:4: row 3.duration: found 'five'; allowed: a whole number from 1 to 3600",
+        "p.csv:5: row 4: has 1 cells, the header has 2; quote cells that hold commas",
+        "p.csv:6: row 5: has 3 cells, the header has 2; quote cells that hold commas",
+        "p.csv:7: row 6.prompt: uses {{ x }}, which has no value; there are no variables here",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        pytest.param("p.csv", "", "p.csv:1: header: has no column 'prompt'", id="empty csv"),
+        pytest.param("p.csv", "prompt\n", "p.csv:None: : holds no prompts", id="only a header"),
+        pytest.param("p.csv", "A cat\nA dog\n", "has no column 'prompt' (found: 'A cat')", id="no header"),
+        pytest.param("p.csv", "prompt,duratoin\na,5\n", "looks like 'duration'", id="misspelt setting"),
+        pytest.param("p.csv", "prompt,a,a\nx,1,2\n", "there are two columns for 'a'", id="column twice"),
+        pytest.param("p.csv", "prompt,vars\nx,1\n", "every other column is a variable", id="vars"),
+        pytest.param("p.csv", "prompt,2nd\nx,1\n", "'2nd' cannot be a variable", id="column name"),
+        pytest.param("p.csv", "prompt,,\nx,,1\n", "row 2: has 3 cells, the header has 1 named", id="cell without name"),
+        pytest.param("p.csv", 'prompt\n"A cat\nA dog\n', "row 2 cannot be read: a quote is opened", id="open quote"),
+        pytest.param("p.csv", "prompt\na\nb\0\n", "p.csv:3: : holds a NUL", id="NUL"),
+        pytest.param("p.csv", "prompt,model\na,a/d\n", "'a/d' is not among the batch's models", id="another model"),
+        pytest.param("p.csv", "prompt,model\na,wan\n", "'wan' is not among the batch's models", id="no model id"),
+        pytest.param("p.csv", "id,prompt\nz,a\nz,b\n", "p.csv:3: id: 'z' is the id of another prompt", id="id twice"),
+        pytest.param("p.txt", "a\na\n", "p.txt:2: : prompt 'p2' with a/b is the same request", id="row twice"),
+        pytest.param("p.txt", "ok\ncafé\n".encode("latin-1"), "p.txt:2: : is not UTF-8", id="latin-1"),
+        pytest.param("p.csv", "prompt\na\n".encode("utf-16"), "p.csv:1: : is not UTF-8", id="utf-16"),
+        pytest.param("p.txt", "# nothing\n", "holds no prompts", id="only comments"),
+        pytest.param("p.txt", "x" * 1_000_001, "is longer than 1,000,000 characters", id="endless line"),
+        pytest.param("p.jsonl", "{a\n", "p.jsonl:1: row 1: is not valid JSON", id="json"),
+        pytest.param("p.jsonl", "[1]\n", "row 1: found a list; allowed: an object", id="list"),
+        pytest.param("p.jsonl", "[" * 100_000, "row 1: is not valid JSON", id="deep json"),
+        pytest.param(
+            "p.jsonl", '{"prompt": "a", "x": ' + "[" * 50 + "]" * 50 + "}", "more than 20 levels", id="levels"
+        ),
+        pytest.param("p.jsonl", '{"prompt": "a", "seed": NaN}', "NaN is no JSON number", id="NaN"),
+        pytest.param("p.jsonl", '{"prompt": "a\\ud800"}', "cannot be sent", id="half a surrogate pair"),
+        pytest.param("p.jsonl", '{"prompt": "a", "text": "b"}', "gives 'prompt' twice", id="two texts"),
+        pytest.param("p.yaml", "prompts: [a]\n", "p.yaml:1: : found a mapping", id="yaml mapping"),
+        pytest.param("p.yaml", "- {prompt: a, sed: 1}\n", "p.yaml:1: prompts[1].sed: unknown key", id="yaml typo"),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_where_and_why(
+    jobs: Jobs, name: str, content: str | bytes, expected: str
+) -> None:
+    assert expected in problems(jobs, name, content)[0]
+
+
+def test_problems_of_the_batch_file_and_of_the_header_come_together(jobs: Jobs) -> None:
+    found = problems(jobs, "p.csv", "prompt,duratoin\na,5\n", more="repeat: 0\n")
+    assert [each.split(":")[0] for each in found] == ["p.csv", "b.yaml"]
+
+
+def test_paths_in_a_row_are_relative_to_the_file_of_the_row(jobs: Jobs, tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (job,) = jobs("rows/p.csv", "first_frame\na.png\n")
+    assert job.request.frame_images is not None
+    assert job.request.frame_images[0]["image_url"]["url"] == str(tmp_path / "rows" / "a.png")
+
+
+def test_a_hundred_thousand_rows_need_no_more_memory_than_a_few(tmp_path: Path) -> None:
+    def peak(rows: int) -> int:
+        with (tmp_path / "p.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["prompt", "color"])
+            writer.writerows([f"cat {at} " + "x" * 200, "red"] for at in range(rows))
+        (tmp_path / "b.yaml").write_text("name: x\nmodels: [a/b]\nprompts_from: p.csv\n")
+        config = load_config(tmp_path / "b.yaml")
+        assert config.prompts_from is not None
+        tracemalloc.start()
+        try:
+            assert sum(1 for _ in read_prompts(config.prompts_from, Report("b.yaml", tmp_path))) == rows
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(100_000) < peak(1000) + 100_000
+
+
+def test_numbers_in_json_keep_their_meaning(jobs: Jobs) -> None:
+    content = json.dumps({"prompt": "{{ n }} {{ f }}", "n": 3, "f": 0.25, "upscale_factor": 2.0})
+    (job,) = jobs("p.jsonl", content)
+    assert (job.prompt, job.request.upscale_factor) == ("3 0.25", 2)
