@@ -154,7 +154,7 @@ def test_an_endless_file_is_refused_without_reading_it_whole() -> None:
             "limits.models.alibaba/wan: is not among the batch's models; did you mean 'alibaba/wan-2.6'?",
             id="limit of another model",
         ),
-        pytest.param("polling: {interval: 1}", "polling.interval: found 1; allowed: a number from 2", id="polling"),
+        pytest.param("polling: {interval: 0}", "polling.interval: found 0; allowed: a number from 0.1", id="polling"),
         pytest.param("retries: {on: [fail]}", "did you mean 'failed'?", id="retries"),
         pytest.param("retries: {attempts: 0}", "retries.attempts: found 0", id="no attempt"),
         pytest.param("seeds: [1, 1]", "seeds[2]: 1 is in the list twice", id="same seed twice"),

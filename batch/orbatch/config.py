@@ -100,10 +100,14 @@ class PollingConfig:
     """Seconds. ``timeout`` ends the waiting of one run, not the job: the next run goes on."""
 
     interval: float = field(
-        default=30, metadata=key(Number(least=2, most=3600), "seconds between two looks at one job")
+        default=30,
+        metadata=key(
+            Number(least=0.1, most=3600),
+            "seconds between two looks at one job; one job is never asked for faster than every 2 s",
+        ),
     )
     timeout: float = field(
-        default=1800, metadata=key(Number(least=10, most=604_800), "seconds to wait for one job in one run")
+        default=1800, metadata=key(Number(least=1, most=604_800), "seconds to wait for one job in one run")
     )
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 from orbatch import outputs, schedule
 from orbatch.budget import Caps
 from orbatch.collecting import fetch_all
-from orbatch.inputs import materialise
+from orbatch.expand import job_key
+from orbatch.inputs import InputError, materialise
 from orbatch.ledger import AttemptRecord, JobRecord, Ledger, LedgerError, Reservation, Settlement
 from orbatch.lifecycle import Status
 from orbatch.limits import Gates
@@ -111,9 +112,9 @@ class Driver:
         """submitting -> submitted, with the answer; None when the job ended here. The intent is already durable."""
         attempt_id = reservation.attempt_id
         try:
-            request = await asyncio.to_thread(materialise, VideoRequest.from_body(job.request))
+            request = await asyncio.to_thread(_as_planned, job)
         except (OSError, ValueError) as exc:
-            self._ledger.reject(attempt_id, f"an input file cannot be read: {exc}")
+            self._ledger.reject(attempt_id, f"not sent: {exc}")
             self._say(job, f"not sent: {exc}", "error")
             return None
         sending = asyncio.create_task(self._provider.submit(request))
@@ -397,6 +398,14 @@ def _charge(seen: VideoJob) -> tuple[int | None, bool]:
     if seen.usage is None or seen.usage.cost is None:
         return None, seen.usage is not None and seen.usage.is_byok
     return nusd(seen.usage.cost), seen.usage.is_byok
+
+
+def _as_planned(job: JobRecord) -> VideoRequest:
+    """The request with its local files in it. Raises InputError, a ValueError, when one is not what was planned."""
+    request = VideoRequest.from_body(job.request)
+    if job_key(request, job.repeat, job.kind) != job.key:
+        raise InputError("an input file has changed since the batch was planned; run the batch again")
+    return materialise(request)
 
 
 def _may_download_again(error: Exception) -> bool:

@@ -85,7 +85,8 @@ class VideoRequest:
         return sum(1 for item in self.input_references or () if item.get("type") == kind)
 
 
-NAMED_FIELDS = frozenset(f.name for f in fields(VideoRequest)) - {"extra"}
+# In the order of the class, which is the order of a body.
+NAMED_FIELDS = tuple(f.name for f in fields(VideoRequest) if f.name != "extra")
 
 
 def first_frame(url: str) -> dict[str, Any]:

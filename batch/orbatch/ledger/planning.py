@@ -21,9 +21,9 @@ CHUNK = 1000  # jobs per statement batch; bounds memory for a plan of any length
 
 # A file that is placed, or being fetched, keeps its name and its price; only what may still be sent follows the file.
 _WRITE_JOB = """
-insert into jobs (id, batch_id, key, position, kind, model, prompt_id, prompt, variables, request, stem, status,
+insert into jobs (id, batch_id, key, position, kind, model, prompt_id, prompt, variables, request, repeat, stem, status,
   estimate_low_nusd, estimate_exact_nusd, estimate_high_nusd, price_lines, price_why, created_at)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?)
 on conflict (batch_id, key) do update set
   position = excluded.position,
   prompt_id = excluded.prompt_id,
@@ -206,6 +206,6 @@ def _row(job: PlannedJob, batch_id: int, at: str) -> tuple[object, ...]:
     return (
         *(job_id(spec.key, batch_id), batch_id, spec.key, spec.position, spec.kind, spec.model, spec.prompt_id),
         *(spec.prompt, json.dumps(spec.variables, ensure_ascii=False, default=str)),
-        *(json.dumps(spec.request.body(), ensure_ascii=False), spec.stem),
+        *(json.dumps(spec.request.body(), ensure_ascii=False), spec.repeat, spec.stem),
         *(job.low_nusd, job.exact_nusd, job.high_nusd, " ".join(job.estimate.lines), job.estimate.why, at),
     )

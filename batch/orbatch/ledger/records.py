@@ -24,6 +24,7 @@ class JobRecord:
     prompt_id: str
     prompt: str
     request: Mapping[str, Any]
+    repeat: int
     stem: str
     status: Status
     retired: bool
@@ -112,7 +113,7 @@ class Settlement:
 
 
 _JOB_COLUMNS = (
-    "id batch_id key position kind model prompt_id prompt request stem status retired hold error "
+    "id batch_id key position kind model prompt_id prompt request repeat stem status retired hold error "
     "estimate_low_nusd estimate_exact_nusd estimate_high_nusd price_lines price_why"
 ).split()
 _ATTEMPT_COLUMNS = (

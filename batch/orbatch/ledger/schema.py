@@ -53,6 +53,7 @@ create table jobs (
   prompt text not null,
   variables text not null,
   request text not null,
+  repeat integer not null,
   stem text not null,
   status text not null check (status in ({_STATUSES})),
   hold text,
