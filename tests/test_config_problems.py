@@ -47,8 +47,8 @@ budgets: {total_usd: 1}
         ),
         "b.yaml:4: defaults.duratoin: unknown key; did you mean 'duration'?",
         (
-            "b.yaml:5: defaults.resolution: found '720P'; allowed: 360p, 480p, 720p, 768p, 1080p, 1K, 2K, 4K; "
-            "did you mean '720p'?"
+            "b.yaml:5: defaults.resolution: found '720P'; allowed: 360p, 480p, 720p, 768p, 1080p, 1K, 2K, 4K, 512, "
+            "768, 1.5K; did you mean '720p'?"
         ),
         (
             "b.yaml:9: prompts[1].models: 'alibaba/wan-2.5' is not among the batch's models; "
@@ -128,7 +128,7 @@ def test_an_endless_file_is_refused_without_reading_it_whole() -> None:
         pytest.param("defaults: {duration: 0}", "found 0; allowed: a whole number from 1", id="zero seconds"),
         pytest.param("defaults: {generate_audio: yes}", "found 'yes'; allowed: true, false", id="yes"),
         pytest.param("defaults: {size: 12}", "allowed: WIDTHxHEIGHT", id="size"),
-        pytest.param("defaults: {kind: image}", "found 'image'; allowed: video", id="kind"),
+        pytest.param("defaults: {kind: audio}", "found 'audio'; allowed: video, image, text", id="kind"),
         pytest.param("defaults: {provider: [1]}", "found a list; allowed: a mapping", id="list for mapping"),
         pytest.param("defaults: {callback_url: http://a.b}", "allowed: an https:// URL", id="callback without TLS"),
         pytest.param("defaults: {callback_url: 'https://a:b@c.d'}", "works without a login", id="callback with login"),

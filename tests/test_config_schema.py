@@ -12,10 +12,15 @@ import pytest
 from orbatch.batchfile.schema import reference
 from orbatch.config import config_schema, load_config
 from orbatch.expand import expand
-from orbatch_provider.catalog import check, snapshot
+from orbatch.offers import Offers
+from orbatch.plan import plan_jobs
+from orbatch_provider.catalog import snapshot
+from orbatch_provider.requests import VideoRequest
+from orbatch_provider.simulator.examples import image_examples, text_examples
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "configs").glob("*.yaml"))
+OFFERS = Offers(snapshot(), image_examples(), text_examples())
 STARTER = Path(str(files("orbatch").joinpath("starter.yaml")))
 
 
@@ -50,26 +55,33 @@ def test_the_reference_in_the_docs_is_up_to_date() -> None:
 
 
 def test_there_are_examples() -> None:
-    assert [path.name for path in EXAMPLES] == ["cats.yaml", "comparison.yaml", "from-csv.yaml", "image-to-video.yaml"]
+    assert [path.stem for path in EXAMPLES] == [
+        "cats",
+        "comparison",
+        "from-csv",
+        "image-comparison",
+        "image-to-video",
+        "mixed",
+        "text",
+    ]
 
 
 @pytest.mark.parametrize("path", [*EXAMPLES, STARTER], ids=lambda path: path.name)
-def test_each_example_asks_only_for_what_its_models_offer(path: Path) -> None:
-    catalog = snapshot()
-    jobs = list(expand(load_config(path)))
-    assert jobs
-    for job in jobs:
-        model = catalog.find(job.model)
-        assert model is not None, job.model
-        assert check(job.request, model) == []
-
-
-@pytest.mark.parametrize("path", [*EXAMPLES, STARTER], ids=lambda path: path.name)
-def test_each_example_leaves_nothing_that_costs_money_to_chance(path: Path) -> None:
-    catalog = snapshot()
+def test_each_example_asks_only_for_what_its_models_offer_and_fits_its_budget(path: Path) -> None:
     config = load_config(path)
+    jobs = list(plan_jobs(expand(config), OFFERS))
+    assert jobs
+    assert [(job.spec.model, job.problems, job.left_open) for job in jobs if job.problems or job.left_open] == []
     assert config.budget.total_usd is not None
-    for job in expand(config):
+    assert sum(job.estimate.high or config.budget.total_usd for job in jobs) <= config.budget.total_usd
+
+
+@pytest.mark.parametrize("path", [*EXAMPLES, STARTER], ids=lambda path: path.name)
+def test_each_example_leaves_nothing_of_a_video_to_chance(path: Path) -> None:
+    catalog = snapshot()
+    for job in expand(load_config(path)):
+        if not isinstance(job.request, VideoRequest):
+            continue
         model = catalog.find(job.model)
         assert model is not None
         assert None not in (job.request.duration, job.request.resolution, job.request.aspect_ratio)
@@ -88,3 +100,12 @@ def test_the_example_in_the_docs_makes_the_jobs_it_says(tmp_path: Path) -> None:
     path.write_text(document.split("```yaml\n", 1)[1].split("```", 1)[0], "utf-8")
     assert len(list(expand(load_config(path)))) == 6
     assert "These are six jobs" in document
+
+
+def test_the_mixed_example_in_the_docs_has_jobs_of_every_kind(tmp_path: Path) -> None:
+    document = (ROOT / "docs" / "batch-file.md").read_text("utf-8")
+    path = tmp_path / "scene.yaml"
+    path.write_text(document.split("```yaml\n", 2)[2].split("```", 1)[0], "utf-8")
+    jobs = list(plan_jobs(expand(load_config(path)), OFFERS))
+    assert [job.spec.kind for job in jobs] == ["video", "image", "text"]
+    assert [job.problems for job in jobs] == [(), (), ()]

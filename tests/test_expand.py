@@ -14,9 +14,9 @@ import pytest
 from orbatch.config import ConfigError, load_config
 from orbatch.expand import JobSpec, expand, job_key
 from orbatch_provider.requests import VideoRequest
+from tests.pictures import picture
 
 HEAD = "name: cats\nmodels: [alibaba/wan-2.6, google/veo-3.1-lite]\n"
-PNG = b"\x89PNG\r\n\x1a\n"
 
 Jobs = Callable[[str], list[JobSpec]]
 
@@ -160,11 +160,11 @@ def test_what_buys_something_else_changes_the_key(jobs: Jobs, change: str) -> No
 
 
 def test_a_local_picture_counts_by_its_content_not_by_its_path(jobs: Jobs, tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(PNG + b"one")
-    (tmp_path / "b.dat").write_bytes(PNG + b"one")
+    (tmp_path / "a.png").write_bytes(picture("red"))
+    (tmp_path / "b.dat").write_bytes(picture("red"))
     first = jobs("name: a\nmodels: [a/b]\nprompts: [{prompt: x, first_frame: a.png}]\n")[0]
     moved = jobs("name: a\nmodels: [a/b]\nprompts: [{prompt: x, first_frame: ./b.dat}]\n")[0]
-    (tmp_path / "b.dat").write_bytes(PNG + b"another")
+    (tmp_path / "b.dat").write_bytes(picture("blue"))
     changed = jobs("name: a\nmodels: [a/b]\nprompts: [{prompt: x, first_frame: b.dat}]\n")[0]
     assert first.key == moved.key != changed.key
     assert changed.key == job_key(changed.request)

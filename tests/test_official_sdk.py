@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Iterator
 from decimal import Decimal
@@ -9,6 +10,8 @@ from decimal import Decimal
 import av
 import pytest
 from openrouter import OpenRouter, errors
+from openrouter.components import ChatUserMessage
+from PIL import Image
 
 from orbatch_provider.simulator import Fault, Simulator, SimulatorSettings, simulator_thread
 
@@ -84,4 +87,53 @@ def test_refusals_are_its_own_errors(sdk: OpenRouter, simulator: Simulator) -> N
         pytest.raises(errors.UnauthorizedResponseError),
     ):
         stranger.video_generation.get_generation(job_id="x")
+    assert simulator.books.accepted == 0
+
+
+def test_pictures_come_from_the_image_call(sdk: OpenRouter, simulator: Simulator) -> None:
+    answer = sdk.images.generate(
+        model="bytedance-seed/seedream-4.5", prompt="A cat playing", n=2, resolution="1K", aspect_ratio="16:9"
+    )
+    sizes = []
+    for item in answer.data:
+        with Image.open(io.BytesIO(base64.b64decode(item.b64_json))) as image:
+            sizes.append((image.format, image.size))
+    assert sizes == [("PNG", (1365, 768))] * 2
+    assert answer.usage is not None
+    assert answer.usage.cost == float(simulator.books.charged) == 0.08
+
+
+async def test_a_text_comes_from_the_chat_call(simulator: Simulator) -> None:
+    async with OpenRouter(api_key=KEY, server_url=simulator.base_url) as sdk:
+        answer = await sdk.chat.send_async(
+            model="openai/gpt-4o-mini", messages=[ChatUserMessage(role="user", content="Say something")], max_tokens=50
+        )
+    assert answer.choices[0].message.content == "A simulated answer of openai/gpt-4o-mini to: Say something"
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage is not None
+    assert answer.usage.cost == float(simulator.books.charged)
+
+
+def test_image_and_text_models_are_listed(sdk: OpenRouter) -> None:
+    images = {model.id: model for model in sdk.images.list_models().data}
+    assert images["openai/gpt-image-2"].supported_parameters["n"].type == "range"
+    found = sdk.images.list_model_endpoints(author="google", slug="gemini-3-pro-image")
+    assert [(each.provider_slug, each.pricing[1].cost_usd) for each in found.endpoints] == [
+        ("google-vertex/global", 0.00012),
+        ("google-ai-studio", 0.00012),
+    ]
+    page = sdk.models.list(limit=3)
+    seen = []
+    while page is not None:
+        seen += page.result.data
+        page = page.next()  # type: ignore[assignment]  # of a client that blocks it is no coroutine
+    assert len(seen) == 5
+    assert {model.id: model.pricing.request for model in seen}["perplexity/sonar"] == "0.005"
+
+
+def test_refused_pictures_and_texts_are_its_own_errors(sdk: OpenRouter, simulator: Simulator) -> None:
+    with pytest.raises(errors.BadRequestResponseError, match="n: does not support 2"):
+        sdk.images.generate(model="google/gemini-3-pro-image", prompt="A cat", n=2)
+    with pytest.raises(errors.BadRequestResponseError, match="not a valid model ID"):
+        sdk.chat.send(model="nobody/nothing", messages=[ChatUserMessage(role="user", content="x")])
     assert simulator.books.accepted == 0

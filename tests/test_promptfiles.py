@@ -15,6 +15,7 @@ from orbatch.batchfile.problems import Report
 from orbatch.config import ConfigError, load_config
 from orbatch.expand import JobSpec, expand
 from orbatch.promptfiles import read_prompts
+from tests.pictures import picture
 
 Jobs = Callable[..., list[JobSpec]]
 
@@ -173,12 +174,12 @@ def test_a_file_that_cannot_be_used_says_where_and_why(
 
 def test_problems_of_the_batch_file_and_of_the_header_come_together(jobs: Jobs) -> None:
     found = problems(jobs, "p.csv", "prompt,duratoin\na,5\n", more="repeat: 0\n")
-    assert [each.split(":")[0] for each in found] == ["p.csv", "b.yaml"]
+    assert [each.split(":")[0] for each in found] == ["b.yaml", "p.csv"]
 
 
 def test_paths_in_a_row_are_relative_to_the_file_of_the_row(jobs: Jobs, tmp_path: Path) -> None:
     (tmp_path / "rows").mkdir()
-    (tmp_path / "rows" / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "rows" / "a.png").write_bytes(picture())
     (job,) = jobs("rows/p.csv", "first_frame\na.png\n")
     assert job.request.frame_images is not None
     assert job.request.frame_images[0]["image_url"]["url"] == str(tmp_path / "rows" / "a.png")

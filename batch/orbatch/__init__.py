@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import orbatch_provider
 
 if TYPE_CHECKING:
-    from orbatch_provider import MultimodalResponse, OpenRouterProvider, generate_video
+    from orbatch_provider import MultimodalResponse, OpenRouterProvider, generate_image, generate_text, generate_video
 
-__all__ = ["MultimodalResponse", "OpenRouterProvider", "generate_video"]
+__all__ = ["MultimodalResponse", "OpenRouterProvider", "generate_image", "generate_text", "generate_video"]
 
 
 def __getattr__(name: str) -> Any:

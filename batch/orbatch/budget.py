@@ -50,11 +50,10 @@ class Allowed:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """``missing``: what the tightest cap lacks, None when no amount would do. ``for_good``: waiting cannot help."""
+    """``missing``: what the tightest cap lacks, None when no amount would do."""
 
     reason: str
     missing: int | None
-    for_good: bool
 
 
 def decide(model: str, high: int | None, caps: Caps, committed: Committed) -> Allowed | Refused:
@@ -64,9 +63,9 @@ def decide(model: str, high: int | None, caps: Caps, committed: Committed) -> Al
         return Allowed(amount)
     if amount is None:
         return Refused(
-            f"no upper price is known for {model}, and a cap is set: name an amount to reserve with budget.unpriced",
+            f"no upper price is known for {model}, and a cap is set: give what bounds it (max_tokens for a text), "
+            "or name an amount to reserve with budget.unpriced",
             None,
-            for_good=True,
         )
     short = [(name, cap, used, used + amount - cap) for name, cap, used in _scopes(model, caps, committed)]
     name, cap, used, missing = max(short, key=lambda scope: scope[3])
@@ -76,7 +75,6 @@ def decide(model: str, high: int | None, caps: Caps, committed: Committed) -> Al
         f"needs up to {show_usd(amount)} USD, {name} {show_usd(cap)} has {show_usd(max(0, cap - used))} USD left "
         f"({show_usd(missing)} USD missing)",
         missing,
-        for_good=amount > cap,
     )
 
 

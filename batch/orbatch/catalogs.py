@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 
 from platformdirs import user_cache_dir
 
-from orbatch_provider.catalog import Catalog, snapshot
+from orbatch.offers import Offers
+from orbatch_provider.catalog import Catalog, ImageCatalog, TextCatalog, snapshot
 from orbatch_provider.errors import OpenRouterError
 
 CACHE_DIR_VARIABLE = "ORBATCH_CACHE_DIR"
@@ -32,11 +33,18 @@ CatalogKind = Literal["live", "cache", "stale cache", "snapshot"]
 @dataclass(frozen=True, slots=True)
 class LoadedCatalog:
     """A catalog and where it comes from. ``note`` is a sentence for the user, with dates; one about a ``stale cache``
-    or a ``snapshot`` must be shown."""
+    or a ``snapshot`` must be shown. ``image`` and ``text`` are there where the batch has such jobs."""
 
     catalog: Catalog
     kind: CatalogKind
     note: str
+    image: ImageCatalog | None = None
+    text: TextCatalog | None = None
+
+    @property
+    def offers(self) -> Offers:
+        """The catalogs of all kinds."""
+        return Offers(self.catalog, self.image, self.text)
 
 
 def _utc_now() -> datetime:

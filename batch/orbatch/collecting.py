@@ -1,20 +1,31 @@
-"""Fetching the files of a completed job: download, verify, place. Recording them is the caller's step."""
+"""The last step: the files of a completed job, fetched, verified, placed and recorded. Fetching again is free, so no
+fault but the provider's "gone" ends it for good."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from orbatch import outputs
+from orbatch import outputs, schedule
 from orbatch.ledger import AttemptRecord, JobRecord, Ledger, OutputRecord
+from orbatch.lifecycle import Status
+from orbatch.pace import Pace
+from orbatch.steps import OUTAGE_PATIENCE_S, Shared, StopRun, is_outage
 from orbatch_provider.download import Download
-from orbatch_provider.errors import GoneError, NotFoundError
+from orbatch_provider.errors import APIError, AuthenticationError, GoneError, NotFoundError, OpenRouterError
 from orbatch_provider.media import extension
 from orbatch_provider.responses import VideoJob
 
+FIRST_BACKOFF_S = 5.0
+DOWNLOAD_TRIES = 5  # in one run; the next run tries again
+NOT_READY_TRIES = 12  # 404 and 409 right after completion
 CHANGED_SUFFIX = ".changed"
+UNPLAYABLE_SUFFIX = ".unplayable"
 
 
 class ContentSource(Protocol):
@@ -24,84 +35,209 @@ class ContentSource(Protocol):
     async def download(self, job_id: str, index: int, part: Path) -> Download: ...
 
 
-async def fetch_all(
-    provider: ContentSource, output_dir: Path, job: JobRecord, attempt: AttemptRecord, seen: VideoJob | None
-) -> list[tuple[OutputRecord, Path]]:
-    """Every output of the attempt, in place, each with the part that is to be discarded once it is recorded.
+class Collecting:
+    """completed -> done or lost."""
 
-    ``seen``: the provider's last word on the job, None when another run saw it. Raises OpenRouterError, NotPlayable
-    and OSError.
-    """
-    if seen is None:
-        # How many outputs there are is in the poll's answer. A job that is forgotten may still have its content.
-        with contextlib.suppress(NotFoundError, GoneError):
-            seen = await provider.poll(attempt.remote_id or "")
-    count = seen.output_count if seen is not None else 1
-    newest = job.attempt is None or job.attempt.number <= attempt.number
-    overtaken = None if newest else attempt.number
-    return [await _fetch(provider, output_dir, job, attempt, number, overtaken) for number in range(count)]
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+
+    async def collect(self, job: JobRecord, attempt: AttemptRecord, seen: VideoJob | None) -> None:
+        """Fetch what the attempt made. ``seen``: the provider's last word on it, None when another run saw it.
+
+        A disk or a provider that fails leaves the job completed, for the next run. Raises StopRun and LedgerError.
+        """
+        fetching = Fetching(self._shared.provider, self._shared.terms.output_dir, job, attempt, seen)
+        failures = _Failures(self._shared.pace)
+        while True:
+            try:
+                async with self._shared.gates.downloads:
+                    if self._shared.stopping.is_set():
+                        return
+                    records = await fetching.all()
+            except GoneError as exc:
+                self._shared.ledger.lose(attempt.id, f"paid, but {exc}")
+                self._shared.say(job, f"lost: it was paid for, and {exc}", "error")
+                return
+            except AuthenticationError as exc:
+                raise StopRun(str(exc)) from exc
+            except OSError as exc:
+                self._shared.leave(job, attempt, _what_the_disk_says(exc, self._shared.terms.output_dir / job.stem))
+                return
+            except (OpenRouterError, outputs.NotPlayable) as exc:
+                if not await self._try_again(job, attempt, failures, exc):
+                    return
+            else:
+                ledger = self._shared.ledger
+                await ledger.commits.durably(partial(ledger.finish, attempt.id, records))
+                fetching.discard_parts()
+                for record in records:
+                    warning = f" ({record.warning})" if record.warning else ""
+                    self._shared.say(job, f"done: {record.path}{warning}", "warning" if warning else "info")
+                return
+
+    async def _try_again(self, job: JobRecord, attempt: AttemptRecord, failures: _Failures, error: Exception) -> bool:
+        """Wait; False when the job is left for the next run."""
+        repeated = failures.add(error)
+        if failures.are_enough:
+            self._shared.leave(job, attempt, f"the download failed: {error}")
+            return False
+        pause_s = self._shared.pause_s(error, schedule.backoff(failures.count, FIRST_BACKOFF_S, random.random()))
+        if not repeated:
+            self._shared.say(job, f"download: {error} Trying again in {pause_s:.0f} s.", "warning")
+        return await self._shared.wait(pause_s)
 
 
-async def _fetch(
-    provider: ContentSource,
-    output_dir: Path,
-    job: JobRecord,
-    attempt: AttemptRecord,
-    number: int,
-    overtaken: int | None,
-) -> tuple[OutputRecord, Path]:
-    # The extension is known only with the answer, so the part carries none.
-    part = outputs.part_path(outputs.target_path(output_dir, job.stem, number, "", overtaken))
-    part.parent.mkdir(parents=True, exist_ok=True)
-    placed = outputs.find_placed(part)
-    if placed is not None:
-        return await asyncio.to_thread(_describe_placed, job, placed), part
-    download, media = await _download_verified(provider, attempt, number, part)
-    path = outputs.target_path(output_dir, job.stem, number, extension(download.mime_type), overtaken)
-    await asyncio.to_thread(outputs.place, part, path, download.sha256)
-    return outputs.describe(path, download.size, download.sha256, download.mime_type, media, job.seconds), part
+class _Failures:
+    """What went wrong so far with one job's files. An outage is ridden out; an answer that is wrong is met again only
+    so many times."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._wrong = 0
+        self._not_ready = 0
+        self._outage_since: float | None = None
+        self.count = 0
+
+    def add(self, error: Exception) -> bool:
+        """Returns whether this goes on an outage that is known already."""
+        self.count += 1
+        if is_outage(error):
+            repeated = self._outage_since is not None
+            self._outage_since = self._pace.now() if self._outage_since is None else self._outage_since
+            return repeated
+        self._outage_since = None
+        if isinstance(error, APIError) and error.status_code in (404, 409):
+            self._not_ready += 1
+        else:
+            self._wrong += 1
+        return False
+
+    @property
+    def are_enough(self) -> bool:
+        outage_s = 0.0 if self._outage_since is None else self._pace.now() - self._outage_since
+        return self._wrong >= DOWNLOAD_TRIES or self._not_ready >= NOT_READY_TRIES or outage_s > OUTAGE_PATIENCE_S
 
 
-async def _download_verified(
-    provider: ContentSource, attempt: AttemptRecord, number: int, part: Path
-) -> tuple[Download, outputs.Media]:
-    download = await provider.download(attempt.remote_id or "", number, part)
+class Fetching:
+    """Puts every output of one attempt in its place. What is placed is not fetched again by the next ``all``."""
+
+    def __init__(
+        self, provider: ContentSource, output_dir: Path, job: JobRecord, attempt: AttemptRecord, seen: VideoJob | None
+    ) -> None:
+        self._provider = provider
+        self._output_dir = output_dir
+        self._job = job
+        self._attempt = attempt
+        self._seen = seen
+        newest = job.attempt is None or job.attempt.number <= attempt.number
+        self._overtaken = None if newest else attempt.number
+        self._placed: dict[int, OutputRecord] = {}
+        self._gone: dict[int, GoneError] = {}
+
+    async def all(self) -> list[OutputRecord]:
+        """The outputs, in place. Raises OpenRouterError, NotPlayable and OSError; GoneError when none is left."""
+        if self._seen is None:
+            # How many outputs there are is in the poll's answer. A job that is forgotten may still have its content.
+            with contextlib.suppress(NotFoundError, GoneError):
+                self._seen = await self._provider.poll(self._attempt.remote_id or "")
+        count = self._seen.output_count if self._seen is not None else 1
+        for number in range(count):
+            if number in self._placed or number in self._gone:
+                continue
+            try:
+                self._placed[number] = await self._fetch(number)
+            except GoneError as exc:
+                self._gone[number] = exc
+        if not self._placed:
+            raise self._gone[0]
+        records = [self._placed[number] for number in sorted(self._placed)]
+        if self._gone:
+            missing = ", ".join(str(number + 1) for number in sorted(self._gone))
+            warning = "; ".join(filter(None, [records[0].warning, f"of {count} outputs, {missing} is gone"]))
+            records[0] = replace(records[0], warning=warning)
+        return records
+
+    def discard_parts(self) -> None:
+        """To be called once the outputs are recorded."""
+        for number in self._placed:
+            outputs.discard(self._part(number))
+
+    def _target(self, number: int, suffix: str) -> Path:
+        return outputs.target_path(self._output_dir, self._job.stem, number, suffix, self._overtaken)
+
+    def _part(self, number: int) -> Path:
+        # The extension is known only with the answer, so the part carries none.
+        return outputs.part_path(self._target(number, ""), self._attempt.remote_id or "")
+
+    async def _fetch(self, number: int) -> OutputRecord:
+        part = self._part(number)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        placed = outputs.find_placed(part)
+        if placed is not None:
+            return await asyncio.to_thread(_describe_placed, self._job, placed, part)
+        download = await self._provider.download(self._attempt.remote_id or "", number, part)
+        path = self._target(number, extension(download.mime_type))
+        media = await asyncio.to_thread(_verify_and_place, part, path, download.sha256)
+        return outputs.describe(path, download.size, download.sha256, download.mime_type, media, self._job.seconds)
+
+
+def _verify_and_place(part: Path, path: Path, sha256: str) -> outputs.Media:
+    """What does not play is set aside, not thrown away: it is what the provider gave for the money."""
+    aside = part.with_suffix(UNPLAYABLE_SUFFIX)
     try:
-        media = await asyncio.to_thread(outputs.probe, part)
+        media = outputs.probe(part)
+    except outputs.NotPlayable as exc:
+        part.replace(aside)
+        raise outputs.NotPlayable(f"{exc}; what came is kept as {aside}.") from exc
+    outputs.discard(aside)
+    outputs.place(part, path, sha256)
+    return media
+
+
+def _describe_placed(job: JobRecord, path: Path, part: Path) -> OutputRecord:
+    """A file that a killed run had placed. Should it not play any more, it is not taken for placed a second time."""
+    try:
+        media = outputs.probe(path)
     except outputs.NotPlayable:
         outputs.discard(part)
         raise
-    return download, media
-
-
-def _describe_placed(job: JobRecord, path: Path) -> OutputRecord:
-    media = outputs.probe(path)
     size, sha256 = path.stat().st_size, outputs.sha256_of(path)
     return outputs.describe(path, size, sha256, outputs.mime_type_of(path), media, job.seconds)
+
+
+def _what_the_disk_says(error: OSError, target: Path) -> str:
+    """A sentence that names the path, which the system's own words often lack."""
+    if isinstance(error, outputs.FileInTheWay):
+        return str(error)
+    return f"{error.filename or target} could not be written ({error.strerror or error})"
 
 
 async def fetch_again(ledger: Ledger, provider: ContentSource, job: JobRecord) -> int:
     """Fetch the missing or changed files of a done job into the places the ledger names; returns how many.
 
-    A changed file is kept beside the new one, as ``NAME.changed``.
+    A changed file is kept beside the new one, as ``NAME.changed``. Raises OpenRouterError, NotPlayable and OSError.
     """
-    attempt = job.attempt
-    assert attempt is not None
-    records = []
-    fetched = 0
-    for number, record in enumerate(ledger.queries.outputs(job.id)):
+    attempts = [attempt for attempt in ledger.queries.attempts(job.id) if attempt.status == Status.DONE]
+    return sum([await _fetch_attempt_again(ledger, provider, job, attempt) for attempt in attempts])
+
+
+async def _fetch_attempt_again(ledger: Ledger, provider: ContentSource, job: JobRecord, attempt: AttemptRecord) -> int:
+    records: list[OutputRecord] = []
+    parts: list[Path] = []
+    for number, record in enumerate(ledger.queries.outputs(job.id, attempt.id)):
         path = Path(record.path)
         if await asyncio.to_thread(_is_intact_or_set_aside, path, record.sha256):
             records.append(record)
             continue
-        part = outputs.part_path(path)
-        download, media = await _download_verified(provider, attempt, number, part)
-        outputs.place(part, path, download.sha256)
+        parts.append(outputs.part_path(path, attempt.remote_id or ""))
+        download = await provider.download(attempt.remote_id or "", number, parts[-1])
+        media = await asyncio.to_thread(_verify_and_place, parts[-1], path, download.sha256)
         records.append(outputs.describe(path, download.size, download.sha256, download.mime_type, media, job.seconds))
+    if parts:
+        ledger.replace_outputs(attempt.id, records)
+    for part in parts:
         outputs.discard(part)
-        fetched += 1
-    ledger.replace_outputs(attempt.id, records)
-    return fetched
+    return len(parts)
 
 
 def _is_intact_or_set_aside(path: Path, sha256: str) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from orbatch.batchfile.fields import DEFAULT_KIND, SEED, settings_fields
+from orbatch.batchfile.fields import SEED, settings_fields
 from orbatch.batchfile.items import (
     ModelItem,
     ModelRule,
@@ -21,12 +21,14 @@ from orbatch.batchfile.items import (
     numbered,
     rendered,
 )
+from orbatch.batchfile.mixing import check_kinds
 from orbatch.batchfile.problems import ConfigError, ConfigProblem, Report, did_you_mean
 from orbatch.batchfile.rules import Choice, Money, Number, Template, Text, Whole
 from orbatch.batchfile.sections import Field, ListOf, MapOf, Section, key, section_of
+from orbatch.batchfile.settings import kind_of
 from orbatch.batchfile.yamlfile import Node, read_yaml
 from orbatch.filenames import DEFAULT_FILENAME, SAMPLE_NAMES
-from orbatch.promptfiles import PromptFile, PromptFileRule
+from orbatch.promptfiles import PromptFile, PromptFileRule, check_start
 from orbatch.templates import TemplateError, template
 
 __all__ = [
@@ -134,8 +136,8 @@ class BatchConfig:
     """A batch file, checked. Paths are absolute; model ids have no ``openrouter/`` prefix.
 
     ``sha256``: of the file's bytes. ``defaults`` and the settings of models and prompts are normalised request fields,
-    to be merged in that order; a None among them means "do not send". ``filename_line``: for problems that show only
-    when the template is rendered.
+    to be merged in that order; a None among them means "do not send". ``filename_line`` and ``default_lines``: for
+    problems that show only when the jobs are made.
     """
 
     path: Path
@@ -155,11 +157,12 @@ class BatchConfig:
     retries: RetriesConfig = field(default_factory=RetriesConfig)
     uncertain: Literal["hold", "resubmit"] = "hold"
     filename_line: int | None = None
+    default_lines: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
         """The kind of jobs that say nothing themselves."""
-        return str(self.defaults.get("kind") or DEFAULT_KIND)
+        return kind_of(self.defaults)
 
     @property
     def file(self) -> str:
@@ -226,6 +229,12 @@ def load_config(path: Path) -> BatchConfig:
     _check_seeds(values, root, report)
     _check_names(prompts, models, values, root, report)
     _check_templates(prompts, values, root, report)
+    default_lines = _key_lines(root, "defaults")
+    if values.get("prompts_from") is not None:
+        values["prompts_from"] = _prompt_file(values["prompts_from"], values, models, report)
+    elif "prompts_from" not in values:  # its rows may be of any kind
+        present = [item for item in prompts if item is not None]
+        check_kinds(values.get("defaults") or {}, default_lines, models, present, report)
     report.raise_any()
     values |= {
         "output_dir": _output_dir(path, values.get("output_dir") or f"outputs/{values['name']}"),
@@ -233,7 +242,22 @@ def load_config(path: Path) -> BatchConfig:
         "prompts": tuple(item for item in prompts if item is not None),
         "seeds": tuple(values.get("seeds", ())),
     }
-    return BatchConfig(path=path, sha256=digest, filename_line=root.key_lines.get("filename"), **values)
+    filename_line = root.key_lines.get("filename")
+    return BatchConfig(path=path, sha256=digest, filename_line=filename_line, default_lines=default_lines, **values)
+
+
+def _prompt_file(source: PromptFile, values: Values, models: Sequence[ModelItem], report: Report) -> PromptFile:
+    """The prompt file, whose columns are settings of the kinds that its rows may be."""
+    kinds = frozenset(kind_of(values.get("defaults") or {}, model.settings) for model in models)
+    source = replace(source, kinds=kinds)
+    check_start(source, report)
+    return source
+
+
+def _key_lines(root: Node, name: str) -> Mapping[str, int]:
+    """The line of each key of a mapping in the file."""
+    section = root.value.get(name) if isinstance(root.value, dict) else None
+    return section.key_lines if section is not None else {}
 
 
 def _output_dir(path: Path, text: str) -> Path:

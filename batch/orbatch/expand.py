@@ -9,21 +9,23 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from orbatch.batchfile.fields import DEFAULT_KIND, OBSERVABILITY, REQUESTS, Body, body_of
+from orbatch.batchfile.fields import OBSERVABILITY
 from orbatch.batchfile.items import check_models, rendered
+from orbatch.batchfile.mixing import check_defaults, pair_kind
 from orbatch.batchfile.problems import Report
+from orbatch.batchfile.settings import Body, body_of, kind_of, merged
 from orbatch.config import BatchConfig, ModelItem, PromptItem
 from orbatch.filenames import model_slug, safe_stem, safe_value
-from orbatch.inputs import InputError, content_hash, with_urls
 from orbatch.jobspec import KEY_TAG, JobSpec
+from orbatch.kinds import KINDS, AnyRequest, Kind
 from orbatch.promptfiles import read_prompts
 from orbatch.templates import TemplateError, template
 from orbatch.uniqueness import Uniqueness
-from orbatch_provider.requests import VideoRequest
+from orbatch_provider.inputs import InputError, check_sizes, hashed
 
 MAX_JOBS = 1_000_000
 
-__all__ = ["JobSpec", "expand", "job_key"]
+__all__ = ["JobSpec", "expand", "job_key", "models_by_kind"]
 
 _ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
@@ -43,42 +45,41 @@ def expand(config: BatchConfig) -> Iterator[JobSpec]:
     report.raise_any()
 
 
-def job_key(request: VideoRequest, repeat: int = 1, kind: str = "video") -> str:
+def job_key(request: AnyRequest, repeat: int = 1, kind: str = "video") -> str:
     """The tagged hash of what is bought: the request with the content of local files in place of their paths, without
     the fields that only observe, and the repeat index.
 
     Raises InputError when a local file is gone. The same request has the same key wherever it stands in a batch.
     """
-    return _key(kind, _identity(request.body()), repeat)
+    body = request.body()
+    return _key(kind, body | _hashed_pictures(body), repeat)
 
 
-def _identity(body: Mapping[str, Any]) -> dict[str, Any]:
-    identity = {name: value for name, value in body.items() if name not in OBSERVABILITY}
-    for name in ("frame_images", "input_references"):
-        if name in identity:
-            identity[name] = with_urls(identity[name], content_hash)
-    return identity
+def _hashed_pictures(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The pictures among request fields by their content. Raises InputError when one cannot be sent."""
+    return {name: hashed(fields[name]) for name in ("frame_images", "input_references") if name in fields}
 
 
 def _key(kind: str, identity: Mapping[str, Any], repeat: int) -> str:
-    text = _ENCODE({"kind": kind, "repeat": repeat, "request": identity})
+    bought = {name: value for name, value in identity.items() if name not in OBSERVABILITY}
+    text = _ENCODE({"kind": kind, "repeat": repeat, "request": bought})
     return KEY_TAG + hashlib.sha256(text.encode()).hexdigest()
 
 
 def _jobs(config: BatchConfig, report: Report) -> Iterator[JobSpec]:
     naming = _Naming(config, report)
-    try:
-        targets = [_Target(config, model, naming) for model in config.models]
-    except InputError as error:
-        report.add(None, "models", str(error))
-        return
+    targets = [_Target(config, model, naming) for model in config.models]
     positions = itertools.count(1)
     known = dict.fromkeys(target.model for target in targets)
-    job = None
+    job, kinds = None, set()
     for item in _items(config, report):
         if item.models is not None:
             check_models(item, known, report.about(item.file, report.base))
         wanted = [target for target in targets if item.models is None or target.model in item.models]
+        before = report.count
+        kinds |= {target.kind_with(item, report) for target in wanted}
+        if report.count > before:
+            continue
         try:
             for variables in item.combinations():
                 prompt = rendered(item, variables)
@@ -90,7 +91,9 @@ def _jobs(config: BatchConfig, report: Report) -> Iterator[JobSpec]:
                             return
         except (TemplateError, InputError) as error:
             report.about(item.file, report.base).add(item.line, f"{item.key}.prompt", str(error))
-    if job is None and report.count == 0:
+    if job is not None:
+        check_defaults(config.defaults, config.default_lines, kinds, report)
+    elif report.count == 0:
         report.add(None, "", "makes no job: no prompt goes with any of the models")
 
 
@@ -100,7 +103,24 @@ def _items(config: BatchConfig, report: Report) -> Iterator[PromptItem]:
         yield from read_prompts(config.prompts_from, report, before=len(config.prompts))
 
 
-_Prepared = tuple[str, Body, dict[str, Any], tuple[int | None, ...]]
+def models_by_kind(config: BatchConfig) -> dict[str, set[str]]:
+    """The models that a batch has jobs for, by the kind of the jobs. Problems are left for ``expand`` to report."""
+    report = Report(config.file, config.path.parent)
+    found: dict[str, set[str]] = {}
+    seen: set[tuple[str | None, frozenset[str] | None]] = set()
+    for item in _items(config, report):
+        says = (item.settings.get("kind"), item.models)
+        if says in seen:  # rows of a file mostly say the same
+            continue
+        seen.add(says)
+        for model in config.models:
+            if item.models is None or model.model in item.models:
+                kind = kind_of(config.defaults, model.settings, item.settings)
+                found.setdefault(kind, set()).add(model.model)
+    return found
+
+
+_Prepared = tuple[Kind, Body, dict[str, Any], tuple[int | None, ...]]
 _KEPT = 100  # prepared settings that a model keeps
 
 
@@ -113,29 +133,33 @@ class _Target:
         self._repeats = range(1, config.repeat + 1)
         self._naming = naming
         self._slug = model_slug(item.model)
-        self._settings = {**config.defaults, **item.settings}
-        self._plain = self._prepared({})
+        self._defaults = config.defaults
+        self._item = item
         self._kept: dict[int, tuple[Mapping[str, Any], _Prepared]] = {}
+
+    def kind_with(self, item: PromptItem, report: Report) -> str:
+        """The kind of this model's jobs for a prompt; settings that do not go with it are reported."""
+        return pair_kind(self._defaults, self._item, item, report)
 
     def jobs(
         self, item: PromptItem, prompt: str | None, variables: Mapping[str, Any], positions: Iterator[int]
     ) -> Iterator[JobSpec]:
         """The jobs of one prompt with these variables: every seed, every repeat."""
-        kind, body, identity, seeds = self._under(item.settings)
-        if prompt is None and not body.has_input:
-            raise TemplateError("is missing: give a text, or a picture to start from")
-        names = self._naming.shared(item.id, self._slug, kind, variables)
+        kind, body, pictures, seeds = self._under(item.settings)
+        if prompt is None and (kind.needs_prompt or not body.has_input):
+            start = "" if kind.needs_prompt else ", or a picture to start from"
+            raise TemplateError(f"is missing: give a text{start}")
+        names = self._naming.shared(item.id, self._slug, kind.name, variables)
         for seed in seeds:
-            request = REQUESTS[kind](self.model, prompt, seed, body)
-            given = {"model": self.model, "prompt": prompt, "seed": seed}
-            bought = identity | {name: value for name, value in given.items() if value is not None}
+            request = kind.request_of(self.model, prompt, seed, body.fields)
+            bought = request.body() | pictures
             for repeat in self._repeats:
                 position = next(positions)
-                key = _key(kind, bought, repeat)
+                key = _key(kind.name, bought, repeat)
                 yield JobSpec(
                     position=position,
                     key=key,
-                    kind=kind,
+                    kind=kind.name,
                     model=self.model,
                     prompt_id=item.id,
                     prompt=prompt or "",
@@ -149,23 +173,24 @@ class _Target:
 
     def _under(self, own: Mapping[str, Any]) -> _Prepared:
         """What was prepared for a prompt's own settings. Rows of a file share theirs, so the same object is kept."""
-        if not own:
-            return self._plain
-        kept, prepared = self._kept.get(id(own), (None, None))
-        if kept is own and prepared is not None:
+        mark = id(own) if own else 0
+        kept, prepared = self._kept.get(mark, (None, None))
+        if prepared is not None and (kept is own or not own):
             return prepared
         prepared = self._prepared(own)
         if len(self._kept) >= _KEPT:
             self._kept.clear()
-        self._kept[id(own)] = (own, prepared)
+        self._kept[mark] = (own, prepared)
         return prepared
 
     def _prepared(self, own: Mapping[str, Any]) -> _Prepared:
-        """Kind, body, the part of the body that makes the key, and seeds, under a prompt's own settings."""
-        settings = {**self._settings, **own}
+        """Kind, request fields, the pictures among them by content, and seeds, under a prompt's own settings."""
+        kind = KINDS[kind_of(self._defaults, self._item.settings, own)]
+        settings = merged(kind.name, self._defaults, self._item.settings, own)
         seeds = (settings.pop("seed"),) if "seed" in settings else self._seeds
         body = body_of(settings)
-        return settings.get("kind") or DEFAULT_KIND, body, _identity(body.as_json()), seeds
+        check_sizes(body.fields)
+        return kind, body, _hashed_pictures(body.fields), seeds
 
 
 class _Naming:

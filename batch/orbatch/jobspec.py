@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orbatch_provider.requests import VideoRequest
+from orbatch.kinds import AnyRequest
 
 KEY_TAG = "k1:"  # names the form of the hashed text, so that the form can change without mixing old and new keys
 
@@ -27,7 +27,7 @@ class JobSpec:
     prompt_id: str
     prompt: str
     variables: Mapping[str, Any]
-    request: VideoRequest
+    request: AnyRequest
     repeat: int
     stem: str
     line: int | None = None

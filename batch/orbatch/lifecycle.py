@@ -3,7 +3,7 @@
 pending ──► submitting ──► submitted ──► completed ──► done
    ▲            │              │              └──────► lost
    │            ├──► rejected  └──► failed, cancelled, expired
-   │            ├──► uncertain ──► submitted, pending, lost (by the user's word, or a late answer)
+   │            ├──► uncertain ──► submitted, pending, rejected (by a late answer), lost (by the user's word)
    └────────────┘
 """
 
@@ -31,9 +31,7 @@ class Status(StrEnum):
 
 # Ended by the provider without a result; a new attempt is a new payment.
 ENDED_REMOTELY = frozenset({Status.FAILED, Status.CANCELLED, Status.EXPIRED})
-# Nothing more happens to these by itself.
-TERMINAL = ENDED_REMOTELY | {Status.DONE, Status.REJECTED, Status.LOST}
-# Accepted by the provider, or perhaps accepted: money is at stake and a run has work to do, or a user has.
+# Accepted by the provider: paid for, and a run has work to do.
 PAID_AND_OPEN = frozenset({Status.SUBMITTED, Status.COMPLETED})
 
 TRANSITIONS: Mapping[Status, frozenset[Status]] = {
@@ -46,11 +44,6 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
     Status.FAILED: frozenset({Status.PENDING}),
     Status.CANCELLED: frozenset({Status.PENDING}),
     Status.EXPIRED: frozenset({Status.PENDING}),
-    Status.UNCERTAIN: frozenset({Status.SUBMITTED, Status.PENDING, Status.LOST}),
+    Status.UNCERTAIN: frozenset({Status.SUBMITTED, Status.PENDING, Status.REJECTED, Status.LOST}),
     Status.LOST: frozenset(),
 }
-
-
-def may_become(old: Status, new: Status) -> bool:
-    """Whether the lifecycle allows this step."""
-    return new in TRANSITIONS[old]

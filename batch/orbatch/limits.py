@@ -32,8 +32,9 @@ class _CoolDown:
 
 
 def submit_limiter(per_minute: float, speed: float) -> AsyncLimiter:
-    burst = max(1.0, per_minute * BURST_SHARE)
-    per_second = max(per_minute - burst, per_minute / 2) / 60.0
+    """A bucket that a burst empties, and that fills up so slowly that no 60 seconds see more than ``per_minute``."""
+    burst = max(1, int(per_minute * BURST_SHARE))
+    per_second = (per_minute - burst + 1) / 60.0  # the last of a window's refills comes when the next one begins
     return AsyncLimiter(burst, burst / per_second / speed)
 
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import file_digest
+from hashlib import sha256 as _sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,15 @@ from orbatch_provider.media import SNIFF_BYTES, video_type
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 PART_SUFFIX = ".part"
 # How far a clip may differ from the ordered length before it is worth a warning; renders of 5.04 s for 5 s are normal.
 TOLERANCE_S = 0.5
 TOLERANCE_SHARE = 0.05
+# How much of its own length a clip may lack at its end: containers round, and some count the sound's length.
+CUT_S = 1.0
+CUT_SHARE = 0.1
 
 # What file systems say that have no hard links.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
@@ -51,8 +56,11 @@ class Media:
     audio_codec: str | None
 
 
-def part_path(target: Path) -> Path:
-    return target.with_name(target.name + PART_SUFFIX)
+def part_path(target: Path, remote_id: str) -> Path:
+    """Where ``target`` is put together. Its name tells one remote job's content from another's, so that a part is never
+    gone on with that belongs to other content of the same name (another attempt, or another batch)."""
+    tag = _sha256(remote_id.encode("utf-8", "replace")).hexdigest()[:8]
+    return target.with_name(f"{target.name}.{tag}{PART_SUFFIX}")
 
 
 def target_path(output_dir: Path, stem: str, number: int, extension: str, attempt: int | None = None) -> Path:
@@ -60,7 +68,8 @@ def target_path(output_dir: Path, stem: str, number: int, extension: str, attemp
     suffix = "" if attempt is None else f"-attempt{attempt}"
     suffix += "" if number == 0 else f"-{number + 1}"
     target = output_dir / f"{stem}{suffix}{extension}"
-    if not target.resolve().is_relative_to(output_dir.resolve()):
+    in_the_folder_itself = target.parent == output_dir and target.name != ".."
+    if not in_the_folder_itself and not target.resolve().is_relative_to(output_dir.resolve()):
         raise OSError(errno.EACCES, "the file name leaves the output folder", str(target))
     return target
 
@@ -71,6 +80,9 @@ def probe(path: Path) -> Media:
 
     try:
         with av.open(str(path)) as container:
+            for stream in container.streams.video:
+                # Several files are checked at once; threads within each would only get in each other's way.
+                stream.codec_context.thread_count = 1
             return _probe(container)
     except av.FFmpegError as exc:
         raise NotPlayable(f"it cannot be decoded ({exc})") from exc
@@ -85,9 +97,7 @@ def _probe(container: InputContainer) -> Media:
         raise NotPlayable("its video stream has no picture")
     seconds = container.duration / 1_000_000 if container.duration else None
     if seconds is not None and seconds > 1:
-        container.seek(int((seconds - 0.5) * 1_000_000))
-        if not any(True for _ in container.decode(stream)):
-            raise NotPlayable("its end does not decode")
+        _check_end(container, stream, seconds)
     audio = container.streams.audio[0].codec_context.name if container.streams.audio else None
     return Media(
         seconds=seconds,
@@ -97,6 +107,39 @@ def _probe(container: InputContainer) -> Media:
         video_codec=stream.codec_context.name,
         audio_codec=audio,
     )
+
+
+def _check_end(container: InputContainer, stream: VideoStream, seconds: float) -> None:
+    """A file that was cut has its whole table of contents, and no pictures at its end."""
+    # Not every container can be searched, or is found at a keyframe; then it is read from the start.
+    for start_s in (seconds - 0.5, 0.0):
+        shown, reached_s = _read_on(container, stream, start_s)
+        if shown:
+            break
+    else:
+        raise NotPlayable("its end does not decode")
+    ends_s = seconds
+    if stream.duration is not None and stream.time_base is not None:
+        ends_s = float((stream.duration + (stream.start_time or 0)) * stream.time_base)
+    elif container.streams.audio:
+        return  # the length is that of all streams, and the sound may be longer
+    if ends_s - reached_s > max(CUT_S, ends_s * CUT_SHARE):
+        raise NotPlayable(f"it breaks off after {reached_s:.1f} of {ends_s:.1f} s")
+
+
+def _read_on(container: InputContainer, stream: VideoStream, start_s: float) -> tuple[bool, float]:
+    """Whether a picture can be shown from there on, and how far the pictures reach, in seconds. One is decoded, which
+    proves the codec; to decode them all would take longer than to fetch them."""
+    import av
+
+    with contextlib.suppress(av.FFmpegError):
+        container.seek(int(start_s * 1_000_000))
+    shown, reached_s = False, 0.0
+    for packet in container.demux(stream):
+        if packet.pts is not None and packet.time_base is not None:
+            reached_s = max(reached_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        shown = shown or bool(packet.decode())
+    return shown, reached_s
 
 
 def describe(path: Path, size: int, sha256: str, mime_type: str, media: Media, ordered_s: int | None) -> OutputRecord:
@@ -150,8 +193,8 @@ def find_placed(part: Path) -> Path | None:
     """The file that a killed run had already verified and placed: it is one file with its part."""
     if not part.exists() or part.stat().st_nlink < 2:
         return None
-    stem = part.name.removesuffix(PART_SUFFIX)
-    siblings = (path for path in part.parent.iterdir() if path.name.startswith(stem + ".") and path != part)
+    target = part.name.removesuffix(PART_SUFFIX).rpartition(".")[0]  # with its extension only where that was known
+    siblings = (path for path in part.parent.iterdir() if f"{path.name}.".startswith(f"{target}.") and path != part)
     return next((path for path in siblings if path.samefile(part)), None)
 
 
@@ -164,6 +207,14 @@ def discard(part: Path) -> None:
     """Remove the part of a file that the ledger has recorded. What cannot be removed is left: the file is safe."""
     with contextlib.suppress(OSError):
         part.unlink()
+
+
+def is_empty(part: Path) -> bool:
+    """Whether nothing has come of it."""
+    try:
+        return part.stat().st_size == 0
+    except OSError:
+        return False
 
 
 def parts_below(folder: Path) -> Iterator[Path]:

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from orbatch.jobspec import JobSpec
+from orbatch.kinds import KINDS
 from orbatch.money import nusd, nusd_at_most
-from orbatch_provider.catalog import Catalog, Problem, VideoModel, check
-from orbatch_provider.pricing import Estimate, OpenDimension, estimate, open_dimensions
+from orbatch.offers import Offers
+from orbatch_provider.catalog import Problem
+from orbatch_provider.pricing import Estimate, OpenDimension
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,46 +37,51 @@ class PlannedJob:
         return None if self.estimate.high is None else nusd_at_most(self.estimate.high)
 
 
+_KEPT = 1000  # settings worked out and kept, so that a batch in which each job has a picture of its own stays small
 UNPRICED = Estimate(low=None, exact=None, high=None, why="no price is known")
 
 
-def plan_jobs(specs: Iterable[JobSpec], catalog: Catalog) -> Iterator[PlannedJob]:
+def plan_jobs(specs: Iterable[JobSpec], offers: Offers) -> Iterator[PlannedJob]:
     """Check and price each job, lazily.
 
-    Jobs that differ only in prompt and seed cost the same and are refused for the same reasons, so each distinct set
-    of settings is worked out once: a batch of 100,000 prompts has a handful.
+    Jobs that differ only in prompt and seed mostly cost the same and are refused for the same reasons, so each distinct
+    set of settings is worked out once: a batch of 100,000 prompts has a handful.
     """
     known: dict[str, PlannedJob] = {}
     for spec in specs:
         settings = _settings(spec)
         planned = known.get(settings)
         if planned is None:
-            planned = known[settings] = _plan_job(spec, catalog)
+            if len(known) >= _KEPT:
+                known.clear()
+            planned = known[settings] = _plan_job(spec, offers)
         yield PlannedJob(spec, planned.estimate, planned.problems, planned.left_open)
 
 
 def _settings(spec: JobSpec) -> str:
+    """All that the price and the check depend on."""
     body = spec.request.body()
-    body["prompt"] = bool(body.get("prompt"))
+    for name in ("prompt", "messages"):
+        body.pop(name, None)
     body["seed"] = "seed" in body
-    return json.dumps(body, sort_keys=True, default=str)
+    weight = KINDS[spec.kind].weight(spec.request)
+    return json.dumps([spec.kind, weight, body], sort_keys=True, default=str)
 
 
-def _plan_job(spec: JobSpec, catalog: Catalog) -> PlannedJob:
-    model = catalog.find(spec.model)
+def _plan_job(spec: JobSpec, offers: Offers) -> PlannedJob:
+    kind, model = KINDS[spec.kind], offers.find(spec.kind, spec.model)
     if model is None:
-        return PlannedJob(spec, UNPRICED, (_unknown_model(spec.model, catalog),))
-    return _plan_known(spec, model)
-
-
-def _plan_known(spec: JobSpec, model: VideoModel) -> PlannedJob:
+        return PlannedJob(spec, UNPRICED, (_unknown_model(spec, offers),))
     return PlannedJob(
         spec,
-        estimate(spec.request, model),
-        tuple(check(spec.request, model)),
-        open_dimensions(spec.request, model),
+        kind.estimate(spec.request, model),
+        tuple(kind.check(spec.request, model)),
+        kind.left_open(spec.request, model),
     )
 
 
-def _unknown_model(model: str, catalog: Catalog) -> Problem:
-    return Problem("model", model, f"{model} is not in the catalog of {catalog.source}", nearest=catalog.nearest(model))
+def _unknown_model(spec: JobSpec, offers: Offers) -> Problem:
+    others = [kind for kind in KINDS if kind != spec.kind and offers.find(kind, spec.model) is not None]
+    hint = f"; it makes {others[0]}: say kind: {others[0]}" if others else ""
+    message = f"{spec.model} is not among the {spec.kind} models of {offers.source}{hint}"
+    return Problem("model", spec.model, message, nearest=None if others else offers.nearest(spec.kind, spec.model))

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from orbatch.budget import Caps
 from orbatch.catalogs import LoadedCatalog
 from orbatch.config import BatchConfig, BudgetConfig
 from orbatch.expand import expand
-from orbatch.ledger import BatchFile, BatchRecord, Ledger
-from orbatch.ledger.planning import ModelOutlook
+from orbatch.ledger import BatchFile, BatchRecord, Ledger, ModelOutlook, ShapeToSend
 from orbatch.money import nusd, nusd_at_most
+from orbatch.offers import changes
 from orbatch.plan import PlannedJob, plan_jobs
-from orbatch_provider.catalog import PriceChange, price_changes
+from orbatch_provider.catalog import PriceChange
+from orbatch_provider.pricing import OpenDimension
 
 SHOWN_JOBS = 3  # jobs named per problem; the rest is counted
 
@@ -53,7 +51,7 @@ class ProblemGroup:
 
 @dataclass(frozen=True, slots=True)
 class OpenGroup:
-    """Jobs of one model that leave a billed field to chance, with the price range it causes for one of them."""
+    """Jobs to send of one model that leave a billed field to chance, with the price range it causes for one of them."""
 
     model: str
     field: str
@@ -63,14 +61,39 @@ class OpenGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class CapOutlook:
+    """One cap, in nano-dollars: what is spent and reserved under it already, and what the jobs to send that it limits
+    may cost at most. ``never``: jobs that alone cost more than the cap; ``unpriced``: jobs it refuses for want of an
+    upper price."""
+
+    name: str
+    cap_nusd: int
+    committed_nusd: int
+    needed_nusd: int
+    never: int
+    unpriced: int
+
+    @property
+    def left_nusd(self) -> int:
+        return max(0, self.cap_nusd - self.committed_nusd)
+
+    @property
+    def covers(self) -> bool:
+        """Whether every job to send fits, whatever it turns out to cost."""
+        return self.needed_nusd <= self.left_nusd and not self.never and not self.unpriced
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A plan that stands in the ledger. ``digest`` names its jobs and prices; ``expected_nusd`` is what earlier bills
-    say the jobs will really cost, None where too few are known."""
+    say the jobs will really cost, None where too few are known. ``only``: the pattern that chose among its jobs."""
 
     batch: BatchRecord
     config: BatchConfig
     catalog: LoadedCatalog
+    only: str | None
     outlook: list[ModelOutlook]
+    shapes: list[ShapeToSend]
     left_open: list[OpenGroup]
     price_changes: list[PriceChange]
     expected_nusd: int | None
@@ -79,6 +102,11 @@ class Plan:
     @property
     def to_send(self) -> int:
         return sum(part.to_send for part in self.outlook)
+
+    @property
+    def paid(self) -> int:
+        """Jobs that are done, or paid for and not finished: they cost nothing any more."""
+        return sum(part.done + part.open for part in self.outlook)
 
     @property
     def low_nusd(self) -> int:
@@ -114,25 +142,36 @@ def simulated(config: BatchConfig) -> BatchConfig:
 
 
 def prepare(ledger: Ledger, config: BatchConfig, loaded: LoadedCatalog, origin: str, only: str | None = None) -> Plan:
-    """Check and price every job and write the plan. Raises ConfigError, PlanProblems, PlanError or LedgerError, and
-    then the ledger is as it was."""
+    """Check and price every job and write the plan. Raises ConfigError, PlanProblems, PlanError or LedgerError; what
+    the ledger has of the batch is then as it was, unless it was only that ``only`` matches nothing."""
     _refuse_mixed_money(ledger, config.name, origin)
     before = ledger.plans.last_catalog(config.name)
     survey = _Survey()
     file = BatchFile(config.name, config.path.absolute(), config.sha256, config.output_dir, origin)
-    batch = ledger.plans.write(file, loaded.catalog, survey.watch(plan_jobs(expand(config), loaded.catalog)))
+    offers = loaded.offers
+    kept = offers.only([model.model for model in config.models])
+    batch = ledger.plans.write(file, kept, survey.watch(plan_jobs(expand(config), offers)))
     outlook = ledger.plans.outlook(batch.id, only)
+    if not outlook:
+        raise PlanError(f"--only {only} matches no prompt id, model or job id of batch {config.name}.")
     models = [part.model for part in outlook]
+    shapes = ledger.plans.shapes_to_send(batch.id, only)
     return Plan(
         batch=batch,
         config=config,
         catalog=loaded,
+        only=only,
         outlook=outlook,
-        left_open=survey.left_open(),
-        price_changes=[] if before is None else price_changes(before, loaded.catalog, models),
-        expected_nusd=_expected(ledger, batch.id, models),
+        shapes=shapes,
+        left_open=survey.left_open(shapes),
+        price_changes=[] if before is None else changes(before, offers, models),
+        expected_nusd=_expected(ledger, shapes),
         digest=survey.digest(),
     )
+
+
+# Model, price lines, low and high: jobs alike in these leave the same fields open.
+_ShapeKey = tuple[str, str, int | None, int | None]
 
 
 class _Survey:
@@ -140,7 +179,7 @@ class _Survey:
 
     def __init__(self) -> None:
         self._problems: dict[tuple[str, str], ProblemGroup] = {}
-        self._open: dict[tuple[str, str], OpenGroup] = {}
+        self._open: dict[_ShapeKey, tuple[OpenDimension, ...]] = {}
         self._hash = hashlib.sha256()
 
     def watch(self, jobs: Iterator[PlannedJob]) -> Iterator[PlannedJob]:
@@ -148,12 +187,9 @@ class _Survey:
             for problem in job.problems:
                 key = (job.spec.model, str(problem))
                 self._problems.setdefault(key, ProblemGroup(*key)).add(f"{job.spec.prompt_id} ({job.spec.where})")
-            for left in job.left_open:
-                known = self._open.get((job.spec.model, left.field))
-                count = 1 if known is None else known.jobs + 1
-                self._open[job.spec.model, left.field] = OpenGroup(
-                    job.spec.model, left.field, left.low, left.high, count
-                )
+            if job.left_open:
+                lines = " ".join(job.estimate.lines)
+                self._open[job.spec.model, lines, job.low_nusd, job.high_nusd] = job.left_open
             line = f"{job.spec.key} {job.low_nusd} {job.exact_nusd} {job.high_nusd}\n"
             self._hash.update(line.encode())
             yield job
@@ -161,8 +197,13 @@ class _Survey:
             # Inside the ledger's transaction: raising rolls the whole plan back.
             raise PlanProblems(list(self._problems.values()))
 
-    def left_open(self) -> list[OpenGroup]:
-        return list(self._open.values())
+    def left_open(self, shapes: list[ShapeToSend]) -> list[OpenGroup]:
+        """What the jobs to send leave open; those that are paid for leave nothing to chance any more."""
+        groups: dict[tuple[str, OpenDimension], int] = {}
+        for shape in shapes:
+            for left in self._open.get((shape.model, shape.price_lines, shape.low_nusd, shape.high_nusd), ()):
+                groups[shape.model, left] = groups.get((shape.model, left), 0) + shape.jobs
+        return [OpenGroup(model, left.field, left.low, left.high, jobs) for (model, left), jobs in groups.items()]
 
     def digest(self) -> str:
         return "sha256:" + self._hash.hexdigest()
@@ -183,67 +224,54 @@ def is_loopback(origin: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
-def _expected(ledger: Ledger, batch_id: int, models: list[str]) -> int | None:
+def _expected(ledger: Ledger, shapes: list[ShapeToSend]) -> int | None:
     """What the jobs to send cost if they are billed like earlier ones of their shape; None where one shape has too few
     bills to say."""
-    shapes = ledger.plans.shapes_to_send(batch_id)
-    bills = ledger.reports.bills(models) if shapes else {}
+    bills = ledger.reports.bills(list(dict.fromkeys(shape.model for shape in shapes))) if shapes else {}
     total = 0
-    for model, lines, _, estimated in shapes:
-        known = bills.get((model, lines))
-        if known is None or not known.estimated_nusd:
+    for shape in shapes:
+        known = bills.get((shape.model, shape.price_lines))
+        estimated = shape.high_nusd if shape.exact_nusd is None else shape.exact_nusd
+        if estimated is None or known is None or not known.estimated_nusd:
             return None
-        total += round(Decimal(estimated) * known.charged_nusd / known.estimated_nusd)
+        total += round(Decimal(estimated * shape.jobs) * known.charged_nusd / known.estimated_nusd)
     return total if shapes else None
 
 
-# -- plans as files ---------------------------------------------------------------------------------------------------
-
-PLAN_FORMAT = "orbatch plan 1"
-
-
-def plan_file(plan: Plan) -> dict[str, Any]:
-    """The content of ``plan -o``: what ``run`` needs to execute exactly this plan, and to refuse any other."""
-    return {
-        "format": PLAN_FORMAT,
-        "batch": plan.config.name,
-        "config": str(plan.config.path.absolute()),
-        "config_sha256": plan.config.sha256,
-        "catalog_digest": plan.catalog.catalog.digest,
-        "catalog_read_at": plan.catalog.catalog.captured_at.isoformat(),
-        "jobs_digest": plan.digest,
-        "jobs_to_send": plan.to_send,
-        "low_nusd": plan.low_nusd,
-        "high_nusd": plan.high_nusd,
-    }
-
-
-def read_plan_file(path: Path) -> dict[str, Any] | None:
-    """The plan in this file, or None when it is no plan (a batch file, then). Raises PlanError when it is broken."""
-    if path.suffix != ".json":
-        return None
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as exc:
-        raise PlanError(f"The plan {path} cannot be read: {exc}.") from exc
-    if not isinstance(content, dict) or content.get("format") != PLAN_FORMAT:
-        raise PlanError(f"{path} is not a plan of this orbatch; make one with `orbatch plan CONFIG -o {path.name}`.")
-    return content
+def cap_outlooks(ledger: Ledger, plan: Plan, caps: Caps) -> list[CapOutlook]:
+    """Every cap that limits the jobs to send, beside what they may cost at most."""
+    if not plan.shapes:
+        return []
+    batch, committed = plan.batch.id, ledger.committed(plan.batch.id, "")
+    scopes = [
+        ("budget.total_usd", caps.total, committed.total, plan.shapes),
+        ("budget.per_day_usd", caps.per_day, committed.day, plan.shapes),
+    ]
+    for model in dict.fromkeys(shape.model for shape in plan.shapes):
+        of_model = [shape for shape in plan.shapes if shape.model == model]
+        used = ledger.committed(batch, model).model
+        scopes.append((f"budget.per_model_usd of {model}", caps.per_model.get(model), used, of_model))
+    found = [_outlook(name, cap, used, shapes, caps.unpriced) for name, cap, used, shapes in scopes if cap is not None]
+    if caps.per_job is not None:
+        all_jobs = _outlook("budget.per_job_usd", caps.per_job, 0, plan.shapes, caps.unpriced)
+        dearest = max(_worst(shape, caps.unpriced) or 0 for shape in plan.shapes)
+        found.append(replace(all_jobs, needed_nusd=dearest))
+    return found
 
 
-def check_against_file(plan: Plan, file: dict[str, Any]) -> None:
-    """Raises PlanError when the plan made now differs from the one in the file, saying in what."""
-    now = plan_file(plan)
-    if file["jobs_digest"] == now["jobs_digest"]:
-        return
-    causes = []
-    if file["config_sha256"] != now["config_sha256"]:
-        causes.append("the batch file was edited")
-    if file["catalog_digest"] != now["catalog_digest"]:
-        causes.append("the catalog has other prices or models")
-    if not causes:
-        causes.append("a prompt file or an input file has changed")
-    raise PlanError(
-        f"This is not the plan that was made: {' and '.join(causes)}. Nothing was sent; look at "
-        f"`orbatch plan {plan.config.path}` and make the plan again."
+def _outlook(name: str, cap: int, used: int, shapes: list[ShapeToSend], unpriced: int | None) -> CapOutlook:
+    worst = [(_worst(shape, unpriced), shape.jobs) for shape in shapes]
+    priced = [(amount, jobs) for amount, jobs in worst if amount is not None]
+    return CapOutlook(
+        name,
+        cap,
+        used,
+        needed_nusd=sum(amount * jobs for amount, jobs in priced),
+        never=sum(jobs for amount, jobs in priced if amount > cap),
+        unpriced=sum(jobs for amount, jobs in worst if amount is None),
     )
+
+
+def _worst(shape: ShapeToSend, unpriced: int | None) -> int | None:
+    """What one job of this shape reserves; None: it has no upper price, and none was named for such jobs."""
+    return unpriced if shape.high_nusd is None else shape.high_nusd

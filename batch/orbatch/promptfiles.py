@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from orbatch.batchfile.fields import ALL_KINDS
 from orbatch.batchfile.items import PromptItem, PromptRule
 from orbatch.batchfile.problems import Report, did_you_mean
 from orbatch.batchfile.rules import Schema, Template, Text, Whole
@@ -40,7 +41,8 @@ _FORMATS = {
 @dataclass(frozen=True, slots=True)
 class PromptFile:
     """Which rows of which file are prompts. ``file`` as the user sees it; ``prompt``: the template of rows without a
-    text of their own. Of the rows after ``offset``, at most ``limit`` are taken, and of those ``sample`` by chance."""
+    text of their own. Of the rows after ``offset``, at most ``limit`` are taken, and of those ``sample`` by chance.
+    ``kinds``: what rows that say nothing may be, which decides whether a column is a setting or a variable."""
 
     path: Path
     file: str
@@ -49,6 +51,7 @@ class PromptFile:
     offset: int = 0
     sample: int | None = None
     seed: int = 0
+    kinds: frozenset[str] = ALL_KINDS
 
     @property
     def format(self) -> str:
@@ -87,9 +90,7 @@ class PromptFileRule:
                 node.line, key, f"there is no file '{name}' beside the batch file{did_you_mean(path.name, others)}"
             )
         else:
-            source = PromptFile(path, str(path), **values)
-            _check_start(source, report)
-            return source
+            return PromptFile(path, str(path), **values)
         return None
 
     def schema(self) -> Schema:
@@ -226,7 +227,7 @@ def _lines(file: IO[str]) -> Iterator[str]:
         yield line
 
 
-def _check_start(source: PromptFile, report: Report) -> None:
+def check_start(source: PromptFile, report: Report) -> None:
     """Reports what the first rows give away, so that it comes together with the problems of the batch file."""
     about = report.about(source.file, source.path.parent)
     before = report.count
@@ -249,10 +250,10 @@ def _maker(source: PromptFile, report: Report) -> Callable[[_Record, str], Promp
         case "csv" | "tsv":
             with _opened(source) as file:
                 header = next(_table_records(file, source), _Record(1, 1, []))
-            table = Table(header.content, header.line, source.prompt, report)
+            table = Table(header.content, header.line, source.prompt, source.kinds, report)
             return lambda record, default_id: table.item(record.content, record.row, record.line, default_id)
         case "jsonl":
-            return lambda record, default_id: _json_item(record, source.prompt, report, default_id)
+            return lambda record, default_id: _json_item(record, source, report, default_id)
         case "txt":
             return lambda record, default_id: PromptItem(
                 default_id, record.content, {}, None, {}, record.line, f"row {record.row}", report.file
@@ -263,7 +264,7 @@ def _maker(source: PromptFile, report: Report) -> Callable[[_Record, str], Promp
             )
 
 
-def _json_item(record: _Record, prompt: str | None, report: Report, default_id: str) -> PromptItem | None:
+def _json_item(record: _Record, source: PromptFile, report: Report, default_id: str) -> PromptItem | None:
     key = f"row {record.row}"
     try:
         value = _JSON.decode(record.content)
@@ -273,7 +274,7 @@ def _json_item(record: _Record, prompt: str | None, report: Report, default_id: 
         report.add(record.line, key, f"is not valid JSON: {reason}")
         return None
     if isinstance(value, dict):
-        return item_of_object(node, record.row, prompt, report, default_id)
+        return item_of_object(node, record.row, source.prompt, source.kinds, report, default_id)
     if isinstance(value, str):
         return PromptRule(default_id).read(node, key, report)
     report.add(record.line, key, f"found {node}; allowed: an object, or a text in quotes")

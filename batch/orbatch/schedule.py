@@ -1,6 +1,7 @@
 """When to poll a job next, and how long to back off. Pure functions of numbers; jitter is passed in.
 
-``jitter`` is uniform in [0, 1). All times are seconds.
+``jitter`` is uniform in [0, 1). All times are seconds; the age of a job counts from its acceptance. The ages at which
+to poll come from ``timetable``, which knows how long earlier jobs took.
 """
 
 from __future__ import annotations
@@ -11,29 +12,30 @@ from collections.abc import Sequence
 MIN_POLL_INTERVAL_S = 2.0  # a courtesy to the API: one job is never polled faster
 MAX_BACKOFF_S = 120.0
 MAX_RETRY_AFTER_S = 900.0
-HISTORY_NEEDED = 5  # durations of one kind of job that must be known before they say anything
-HISTORY_KEPT = 200
 
-# The share of earlier jobs that had finished by the time of the first poll. Low, because a poll that comes too late
-# costs the user waiting time, while one that comes too early costs only a request.
-FIRST_POLL_QUANTILE = 0.35
+LONGEST_SLEEP = 8  # intervals until the first poll; history is not believed any further than that
+LONGEST_GAP = 2  # intervals between two polls: where nothing ever ended, this job may
+EARLY_S = 1.0  # how far jitter moves a planned poll to either side, so that jobs sent together are not asked together
 
 
-def next_poll(age_s: float, interval_s: float, durations: Sequence[float], jitter: float) -> float:
-    """Seconds to wait before polling a job that was accepted ``age_s`` ago.
+def next_poll(age_s: float, interval_s: float, ages: Sequence[float], jitter: float) -> float:
+    """Seconds to wait before a job of this age is polled (again).
 
-    ``durations``: sorted, how long earlier jobs of that model and length took. With fewer than HISTORY_NEEDED, or
-    when this one has outlived them all, the plain interval holds. Otherwise the next poll comes when a good part of
-    those that took longer than ``age_s`` had finished: a long sleep at first, then short steps where most jobs end.
+    ``ages``: when it is worth it, sorted; empty where too little is known, and then the plain interval holds. A job
+    that outlives them all is polled in growing steps, up to the interval.
     """
-    later = durations[bisect_right(durations, age_s) :]
-    if len(durations) < HISTORY_NEEDED or not later:
-        return max(MIN_POLL_INTERVAL_S, interval_s * (0.9 + 0.2 * jitter))
-    expected = later[int(len(later) * FIRST_POLL_QUANTILE)] - age_s
-    step = max(expected, interval_s / 6)
-    if age_s >= durations[0]:
-        step = min(step, interval_s)
-    return max(MIN_POLL_INTERVAL_S, step * (1.0 + 0.1 * jitter))
+    # A poll that its jitter made early stands for its age in the plan; it is not made again.
+    upcoming = bisect_right(ages, age_s + min(EARLY_S, 0.06 * age_s))
+    if 0 < upcoming < len(ages) and ages[upcoming] - age_s < (ages[upcoming] - ages[upcoming - 1]) / 2:
+        upcoming += (
+            1  # the plan has changed meanwhile; taking every first age would make the steps smaller than planned
+        )
+    if upcoming < len(ages):
+        longest = (LONGEST_SLEEP if upcoming == 0 else LONGEST_GAP) * interval_s
+        step = min(ages[upcoming] - age_s, longest)
+        return max(MIN_POLL_INTERVAL_S, step + (2 * jitter - 1) * min(EARLY_S, 0.05 * step))
+    step = interval_s if not ages else min(interval_s, max(interval_s / 3, age_s - ages[-1]))
+    return max(MIN_POLL_INTERVAL_S, step * (0.9 + 0.2 * jitter))
 
 
 def backoff(failures: int, first_s: float, jitter: float, limit_s: float = MAX_BACKOFF_S) -> float:

@@ -1,4 +1,4 @@
-"""An async OpenRouter SDK for paid media jobs; usable without the batch runner.
+"""An async OpenRouter SDK for paid videos, images and texts; usable without the batch runner.
 
 Names are loaded on first use, so that importing the package costs no HTTP stack.
 """
@@ -9,27 +9,39 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orbatch_provider.blocking import generate_video
-    from orbatch_provider.catalog import Catalog, Problem, VideoModel
+    from orbatch_provider.blocking import generate_image, generate_text, generate_video
+    from orbatch_provider.catalog import Catalog, ImageModel, Problem, TextModel, VideoModel
     from orbatch_provider.client import OpenRouterProvider
     from orbatch_provider.errors import OpenRouterError
-    from orbatch_provider.pricing import Estimate, estimate
-    from orbatch_provider.requests import VideoRequest
+    from orbatch_provider.images import ImagesResult
+    from orbatch_provider.pricing import Estimate, estimate, estimate_image_model, estimate_text
+    from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest
     from orbatch_provider.responses import FileOutput, MultimodalResponse, Usage, VideoJob
+    from orbatch_provider.texts import TextResult
 
 _HOME = {
     "Catalog": "catalog",
     "Estimate": "pricing",
     "FileOutput": "responses",
+    "ImageModel": "catalog",
+    "ImageRequest": "requests",
+    "ImagesResult": "images",
     "MultimodalResponse": "responses",
     "OpenRouterError": "errors",
     "OpenRouterProvider": "client",
     "Problem": "catalog",
+    "TextModel": "catalog",
+    "TextRequest": "requests",
+    "TextResult": "texts",
     "Usage": "responses",
     "VideoJob": "responses",
     "VideoModel": "catalog",
     "VideoRequest": "requests",
     "estimate": "pricing",
+    "estimate_image_model": "pricing",
+    "estimate_text": "pricing",
+    "generate_image": "blocking",
+    "generate_text": "blocking",
     "generate_video": "blocking",
 }
 
@@ -37,15 +49,25 @@ __all__ = [
     "Catalog",
     "Estimate",
     "FileOutput",
+    "ImageModel",
+    "ImageRequest",
+    "ImagesResult",
     "MultimodalResponse",
     "OpenRouterError",
     "OpenRouterProvider",
     "Problem",
+    "TextModel",
+    "TextRequest",
+    "TextResult",
     "Usage",
     "VideoJob",
     "VideoModel",
     "VideoRequest",
     "estimate",
+    "estimate_image_model",
+    "estimate_text",
+    "generate_image",
+    "generate_text",
     "generate_video",
 ]
 

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
@@ -16,6 +16,7 @@ from orbatch_provider.errors import (
     UNKNOWN_ADVICE,
     APIError,
     InvalidResponseError,
+    Kind,
     OpenRouterError,
     error_class,
 )
@@ -29,8 +30,8 @@ _TAGS = re.compile(r"(?s)<(script|style)\b.*?</\1\s*>|<[^>]*>")
 class Answer:
     """An HTTP answer read as far as it came. ``headers``: names in lower case.
 
-    ``request``: what was asked, as ``POST /videos``; ``paid``: whether it could start something that costs money.
-    ``failure``: why the body ends early, None when it is whole.
+    ``request``: what was asked, as ``POST /videos``; ``paid``: whether it could start something that costs money,
+    and then ``kind`` says what. ``failure``: why the body ends early, None when it is whole.
     """
 
     status: int
@@ -39,6 +40,7 @@ class Answer:
     request: str
     paid: bool = False
     failure: OpenRouterError | None = None
+    kind: Kind = "video"
 
     @property
     def is_success(self) -> bool:
@@ -60,24 +62,30 @@ def read_json(answer: Answer, *, parse_float: Callable[[str], object] = Decimal)
     except (ValueError, RecursionError):  # the text of a parser's error repeats the body
         raise _unreadable(answer, "is not JSON" if answer.body.strip() else "is empty") from None
     if isinstance(value, Mapping) and isinstance(value.get("error"), Mapping) and "id" not in value:
-        raise _embedded_error(answer, value)
+        raise error_inside(answer, value["error"])
     return value
 
 
 def error_of(answer: Answer) -> APIError:
     """The error that an answer with an error status means, whatever its body is."""
-    message, error_type = _envelope(answer)
+    said = _envelope(answer)
     location = answer.headers.get("location")
     if 300 <= answer.status < 400 and location:
-        message = f"a redirect to {location}, which is not followed, because the key goes nowhere else. {message}"
-    return error_class(answer.status)(
-        answer.status,
-        message.strip(),
-        error_type=error_type,
-        retry_after_s=retry_after(answer.headers),
-        request=answer.request,
-        paid=answer.paid,
-    )
+        message = f"a redirect to {location}, which is not followed, because the key goes nowhere else. {said.message}"
+        said = replace(said, message=message.strip())
+    return _api_error(answer, answer.status, said)
+
+
+def error_inside(answer: Answer, error: Mapping[str, Any]) -> OpenRouterError:
+    """What an error object inside a success means: for a read the error it names. A paid request stays unknown, unless
+    it is one for text and the object says that it may be sent again."""
+    code = error.get("code")
+    code = int(code) if isinstance(code, str) and code.isascii() and code.isdigit() else code
+    said = _said(error)
+    is_clear = not answer.paid or (answer.kind == "text" and said.retryable is True)
+    if not is_clear or isinstance(code, bool) or not isinstance(code, int) or not 400 <= code < 600:
+        return _unreadable(answer, "holds an error")
+    return _api_error(answer, code, said)
 
 
 def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
@@ -99,20 +107,27 @@ def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> f
     return _bounded((until - (now or _date(headers.get("date")) or datetime.now(UTC))).total_seconds())
 
 
-def _embedded_error(answer: Answer, value: Mapping[str, Any]) -> OpenRouterError:
-    """An error object inside a success: a read raises the error it names, a paid request stays unknown."""
-    code = value["error"].get("code")
-    code = int(code) if isinstance(code, str) and code.isascii() and code.isdigit() else code
-    if answer.paid or isinstance(code, bool) or not isinstance(code, int) or not 400 <= code < 600:
-        return _unreadable(answer, "holds an error")
-    message, error_type = _envelope(answer)
-    return error_class(code)(
-        code,
-        message,
-        error_type=error_type,
-        retry_after_s=retry_after(answer.headers),
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """The words of an error. ``retryable`` and ``retry_after_s`` are those of ``error.availability``."""
+
+    message: str
+    error_type: str | None = None
+    retryable: bool | None = None
+    retry_after_s: float | None = None
+
+
+def _api_error(answer: Answer, status: int, said: _Said) -> APIError:
+    wait = retry_after(answer.headers)
+    return error_class(status)(
+        status,
+        said.message,
+        error_type=said.error_type,
+        retry_after_s=said.retry_after_s if wait is None else wait,
         request=answer.request,
-        paid=False,
+        paid=answer.paid,
+        kind=answer.kind,
+        retryable=said.retryable,
     )
 
 
@@ -125,23 +140,31 @@ def _unreadable(answer: Answer, what: str) -> InvalidResponseError:
     )
 
 
-def _envelope(answer: Answer) -> tuple[str, str | None]:
-    """The provider's words and its ``error_type``, from the JSON envelope or whatever text came instead."""
+def _envelope(answer: Answer) -> _Said:
+    """What the JSON envelope says, or whatever text came instead."""
     try:
         body = json.loads(answer.body.decode("utf-8-sig"))
     except (ValueError, RecursionError):
-        return _text(answer.body), None
+        return _Said(_text(answer.body))
     error = body.get("error") if isinstance(body, Mapping) else None
     if isinstance(error, str):
-        return error, None
-    if not isinstance(error, Mapping):
-        return _text(answer.body), None
-    metadata = error.get("metadata")
-    metadata = metadata if isinstance(metadata, Mapping) else {}
-    error_type = metadata.get("error_type")
-    message = error.get("message")
+        return _Said(error)
+    return _said(error) if isinstance(error, Mapping) else _Said(_text(answer.body))
+
+
+def _said(error: Mapping[str, Any]) -> _Said:
+    metadata, availability = (
+        part if isinstance(part, Mapping) else {} for part in (error.get("metadata"), error.get("availability"))
+    )
+    error_type, message, wait = metadata.get("error_type"), error.get("message"), availability.get("retry_after")
     words = [message if isinstance(message, str) else "", *_reasons(metadata)]
-    return " | ".join(word for word in words if word), error_type if isinstance(error_type, str) else None
+    seconds = None if isinstance(wait, bool) or not isinstance(wait, (int, float, str, Decimal)) else _number(str(wait))
+    return _Said(
+        " | ".join(word for word in words if word),
+        error_type if isinstance(error_type, str) else None,
+        availability["retryable"] if isinstance(availability.get("retryable"), bool) else None,
+        None if seconds is None else _bounded(seconds),
+    )
 
 
 def _reasons(metadata: Mapping[str, Any]) -> list[str]:

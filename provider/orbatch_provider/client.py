@@ -1,49 +1,54 @@
-"""OpenRouterProvider: paid media jobs in their phases (submit, poll, wait, fetch), and in one call."""
+"""OpenRouterProvider: paid generations in their phases, and in one call.
+
+A video is a job that is submitted, polled, waited for and fetched; images and texts come in the answer itself.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
-from urllib.parse import quote
 
+from orbatch_provider import images, offers, texts, videos
 from orbatch_provider.answers import read_json
-from orbatch_provider.catalog import Catalog, Problem, VideoModel
-from orbatch_provider.catalog import check as check_request
+from orbatch_provider.catalog import (
+    Catalog,
+    ImageCatalog,
+    ImageModel,
+    Problem,
+    TextCatalog,
+    TextModel,
+    VideoModel,
+    check_image,
+    check_text,
+)
+from orbatch_provider.catalog import check as check_video
 from orbatch_provider.credentials import ApiKey, read_base_url
 from orbatch_provider.download import Download, download_with_fallback
 from orbatch_provider.errors import (
-    APIError,
     ConfigurationError,
-    DownloadError,
     InvalidResponseError,
     JobEndedError,
     JobTimeoutError,
-    OpenRouterError,
 )
-from orbatch_provider.media import extension
-from orbatch_provider.requests import VideoRequest, with_first_frame
+from orbatch_provider.images import ImagesResult
+from orbatch_provider.inputs import with_local_files
+from orbatch_provider.media import extension, file_stem
+from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest, with_first_frame
 from orbatch_provider.responses import (
     COMPLETED,
-    ENDED_WITHOUT_RESULT,
-    PENDING,
     FileOutput,
     Generation,
     KeyInfo,
     MultimodalResponse,
     VideoJob,
-    is_job_id,
 )
+from orbatch_provider.texts import TextResult
 from orbatch_provider.transport import Timeouts, Transport, attribution_headers
-
-POLL_INTERVAL_S = 30.0
-WAIT_TIMEOUT_S = 600.0
-_STEM_LIMIT = 100  # characters of a job id in a file name
+from orbatch_provider.videos import POLL_INTERVAL_S, WAIT_TIMEOUT_S
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +66,7 @@ class OpenRouterProvider:
     ``error.nothing_started`` and ``error.may_resend``. Raises ConfigurationError for an unusable key or base URL.
     """
 
-    supported_modalities: ClassVar[list[str]] = ["video"]
+    supported_modalities: ClassVar[list[str]] = ["image", "video", "text"]
 
     def __init__(
         self,
@@ -87,6 +92,8 @@ class OpenRouterProvider:
             Timeouts(connect_s=connect_timeout_s, submit_s=submit_timeout_s, read_s=read_timeout_s),
         )
         self._catalog: Catalog | None = None
+        self._image_catalog: ImageCatalog | None = None
+        self._text_catalog: TextCatalog | None = None
 
     @property
     def origin(self) -> str:
@@ -116,20 +123,22 @@ class OpenRouterProvider:
     async def submit(self, request: VideoRequest | Mapping[str, Any]) -> VideoJob:
         """Start a paid job and return it as soon as it has an id. Never sent twice.
 
-        Raises NotSentError, OutcomeUnknownError, InvalidResponseError or the APIError of the status; only where
-        ``error.nothing_started`` is true is it certain that nothing will be charged.
+        Where a picture's URL is expected, the path of a local PNG, JPEG or WebP file may stand; it is sent as a data
+        URL. ``downscale`` beside the path is the longest side in pixels that it is sent with. Raises InputError, a
+        ConfigurationError, for a file that cannot be sent; NotSentError, OutcomeUnknownError, InvalidResponseError or
+        the APIError of the status. Only where ``error.nothing_started`` is true is it certain that nothing will be
+        charged.
         """
         self.require_key()
-        job = VideoJob.from_submit(
-            read_json(await self._transport.submit("/videos", VideoRequest.of(request).to_json()))
-        )
+        wanted = await with_local_files(VideoRequest.of(request))
+        job = VideoJob.from_submit(read_json(await self._transport.submit("/videos", wanted.to_json())))
         _log.info("Job %s was accepted", job.id)
         return job
 
     async def poll(self, job_id: str) -> VideoJob:
         """What the provider says of the job now. Free, and safe to repeat."""
         self.require_key()
-        job = VideoJob.from_json(read_json(await self._transport.read(_job_path(job_id))))
+        job = VideoJob.from_json(read_json(await self._transport.read(videos.path_of(job_id))))
         if job.id != job_id:
             raise InvalidResponseError(f"The answer to a poll for job {job_id} is about job {job.id}; poll again.")
         return job
@@ -147,28 +156,7 @@ class OpenRouterProvider:
         Polls that fail for a passing reason are repeated. Raises JobTimeoutError after ``timeout`` seconds: the job
         goes on and is paid for, and calling this again goes on waiting. There is always a poll before that.
         """
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        status, pause, failure = PENDING, poll_interval, None
-        while True:
-            left = started + timeout - loop.time()
-            await asyncio.sleep(max(0.0, min(pause, left)))
-            pause = poll_interval
-            try:
-                job = await self.poll(job_id)
-            except OpenRouterError as exc:
-                if not exc.temporary:
-                    raise
-                failure = exc
-                pause = max(pause, exc.retry_after_s or 0.0) if isinstance(exc, APIError) else pause
-            else:
-                status, failure = job.status, None
-                if on_poll is not None:
-                    on_poll(job)
-                if job.is_terminal:
-                    return job
-            if loop.time() >= started + timeout:
-                raise JobTimeoutError(job_id, status, timeout) from failure
+        return await videos.wait(self.poll, job_id, poll_interval=poll_interval, timeout=timeout, on_poll=on_poll)
 
     async def download(self, job_id: str, index: int, part: Path) -> Download:
         """Stream output ``index`` of a completed job into ``part``, resuming what is there; nothing is renamed.
@@ -191,28 +179,42 @@ class OpenRouterProvider:
         Named ``stem`` (the job id when None), numbered from 1 if there are several, with the extension of their type.
         Raises JobEndedError for a job without a result, and what ``download`` raises.
         """
-        if job.status in ENDED_WITHOUT_RESULT:
-            raise JobEndedError(job)
-        if job.status != COMPLETED:
-            raise DownloadError(
-                f"Job {job.id} is {job.status}; its content is there once it is completed: wait for it."
-            )
-        folder = Path(directory)
+        videos.require_result(job)
+        folder, name, count = Path(directory), file_stem(job.id if stem is None else stem), job.output_count
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-        name = _file_stem(job.id if stem is None else stem)
-        count = job.output_count
-        return tuple(
-            [
-                await self._fetch_one(job.id, index, folder, name if count == 1 else f"{name}-{index + 1}")
-                for index in range(count)
-            ]
-        )
+        names = [name] if count == 1 else [f"{name}-{index + 1}" for index in range(count)]
+        return tuple([await self._fetch_one(job.id, index, folder, name) for index, name in enumerate(names)])
 
     async def _fetch_one(self, job_id: str, index: int, folder: Path, name: str) -> FileOutput:
         loaded = await self.download(job_id, index, folder / f"{name}.part")
         target = folder / f"{name}{extension(loaded.mime_type)}"
         await asyncio.to_thread(loaded.path.replace, target)
         return FileOutput(self._content_url(job_id, index), target, loaded.mime_type, target.name, loaded.size)
+
+    # Images and texts, which come in the answer
+
+    async def create_images(
+        self, request: ImageRequest | Mapping[str, Any], directory: str | Path, stem: str
+    ) -> ImagesResult:
+        """Send a paid image request, once, and put its pictures into ``directory`` as ``stem.part``, ``stem-2.part``
+        and so on: decoded as the answer comes, synced, opened. Giving them their names is the caller's step.
+
+        A file of that name is replaced. Raises OSError when the first one cannot be made, and ConfigurationError for a
+        ``stem`` that is no file name, before anything is sent; then what ``submit`` raises, or UnusableResultError when
+        no picture of a whole answer can be used. Where the answer broke off, the files that came whole are kept and
+        named in a note of the error.
+        """
+        self.require_key()
+        wanted = await with_local_files(ImageRequest.of(request))
+        return await images.create(self._transport, wanted, Path(directory), stem)
+
+    async def complete_text(self, request: TextRequest | Mapping[str, Any]) -> TextResult:
+        """Send a paid text request, once.
+
+        Raises what ``submit`` raises, or UnusableResultError when a whole answer holds no text.
+        """
+        self.require_key()
+        return await texts.complete(self._transport, TextRequest.of(request))
 
     # One call
 
@@ -235,8 +237,9 @@ class OpenRouterProvider:
     ) -> MultimodalResponse:
         """Submit, wait and fetch. ``duration``, ``poll_interval`` and ``timeout`` in seconds.
 
-        ``image_url`` (https or data URL) is the short form for a first frame; unknown keyword arguments go into the
-        body as they are. The files are put into ``directory``, or a new temporary folder that outlives the client.
+        ``image_url`` (https or data URL, or local file) is the short form for a first frame; unknown keyword arguments
+        go into the body as they are. The files are put into ``directory``, or a new temporary folder that outlives the
+        client.
         Raises JobEndedError when the job fails, JobTimeoutError when it takes longer: that one is paid for, and
         ``wait`` and ``fetch`` go on with its id. Any other error after the submit has the id in a note.
         """
@@ -266,31 +269,116 @@ class OpenRouterProvider:
             raise
         return MultimodalResponse(files=files, usage=job.usage, job_id=job.id, raw_response=job.raw)
 
+    async def generate_image(
+        self,
+        prompt: str,
+        model: str,
+        n: int | None = None,
+        size: str | None = None,
+        resolution: str | None = None,
+        aspect_ratio: str | None = None,
+        quality: str | None = None,
+        output_format: str | None = None,
+        background: str | None = None,
+        seed: int | None = None,
+        input_references: Sequence[Mapping[str, Any]] | None = None,
+        directory: str | Path | None = None,
+        **kwargs: Any,
+    ) -> MultimodalResponse:
+        """Up to ``n`` pictures, as files with the ending of what they are. ``size``: a tier such as ``2K``, or ``WxH``.
+
+        Unknown keyword arguments go into the body as they are. The files are put into ``directory``, or a new temporary
+        folder that outlives the client. Raises what ``create_images`` raises.
+        """
+        body = {
+            **kwargs,
+            "prompt": prompt,
+            "model": model,
+            "n": n,
+            "size": size,
+            "resolution": resolution,
+            "aspect_ratio": aspect_ratio,
+            "quality": quality,
+            "output_format": output_format,
+            "background": background,
+            "seed": seed,
+            "input_references": input_references,
+        }
+        self.require_key()
+        return await images.generate(self._transport, await with_local_files(ImageRequest.of(body)), directory)
+
+    async def generate_text(
+        self,
+        prompt: str | None,
+        model: str,
+        system: str | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        response_format: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> MultimodalResponse:
+        """A text, in ``.text`` of the result; why it ends is ``finish_reason`` in ``raw_response``.
+
+        Give ``max_tokens``: nothing else bounds the price. Unknown keyword arguments go into the body as they are.
+        Raises what ``complete_text`` raises.
+        """
+        body = {
+            **kwargs,
+            "prompt": prompt,
+            "model": model,
+            "system": system,
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "response_format": response_format,
+        }
+        result = await self.complete_text(body)
+        return MultimodalResponse(
+            text=result.text, usage=result.usage, job_id=result.generation_id, raw_response=result.raw
+        )
+
     # What the provider offers and has charged
 
     async def catalog(self) -> Catalog:
         """The video models with capabilities and prices, read now. Needs no key, and sends none."""
-        body = read_json(await self._transport.read("/videos/models", keyed=False))
-        if not isinstance(body, Mapping) or not isinstance(body.get("data"), list):
-            raise InvalidResponseError("The catalog has no list of models", detail=repr(body))
-        try:
-            self._catalog = Catalog.from_json(body, captured_at=datetime.now(UTC), source=self.base_url)
-        except (TypeError, ValueError) as exc:
-            raise InvalidResponseError(f"The catalog cannot be read ({exc})") from None
+        self._catalog = await offers.read_videos(self._transport)
         return self._catalog
+
+    async def image_catalog(self, only: Collection[str] | None = None) -> ImageCatalog:
+        """The image models; each of them, or only those named, with what its endpoints can do and charge. One read for
+        the list and one for each of these models. Needs no key, and sends none."""
+        catalog = await offers.read_images(self._transport, only)
+        self._image_catalog = catalog if only is None else self._image_catalog
+        return catalog
+
+    async def text_catalog(self) -> TextCatalog:
+        """The text models with their prices, read now. Needs no key, and sends none."""
+        self._text_catalog = await offers.read_texts(self._transport)
+        return self._text_catalog
 
     async def video_models(self) -> list[VideoModel]:
         return list((await self.catalog()).models.values())
 
-    async def check(self, request: VideoRequest | Mapping[str, Any]) -> list[Problem]:
-        """What the model does not support in the request, by the catalog (read once); [] when it fits."""
+    async def image_models(self, only: Collection[str] | None = None) -> list[ImageModel]:
+        return list((await self.image_catalog(only)).models.values())
+
+    async def text_models(self) -> list[TextModel]:
+        return list((await self.text_catalog()).models.values())
+
+    async def check(self, request: VideoRequest | ImageRequest | TextRequest | Mapping[str, Any]) -> list[Problem]:
+        """What the model does not support in the request, by the catalog of its kind (read once); [] when it fits. A
+        mapping is the body of a video request."""
+        if isinstance(request, ImageRequest):
+            images_offered = self._image_catalog or await self.image_catalog()
+            image_model = images_offered.find(request.model)
+            return _unknown(request.model, images_offered) if image_model is None else check_image(request, image_model)
+        if isinstance(request, TextRequest):
+            texts_offered = self._text_catalog or await self.text_catalog()
+            text_model = texts_offered.find(request.model)
+            return _unknown(request.model, texts_offered) if text_model is None else check_text(request, text_model)
         wanted = VideoRequest.of(request)
         catalog = self._catalog or await self.catalog()
         model = catalog.find(wanted.model)
-        if model is None:
-            nearest = catalog.nearest(wanted.model)
-            return [Problem("model", wanted.model, f"{wanted.model} is not in the catalog", nearest=nearest)]
-        return check_request(wanted, model)
+        return _unknown(wanted.model, catalog) if model is None else check_video(wanted, model)
 
     async def key(self) -> KeyInfo:
         """What the key may still spend, and has spent."""
@@ -308,15 +396,8 @@ class OpenRouterProvider:
             raise ConfigurationError(self._key.problem)
 
     def _content_url(self, job_id: str, index: int) -> str:
-        return f"{self.base_url}{_job_path(job_id)}/content?index={index}"
+        return f"{self.base_url}{videos.path_of(job_id)}/content?index={index}"
 
 
-def _job_path(job_id: str) -> str:
-    if not is_job_id(job_id):
-        raise ConfigurationError(f"{str(job_id)[:80]!r} is not a job id. Nothing was sent.")
-    return f"/videos/{quote(job_id, safe='')}"
-
-
-def _file_stem(text: str) -> str:
-    """A file name that stays in its folder, whatever a job id or a caller holds."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._")[:_STEM_LIMIT] or "video"
+def _unknown(model: str, catalog: Catalog | ImageCatalog | TextCatalog) -> list[Problem]:
+    return [Problem("model", model, f"{model} is not in the catalog", nearest=catalog.nearest(model))]

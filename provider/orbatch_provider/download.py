@@ -24,6 +24,7 @@ from orbatch_provider.errors import (
     GoneError,
     InvalidResponseError,
     NotFoundError,
+    OpenRouterError,
     OutcomeUnknownError,
     redact,
 )
@@ -73,10 +74,13 @@ class PartFile:
     def __exit__(self, *_: object) -> None:
         self._close()
 
+    @property
+    def was_begun(self) -> bool:
+        """Whether an earlier download left something."""
+        return self.path.is_file()
+
     def recover(self) -> None:
         """Take over what an earlier download left, unless it is no video."""
-        if not self.path.is_file():
-            return
         with self.path.open("rb") as file:
             self._mime_type = video_type(file.read(SNIFF_BYTES))
             if self._mime_type is None:
@@ -168,7 +172,8 @@ async def download(transport: Transport, url: str, part: Path, *, keyed: bool) -
     ``part`` holds what came and the next call goes on from there; OSError when the file cannot be written.
     """
     with PartFile(part) as file:
-        await asyncio.to_thread(file.recover)
+        if file.was_begun:
+            await asyncio.to_thread(file.recover)
         if not await _fetch(transport, url, file, keyed=keyed):
             file.restart()  # the server has no use for our offset
             if not await _fetch(transport, url, file, keyed=keyed):
@@ -188,7 +193,12 @@ async def download_with_fallback(
         return await download(transport, url, part, keyed=True)
     except (NotFoundError, GoneError) as exc:
         missing = exc
-    copy = await stored_copy()
+    try:
+        copy = await stored_copy()
+    except OpenRouterError as exc:
+        if exc.temporary:
+            raise
+        copy = None  # a job that is forgotten too has no other copy
     if copy is None or not _is_allowed(copy, transport):
         raise missing
     try:

@@ -17,6 +17,7 @@
     │   ├── ClientStatusError         any other 4xx
     │   └── UnexpectedStatusError     any other status
     ├── InvalidResponseError          a 2xx answer that cannot be read
+    ├── UnusableResultError           a 2xx answer that is all there, and holds no usable picture or text
     ├── DownloadError                 the content arrived wrong: truncated, not a video, an error page
     ├── JobEndedError                 the job ended without a result: failed, cancelled or expired
     └── JobTimeoutError               we stopped waiting; the job goes on and is paid for
@@ -29,19 +30,38 @@ Two questions decide what may be done after an error, and every class answers bo
   both are true; a read (poll, content, key, generation) costs nothing and may be repeated whenever
   this one is.
 
-Source of the table: OpenRouter's error documentation, and the rule that ``POST /videos`` has no
-idempotency key: a status that does not clearly refuse the request leaves its outcome unknown.
+Both are attributes of the error at hand, because the same status means different things for different
+kinds of request. The class says what it means for a video; ``NOT_STARTED`` and the answer's own word differ:
+
+- An image is billed whole or not at all, and 502 is how the service says that it failed: nothing was
+  started. 500, 504, 524 and a cut connection promise nothing, as for a video.
+- A text request that ends with 500, 502, 504 or 524 is uncertain, unless the answer says otherwise:
+  ``error.availability.retryable`` is documented for the text APIs and counts more than the status.
+- 529, the provider is overloaded, refuses images and texts; for a video it is not declared.
+
+Source of the table: OpenRouter's error documentation, and the rule that no paid request has an idempotency
+key: a status that does not clearly refuse the request leaves its outcome unknown.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from orbatch_provider.responses import VideoJob
+    from orbatch_provider.responses import Usage, VideoJob
+
+Kind = Literal["video", "image", "text"]
+
+# Statuses that are a clear refusal for this kind of request, whatever their class says.
+NOT_STARTED: Mapping[Kind, frozenset[int]] = {
+    "video": frozenset(),
+    "image": frozenset({502, 529}),
+    "text": frozenset({529}),
+}
 
 MESSAGE_LIMIT = 300  # characters of a provider's text that an error repeats
 _EXAMINED_LIMIT = 64 * MESSAGE_LIMIT  # characters looked at, so that a huge body costs nothing
@@ -63,8 +83,8 @@ def redact(text: str) -> str:
 class OpenRouterError(Exception):
     """Base of all errors of this package. ``str(error)`` is a sentence a user can act on."""
 
-    nothing_started: ClassVar[bool] = True
-    temporary: ClassVar[bool] = False
+    nothing_started: bool = True
+    temporary: bool = False
 
     @property
     def may_resend(self) -> bool:
@@ -101,7 +121,8 @@ class APIError(OpenRouterError):
     ``status_code``: HTTP status. ``detail``: the provider's own words, redacted. ``error_type``:
     ``error.metadata.error_type`` or None. ``retry_after_s``: seconds to wait, from the header in either
     form, or None. ``request``: what was asked, as ``POST /videos``. ``paid``: whether that request could start
-    something that costs money, so that the message says what became of the money.
+    something that costs money, so that the message says what became of the money. ``kind``: of what, which
+    changes what some statuses mean. ``retryable``: the answer's own word on that, believed for texts alone.
     """
 
     advice: ClassVar[str] = ""
@@ -115,12 +136,19 @@ class APIError(OpenRouterError):
         retry_after_s: float | None = None,
         request: str = "",
         paid: bool = True,
+        kind: Kind = "video",
+        retryable: bool | None = None,
     ) -> None:
         self.status_code = status_code
         self.detail = redact(detail)
         self.error_type = error_type
         self.retry_after_s = retry_after_s
         self.request = request
+        if status_code in NOT_STARTED[kind]:
+            self.nothing_started = True
+        if kind == "text" and retryable is not None:
+            self.temporary = retryable
+            self.nothing_started = self.nothing_started or retryable
         said = f": {self.detail}" if self.detail else ""
         where = f" to {redact(request)}" if request else ""
         end = "" if said.endswith((".", "!", "?")) else "."
@@ -260,7 +288,7 @@ class EdgeTimeoutError(APIError):
 
 
 class OverloadedError(APIError):
-    """529: the provider is overloaded. Not among the statuses declared for ``POST /videos``, so held as unknown."""
+    """529: the provider is overloaded. Not declared for ``POST /videos``, so held as unknown there."""
 
     nothing_started = False
     temporary = True
@@ -322,6 +350,31 @@ class InvalidResponseError(OpenRouterError):
         self.status_code = status_code
         self.detail = redact(detail)
         super().__init__(f"{message}: {self.detail}" if self.detail else message)
+
+
+class UnusableResultError(OpenRouterError):
+    """A paid request was answered in full, and the answer holds no picture or text that can be used or kept.
+
+    The same request may cost as much again, so it is not sent again by itself. ``usage``: what the answer says of the
+    charge, None where it says nothing. ``generation_id``: for ``GET /generation``, None where it is not known.
+    ``raw``: the answer without its pictures.
+    """
+
+    nothing_started = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        usage: Usage | None = None,
+        generation_id: str | None = None,
+        raw: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.usage = usage
+        self.generation_id = generation_id
+        self.raw = dict(raw or {})
+        cost = "the charge is not known" if usage is None or usage.cost is None else f"{usage.cost} USD were charged"
+        super().__init__(f"{message} ({cost}).")
 
 
 class DownloadError(OpenRouterError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+import re
 from pathlib import Path
 
 SNIFF_BYTES = 512  # enough for every signature below
@@ -16,9 +17,15 @@ _EXTENSIONS = {
     "video/ogg": ".ogv",
     "video/mp2t": ".ts",
     "video/mpeg": ".mpg",
+    "image/png": ".png",
+    "image/jpeg": ".jpg",
+    "image/webp": ".webp",
+    "image/gif": ".gif",
+    "image/svg+xml": ".svg",
 }
 _OLD_QUICKTIME_BOXES = frozenset({b"moov", b"mdat", b"wide"})  # from before ``ftyp``
 _STILL_BRANDS = frozenset({b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1"})  # pictures in the same container
+_STEM_LIMIT = 100  # characters of a job id in a file name
 _BOX_HEADER = 8  # bytes: 4 of size, 4 of type
 
 
@@ -44,10 +51,26 @@ def video_type(head: bytes) -> str | None:
     return None
 
 
+def image_type(head: bytes) -> str | None:
+    """The media type of a picture of pixels that begins with ``head``; None for anything else, an SVG included."""
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "image/webp"
+    return "image/gif" if head.startswith((b"GIF87a", b"GIF89a")) else None
+
+
 def extension(mime_type: str) -> str:
     """With the dot; ``.bin`` for a type that nothing here knows."""
     kind = mime_type.partition(";")[0].strip().lower()
     return _EXTENSIONS.get(kind) or mimetypes.guess_extension(kind) or ".bin"
+
+
+def file_stem(text: str) -> str:
+    """A file name that stays in its folder, whatever a job id or a caller holds."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._")[:_STEM_LIMIT] or "output"
 
 
 def is_cut_short(path: Path) -> bool:

@@ -40,16 +40,31 @@ def decimal_or_none(value: object, what: str) -> Decimal | None:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """``cost``: USD charged to OpenRouter credits, None while unknown. ``is_byok``: the provider bills the rest."""
+    """``cost``: USD charged to OpenRouter credits, None while unknown. ``is_byok``: the provider bills the rest.
+
+    The tokens are those of images and texts, None where nothing is said of them.
+    """
 
     cost: Decimal | None
     is_byok: bool = False
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
     @classmethod
     def from_json(cls, data: object) -> Usage | None:
         if not isinstance(data, Mapping):
             return None
-        return cls(decimal_or_none(data.get("cost"), "usage.cost"), data.get("is_byok") is True)
+        cost = decimal_or_none(data.get("cost"), "usage.cost")
+        tokens = (_count(data.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+        return cls(cost, data.get("is_byok") is True, *tokens)
+
+    @classmethod
+    def from_result(cls, data: object) -> Usage | None:
+        """From the answer that brings the paid result itself, which an unreadable charge must not cost: then None."""
+        try:
+            return cls.from_json(data)
+        except InvalidResponseError:
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +113,6 @@ class VideoJob:
         job_id, status, expires_at = data.get("id"), data.get("status"), data.get("expires_at")
         if not is_job_id(job_id):
             raise InvalidResponseError("The answer has no job id", detail=repr(dict(data)))
-        try:
-            usage = Usage.from_json(data.get("usage"))
-        except InvalidResponseError:
-            usage = None
         return cls(
             id=job_id,
             status=status if isinstance(status, str) and status else PENDING,
@@ -110,7 +121,7 @@ class VideoJob:
             unsigned_urls=_texts(data.get("unsigned_urls")),
             urls=_texts(data.get("urls")),
             expires_at=expires_at if isinstance(expires_at, int) and not isinstance(expires_at, bool) else None,
-            usage=usage,
+            usage=Usage.from_result(data.get("usage")),
             error=_reason(data.get("error")),
             raw=dict(data),
         )
@@ -172,7 +183,8 @@ class KeyInfo:
 class FileOutput:
     """One file of a result. The bytes stay on disk until asked for, and the file outlives the client.
 
-    ``size`` in bytes; ``url`` is the API's content URL, which needs the key.
+    ``size`` in bytes; ``url`` is the API's content URL, which needs the key, and empty for a picture: it came in the
+    answer itself.
     """
 
     url: str
@@ -196,7 +208,10 @@ class FileOutput:
 
 @dataclass(frozen=True, slots=True)
 class MultimodalResponse:
-    """The result of one generation. ``cost_usd`` is what the provider charged, None while it has not said."""
+    """The result of one generation. ``cost_usd`` is what the provider charged, None while it has not said.
+
+    ``job_id``: of a video, or the generation id of an image or text where the answer names it.
+    """
 
     text: str | None = None
     files: tuple[FileOutput, ...] = ()
@@ -222,6 +237,10 @@ def is_job_id(value: object) -> TypeGuard[str]:
     if not isinstance(value, str) or not value.strip() or value in {".", ".."} or len(value) > _LONGEST_ID:
         return False
     return not any("\ud800" <= char <= "\udfff" for char in value)  # half a character cannot be encoded
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _reason(error: object) -> str | None:

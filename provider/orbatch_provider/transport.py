@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import httpx
 
 from orbatch_provider.answers import Answer
-from orbatch_provider.connections import SECRET_QUERY, Connections, forget_frames
+from orbatch_provider.connections import SECRET_QUERY, Client, forget_frames
 from orbatch_provider.credentials import ApiKey, origin_of
 from orbatch_provider.errors import (
     UNKNOWN_ADVICE,
     ConfigurationError,
+    Kind,
     NotSentError,
     OpenRouterError,
     redact,
@@ -23,6 +24,7 @@ from orbatch_provider.errors import (
 from orbatch_provider.failures import cause_of, failure_class
 
 BODY_LIMIT = 64 * 1024 * 1024  # bytes of a JSON answer
+STREAMED_LIMIT = 1024 * 1024 * 1024  # bytes of an answer that goes to disk as it comes
 ERROR_BODY_LIMIT = 64 * 1024  # bytes of an error's answer, of which a message repeats a part
 CATEGORY_LIMIT = 2  # per request, by the API
 READS_AT_ONCE = 128  # connections for polls and other reads; the rest wait, without a timeout
@@ -36,6 +38,16 @@ class Timeouts:
     connect_s: float = 20.0
     submit_s: float = 600.0
     read_s: float = 60.0
+
+
+class Sink(Protocol):
+    """Where the body of a successful answer goes piece by piece; ``kept`` is what of it stays in memory. It never
+    raises: what goes wrong on this side must not end an answer that is paid for."""
+
+    def write(self, piece: bytes) -> None: ...
+
+    @property
+    def kept(self) -> bytes: ...
 
 
 class Content:
@@ -93,9 +105,10 @@ class Transport:
         self._files = _client(reuse=True)
         self._read_slots = asyncio.Semaphore(READS_AT_ONCE)
 
-    async def submit(self, path: str, body: bytes, *, limit: int = BODY_LIMIT) -> Answer:
+    async def submit(self, path: str, body: bytes, *, kind: Kind = "video", sink: Sink | None = None) -> Answer:
         """POST ``body`` (JSON) to ``path``: paid, on a connection of its own, sent exactly once.
 
+        ``sink`` takes a successful answer as it comes; then the body of the Answer is what the sink kept.
         Raises NotSentError when it certainly never left, OutcomeUnknownError when it may have.
         """
         times = self._timeouts
@@ -111,7 +124,8 @@ class Transport:
             },
             timeout=httpx.Timeout(connect=times.connect_s, read=times.submit_s, write=None, pool=times.connect_s),
         )
-        return await self._exchange(self._submits, request, path, limit, times.connect_s + times.submit_s)
+        answer = await self._exchange(self._submits, request, path, times.connect_s + times.submit_s, sink=sink)
+        return replace(answer, kind=kind)
 
     async def read(self, path: str, *, query: Mapping[str, str] | None = None, keyed: bool = True) -> Answer:
         """GET ``path``: free, on a pooled connection. ``keyed=False`` sends neither key nor attribution."""
@@ -124,9 +138,7 @@ class Transport:
             timeout=httpx.Timeout(connect=times.connect_s, read=times.read_s, write=None, pool=times.connect_s),
         )
         async with self._read_slots:
-            return await self._exchange(
-                self._reads, request, path, BODY_LIMIT, times.connect_s + times.read_s, keyed=keyed
-            )
+            return await self._exchange(self._reads, request, path, times.connect_s + times.read_s, keyed=keyed)
 
     @asynccontextmanager
     async def stream(self, url: str, headers: Mapping[str, str], *, keyed: bool) -> AsyncIterator[Content]:
@@ -171,26 +183,28 @@ class Transport:
         client: httpx.AsyncClient,
         request: httpx.Request,
         path: str,
-        limit: int,
         total_s: float,
         *,
         keyed: bool = True,
+        sink: Sink | None = None,
     ) -> Answer:
         """Send, and read the whole answer. Once a status is known, it counts even if the body is cut off."""
         paid = request.method == "POST"
         name = f"{request.method} {path}"
         response: httpx.Response | None = None
         failure: OpenRouterError | None = None
-        body = bytearray()
+        body: Sink = _Memory()
         try:
             async with asyncio.timeout(total_s):
                 response = await client.send(request, auth=self._auth if keyed else None, stream=True)
-                await _collect(response, body, limit if response.is_success else ERROR_BODY_LIMIT)
+                if sink is not None and response.is_success:
+                    body = sink
+                await _collect(response, body, BODY_LIMIT if sink is None else STREAMED_LIMIT)
         except OpenRouterError:
             raise
         except Exception as exc:  # noqa: BLE001 - whatever it was, the request may have left
             forget_frames(exc)
-            failure = self._failure(exc, name, request.url.host, paid=paid, came=bytes(body))
+            failure = self._failure(exc, name, request.url.host, paid=paid, came=body.kept)
         finally:
             if response is not None:
                 await _close(response)
@@ -198,7 +212,7 @@ class Transport:
             assert failure is not None
             raise failure
         headers = _plain(response.headers, self._key)
-        return Answer(response.status_code, headers, self._key.hide_bytes(bytes(body)), name, paid, failure)
+        return Answer(response.status_code, headers, self._key.hide_bytes(body.kept), name, paid, failure)
 
     def _failure(
         self, exc: BaseException, request: str, host: str, *, paid: bool, came: bytes = b""
@@ -246,22 +260,32 @@ def attribution_headers(referer: str | None, title: str | None, categories: Sequ
     return given
 
 
-def _client(*, reuse: bool) -> httpx.AsyncClient:
-    # Proxies are chosen below (Connections); a .netrc or a cookie has no business with a keyed API.
-    return httpx.AsyncClient(
-        transport=Connections(reuse=reuse),
-        trust_env=False,
-        follow_redirects=False,
-        headers={"User-Agent": "orbatch"},
-    )
+def _client(*, reuse: bool) -> Client:
+    return Client(reuse=reuse, headers={"User-Agent": "orbatch"})
 
 
-async def _collect(response: httpx.Response, body: bytearray, limit: int) -> None:
+class _Memory:
+    """The sink of an ordinary answer."""
+
+    def __init__(self) -> None:
+        self._body = bytearray()
+
+    def write(self, piece: bytes) -> None:
+        self._body += piece
+
+    @property
+    def kept(self) -> bytes:
+        return bytes(self._body)
+
+
+async def _collect(response: httpx.Response, body: Sink, limit: int) -> None:
+    size = 0
     async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > limit:
-            if response.is_success:
-                raise ValueError(f"the answer is longer than {limit // (1024 * 1024)} MB")
+        body.write(chunk)
+        size += len(chunk)
+        if response.is_success and size > limit:
+            raise ValueError(f"the answer is longer than {limit // (1024 * 1024)} MB")
+        if not response.is_success and size > ERROR_BODY_LIMIT:
             return
 
 

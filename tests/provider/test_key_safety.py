@@ -8,14 +8,16 @@ import logging
 import pickle
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from orbatch_provider.blocking import generate_video
+from orbatch_provider.blocking import generate_image, generate_text, generate_video
 from orbatch_provider.client import OpenRouterProvider
 from orbatch_provider.credentials import ApiKey
 from orbatch_provider.errors import ConfigurationError, OpenRouterError
+from tests.provider.paintings import answer_with, painted
 from tests.provider.rawserver import (
     Exchange,
     RawServer,
@@ -74,12 +76,17 @@ FAULTS: list[object] = [
     pytest.param([read_request, stall], id="timed-out"),
 ]
 
+BLOCKING: dict[str, Callable[..., object]] = {
+    call.__name__: partial(call, "a cat", "m/m") for call in (generate_video, generate_image, generate_text)
+}
 Call = Callable[[OpenRouterProvider, Path], Awaitable[object]]
 CALLS: list[object] = [
     pytest.param(lambda provider, _: provider.submit(REQUEST), id="submit"),
     pytest.param(lambda provider, _: provider.poll("job-1"), id="poll"),
     pytest.param(lambda provider, folder: provider.download("job-1", 0, folder / "clip.part"), id="content"),
     pytest.param(lambda provider, _: provider.generate_video("a cat", "m/m", timeout=0), id="generate"),
+    pytest.param(lambda provider, folder: provider.create_images(REQUEST, folder, "x"), id="images"),
+    pytest.param(lambda provider, _: provider.complete_text(REQUEST), id="text"),
 ]
 
 
@@ -154,6 +161,17 @@ async def test_what_the_provider_echoes_is_not_in_the_result(raw_server: RawServ
     assert SECRET not in repr(job) + repr(job.raw)
 
 
+async def test_what_comes_with_pictures_and_texts_does_not_show_the_key_either(
+    raw_server: RawServer, keyed: OpenRouterProvider, tmp_path: Path
+) -> None:
+    raw_server.script(answer(answer_with(painted(), echo=KEY)), answer({"id": KEY, "choices": [{"x": KEY}]}))
+
+    images = await keyed.create_images(REQUEST, tmp_path, "x")
+    text = await keyed.complete_text(REQUEST)
+
+    assert SECRET not in repr([images, images.raw, text, text.raw])
+
+
 def test_no_repr_shows_the_key() -> None:
     provider = OpenRouterProvider(KEY)
     parts = [
@@ -185,7 +203,7 @@ def test_the_key_is_not_pickled_or_copied(take: Callable[[object], object]) -> N
         pytest.param(f"{KEY}\x07", id="control-character"),
     ],
 )
-@pytest.mark.parametrize("way", ["argument", "environment", "blocking"])
+@pytest.mark.parametrize("way", ["argument", "environment", *BLOCKING])
 def test_an_unusable_key_is_refused_without_being_shown(monkeypatch: pytest.MonkeyPatch, way: str, key: str) -> None:
     if way == "environment":
         monkeypatch.setenv("OPENROUTER_API_KEY", key)
@@ -202,8 +220,8 @@ def test_an_unusable_key_is_refused_without_being_shown(monkeypatch: pytest.Monk
 
 def refusal_of(way: str, key: str) -> ConfigurationError:
     def use() -> None:
-        if way == "blocking":
-            generate_video("a cat", "m/m", api_key=key)
+        if way in BLOCKING:
+            BLOCKING[way](api_key=key)
         else:
             OpenRouterProvider(key if way == "argument" else None)
 
@@ -218,6 +236,10 @@ async def test_without_a_key_nothing_is_sent(raw_server: RawServer, tmp_path: Pa
     calls: list[Callable[[OpenRouterProvider], Awaitable[object]]] = [
         lambda provider: provider.submit(REQUEST),
         lambda provider: provider.generate_video("a cat", "m/m"),
+        lambda provider: provider.generate_image("a cat", "m/m"),
+        lambda provider: provider.create_images(REQUEST, tmp_path, "x"),
+        lambda provider: provider.generate_text("a cat", "m/m"),
+        lambda provider: provider.complete_text(REQUEST),
         lambda provider: provider.poll("job-1"),
         lambda provider: provider.download("job-1", 0, tmp_path / "clip.part"),
         lambda provider: provider.key(),

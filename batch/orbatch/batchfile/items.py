@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from orbatch.batchfile.fields import normalised, settings_fields
+from orbatch.batchfile.fields import settings_fields
 from orbatch.batchfile.problems import Report, did_you_mean, shown
 from orbatch.batchfile.rules import UNSENDABLE, Schema, Template, Text, refuse
 from orbatch.batchfile.sections import Field, ListOf, Section
+from orbatch.batchfile.settings import check_beside_kind, normalised
 from orbatch.batchfile.yamlfile import Node
 from orbatch.templates import KEYWORDS, TemplateError, template
 from orbatch_provider.requests import strip_prefix
@@ -154,6 +155,7 @@ class ModelRule:
         if values is None:
             return None
         model = values.pop("model")
+        check_beside_kind(values, node, key, report)
         return ModelItem(model, normalised(values, node, key, report), node.line)
 
     def schema(self) -> Schema:
@@ -183,6 +185,7 @@ class PromptRule:
 def prompt_item(values: dict[str, Any], node: Node, key: str, report: Report, default_id: str) -> PromptItem:
     """The item for the values of a mapping; takes what is no setting out of ``values``."""
     own = {name: values.pop(name, None) for name in PROMPT_FIELDS}
+    check_beside_kind(values, node, key, report)
     return PromptItem(
         id=own["id"] or default_id,
         prompt=own["prompt"],

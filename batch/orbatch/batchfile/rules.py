@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from orbatch.batchfile.problems import Report, did_you_mean
 from orbatch.batchfile.yamlfile import Node
-from orbatch.inputs import InputError, https_url, resolve_picture
 from orbatch.templates import TemplateError, template
+from orbatch_provider.inputs import InputError, https_url, resolve_picture
 
 MAX_AMOUNT = Decimal(1_000_000)  # USD
 MAX_TEXT = 100_000  # characters
@@ -37,12 +37,13 @@ def refuse(node: Node, key: str, report: Report, allowed: str, hint: str = "") -
 @dataclass(frozen=True, slots=True)
 class Text:
     """Text. A number stands for itself as it was written only where ``numbers`` says so; elsewhere it is more likely
-    a slip."""
+    a slip. ``blank``: it may be nothing but white space."""
 
     allowed: str = "text"
     pattern: str | None = None
     most: int = MAX_TEXT
     numbers: bool = True
+    blank: bool = False
 
     def read(self, node: Node, key: str, report: Report) -> str | None:
         value = node.value
@@ -53,7 +54,7 @@ class Text:
             refuse(node, key, report, self.allowed, "; put it in quotes if text is meant" if is_scalar else "")
         elif self.pattern and not re.fullmatch(self.pattern, value):
             refuse(node, key, report, self.allowed)
-        elif not value.strip():
+        elif not (value if self.blank else value.strip()):
             report.add(node.line, key, f"is empty; allowed: {self.allowed}")
         elif len(value) > self.most:
             report.add(node.line, key, f"has {len(value):,} characters; allowed: at most {self.most:,}")
@@ -161,8 +162,10 @@ class Choice:
     note: str = ""
 
     def read(self, node: Node, key: str, report: Report) -> str | None:
-        if node.value in self.words:
-            return str(node.value)
+        # A word may look like a number: 512 is a size class.
+        word = node.value if isinstance(node.value, str) else node.text
+        if word in self.words:
+            return word
         near = did_you_mean(node.value, self.words, cutoff=0.8) if isinstance(node.value, str) else ""
         refuse(node, key, report, f"{', '.join(self.words)}{self.note}", near)
         return None
@@ -190,14 +193,17 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An https URL, an image data URL, or the path of a local PNG, JPEG or WebP file."""
+    """An https URL, an image data URL, or the path of a local PNG, JPEG or WebP file.
+
+    Whether the file is small enough shows when it is known whether it is to be made smaller.
+    """
 
     def read(self, node: Node, key: str, report: Report) -> str | None:
         if not isinstance(node.value, str) or not node.value.strip():
             refuse(node, key, report, "an https:// URL or the path of a PNG, JPEG or WebP file")
             return None
         try:
-            return resolve_picture(node.value, report.base)
+            return resolve_picture(node.value, report.base, downscaled=True)
         except InputError as error:
             report.add(node.line, key, str(error))
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from orbatch.batchfile.fields import settings_fields
+from orbatch.batchfile.fields import KIND, KINDS, settings_fields
 from orbatch.batchfile.items import MODEL_FIELDS, PROMPT_FIELDS
 from orbatch.batchfile.sections import Field
 from orbatch.config import BATCH, BATCH_FIELDS
@@ -44,7 +44,8 @@ def reference() -> str:
     """The tables of docs/batch-file.md, as Markdown."""
     parts = [
         ("Top level", BATCH_FIELDS),
-        ("Request fields", settings_fields()),
+        ("Request fields", {"kind": KIND}),
+        *((f"Request fields of {kind} jobs", fields) for kind, fields in KINDS.items()),
         ("An item of `models`", MODEL_FIELDS),
         ("An item of `prompts`", PROMPT_FIELDS),
         ("`prompts_from` as a mapping", FILE_FIELDS),
@@ -60,8 +61,6 @@ def _table(title: str, fields: Mapping[str, Field]) -> str:
 
 def _form(field: Field) -> str:
     schema = field.rule.schema()
-    if "enum" in schema:
-        return ", ".join(f"`{word}`" for word in schema["enum"])
     if "anyOf" in schema:
         kinds = dict.fromkeys(_kind(each) for each in schema["anyOf"])
         return " or ".join(kinds)
@@ -71,6 +70,8 @@ def _form(field: Field) -> str:
 def _kind(schema: Mapping[str, Any]) -> str:
     if "const" in schema:
         return f"`{schema['const']}`"
+    if "enum" in schema:
+        return ", ".join(f"`{word}`" for word in schema["enum"])
     kind = schema.get("type", "text")
     if isinstance(kind, list) or kind == "string":
         return "https URL" if schema.get("pattern") == "^https://" else "text"

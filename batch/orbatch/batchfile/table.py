@@ -6,20 +6,20 @@ import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
-from orbatch.batchfile.fields import FRAMES, normalised, settings_fields
-from orbatch.batchfile.items import PROMPT, PromptItem, prompt_item, variable_name_problem
+from orbatch.batchfile.fields import ALL_KINDS, settings_fields
+from orbatch.batchfile.items import PROMPT, PROMPT_FIELDS, PromptItem, prompt_item, variable_name_problem
+from orbatch.batchfile.media import FRAMES
 from orbatch.batchfile.problems import Report, shown
 from orbatch.batchfile.sections import Field
+from orbatch.batchfile.settings import normalised
 from orbatch.batchfile.yamlfile import Node, from_json, scalar
 from orbatch_provider.requests import strip_prefix
 
 ALIASES: Mapping[str, str] = {"text": "prompt", "model": "models"}
 
-_SETTINGS = settings_fields()
-_KNOWN = frozenset(PROMPT.fields) | ALIASES.keys()
 _TYPO = (
     0.87  # similarity above which a column is a misspelt setting rather than a variable: duratoin is, prompt_2 is not
 )
@@ -28,21 +28,27 @@ _STARTS = frozenset({"prompt", *FRAMES, "image_url", "frame_images", "references
 _CACHED_ROWS = 1000
 
 
-def known_name(column: str) -> str | None:
-    """The key that a column gives, or None for a variable. Spreadsheets write ``ID`` and ``Prompt``."""
+@cache
+def _known_names(kinds: frozenset[str]) -> frozenset[str]:
+    return frozenset(PROMPT_FIELDS) | ALIASES.keys() | settings_fields(kinds).keys()
+
+
+def known_name(column: str, kinds: frozenset[str]) -> str | None:
+    """The key that a column gives where jobs are of these kinds, or None for a variable: ``n`` is a setting only where
+    pictures are made. Spreadsheets write ``ID`` and ``Prompt``."""
     name = column.strip().lower()
-    return ALIASES.get(name, name) if name in _KNOWN else None
+    return ALIASES.get(name, name) if name in _known_names(kinds) else None
 
 
 @lru_cache(maxsize=1000)
-def variable_name(column: str) -> tuple[str, str | None]:
+def variable_name(column: str, kinds: frozenset[str]) -> tuple[str, str | None]:
     """The variable that a column gives, with ``_`` for blanks and dashes, and why it cannot be, or None.
 
     A name that looks like a misspelt setting is refused: the setting would be left out of every request without a word.
     """
     name = re.sub(r"[\s-]+", "_", column.strip())
     problem = variable_name_problem(name)
-    if problem is None and (near := difflib.get_close_matches(name.lower(), _KNOWN, n=1, cutoff=_TYPO)):
+    if problem is None and (near := difflib.get_close_matches(name.lower(), _known_names(kinds), n=1, cutoff=_TYPO)):
         problem = f"column {shown(column)} looks like '{near[0]}'; write it so, or give it another name"
     return name, problem
 
@@ -50,8 +56,11 @@ def variable_name(column: str) -> tuple[str, str | None]:
 class Table:
     """The columns of a csv or tsv file. Problems of the header are reported when it is made."""
 
-    def __init__(self, header: Sequence[str], line: int, prompt: str | None, report: Report) -> None:
+    def __init__(
+        self, header: Sequence[str], line: int, prompt: str | None, kinds: frozenset[str], report: Report
+    ) -> None:
         self._report = report
+        self._kinds = ALL_KINDS if any(known_name(column, kinds) == "kind" for column in header) else kinds
         self._default_prompt = prompt
         self._columns = len(header)
         self._own: dict[str, int] = {}  # id, prompt, models -> column
@@ -73,15 +82,16 @@ class Table:
             report.add(line, "header", message)
 
     def _place(self, column: str, at: int, line: int) -> str:
-        name = known_name(column)
+        name = known_name(column, self._kinds)
+        settings = settings_fields(self._kinds)
         if name == "vars":
             self._report.add(line, "header", "a column 'vars' is not needed: every other column is a variable")
-        elif name in _SETTINGS:
-            self._settings.append((name, at, _SETTINGS[name]))
+        elif name is not None and name in settings:
+            self._settings.append((name, at, settings[name]))
         elif name is not None:
             self._own[name] = at
         else:
-            name, problem = variable_name(column)
+            name, problem = variable_name(column, self._kinds)
             if problem:
                 self._report.add(line, "header", problem)
             self._variables.append((name, at))
@@ -136,17 +146,21 @@ class Table:
         return f"{self._columns}" if not self._unnamed else f"{self._columns - len(self._unnamed)} named columns"
 
 
-def item_of_object(node: Node, row: int, prompt: str | None, report: Report, default_id: str) -> PromptItem | None:
+def item_of_object(
+    node: Node, row: int, prompt: str | None, kinds: frozenset[str], report: Report, default_id: str
+) -> PromptItem | None:
     """The prompt of a JSON object: known keys as in the batch file, every other key a variable."""
     assert isinstance(node.value, dict)
     key = f"row {row}"
     before = report.count
+    if any(known_name(column, kinds) == "kind" for column in node.value):
+        kinds = ALL_KINDS
     known: dict[str, Node] = {}
     variables: dict[str, Node] = {}
     for column, child in node.value.items():
-        name = known_name(column)
+        name = known_name(column, kinds)
         if name is None:
-            name, problem = variable_name(column)
+            name, problem = variable_name(column, kinds)
             if problem:
                 report.add(node.line, key, problem)
             variables[name] = child

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ParamSpec
 
 import typer
 
 from orbatch.cli.session import Session, guarded
+
+P = ParamSpec("P")
 
 app = typer.Typer(
     name="orbatch",
@@ -80,21 +83,38 @@ Simulated = Annotated[
 ]
 Refresh = Annotated[bool, typer.Option("--refresh", help="Read the catalog anew instead of using a recent copy.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Speed = Annotated[
+    float | None,
+    typer.Option(
+        min=0.1,
+        max=10_000,
+        help="The counterpart is a simulator on this machine that runs so many times faster than real time. "
+        "[default: 30 with --simulate, else 1]",
+        show_default=False,
+    ),
+]
+
+
+_ANYWHERE = "Also --db PATH, --json, --quiet and --log-file PATH, before or behind the command: see `orbatch --help`."
+
+
+def _command(body: Callable[P, None]) -> Callable[P, None]:
+    return app.command(epilog=_ANYWHERE)(guarded(body))
 
 
 @app.callback()
 def options(
     context: typer.Context,
-    db: Annotated[Path | None, typer.Option(envvar="ORBATCH_DB", help="The ledger.", show_default="orbatch.db")] = None,
+    db: Annotated[Path, typer.Option(envvar="ORBATCH_DB", help="The ledger.")] = Path("orbatch.db"),
     json: Annotated[bool, typer.Option("--json", help="Data as JSON on stdout; everything else on stderr.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")] = False,
     log_file: Annotated[Path | None, typer.Option(help="Also write what happens to this file.")] = None,
 ) -> None:
-    context.obj = Session(db or Path("orbatch.db"), json, quiet, log_file)
+    named = context.get_parameter_source("db")
+    context.obj = Session(db, json, quiet, log_file, db_named=named is not None and named.name == "COMMANDLINE")
 
 
-@app.command()
-@guarded
+@_command
 def init(
     context: typer.Context,
     path: Annotated[Path, typer.Argument(help="File to write.")] = Path("batch.yaml"),
@@ -105,8 +125,7 @@ def init(
     write_starter(context.obj, path)
 
 
-@app.command()
-@guarded
+@_command
 def plan(
     context: typer.Context,
     config: Config,
@@ -118,16 +137,30 @@ def plan(
     ] = None,
     only: Only = None,
     refresh: Refresh = False,
+    check_urls: Annotated[
+        bool, typer.Option("--check-urls", help="Also ask for each https input whether it can be fetched.")
+    ] = False,
     simulate: Simulated = False,
 ) -> None:
-    """Check and price every job of a batch, and show what it would cost. Spends nothing."""
+    """Check and price every job of a batch.
+
+    Shows what it would cost, under which caps, and what is left to chance. Spends nothing.
+    """
     from orbatch.cli.planning import show_plan
 
-    show_plan(context.obj, config, output=output, budget=budget, only=only, refresh=refresh, simulate=simulate)
+    show_plan(
+        context.obj,
+        config,
+        output=output,
+        budget=budget,
+        only=only,
+        refresh=refresh,
+        check_urls=check_urls,
+        simulate=simulate,
+    )
 
 
-@app.command()
-@guarded
+@_command
 def run(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(help="The batch file (YAML), or a plan written by `plan -o`.")],
@@ -143,35 +176,40 @@ def run(
         bool, typer.Option("--fail-fast", help="Submit nothing more after the first failure.")
     ] = False,
     refresh: Refresh = False,
-    speed: Annotated[
-        float | None,
-        typer.Option(
-            min=0.1,
-            max=10_000,
-            help="The counterpart is a simulator on this machine that runs so many times faster than real time. "
-            "[default: 30 with --simulate, else 1]",
-            show_default=False,
-        ),
-    ] = None,
+    speed: Speed = None,
 ) -> None:
-    """Run a batch, or go on with it: what is done stays, what is paid for is followed, only the rest is bought."""
+    """Run a batch, or go on with it.
+
+    What is done stays, what is paid for is followed and downloaded, and only the rest is bought. Ctrl-C stops it; the
+    same command goes on. It ends with 0: everything done, 1: orbatch or the provider failed, 2: bad usage or batch
+    file, 3: some jobs ended without a result, 4: stopped by budget or credit, 5: uncertain jobs need `resolve`,
+    130: interrupted.
+    """
     from orbatch.cli.running import RunArguments, run_batch
 
-    arguments = RunArguments(simulate, dry_run, yes, budget, in_flight, only, fail_fast, refresh, speed)
+    arguments = RunArguments(
+        simulate=simulate,
+        dry_run=dry_run,
+        yes=yes,
+        budget=budget,
+        in_flight=in_flight,
+        only=only,
+        fail_fast=fail_fast,
+        refresh=refresh,
+        speed=speed,
+    )
     run_batch(context.obj, config, arguments)
 
 
-@app.command()
-@guarded
+@_command
 def status(context: typer.Context, batch: OneOrAll = None, simulate: Simulated = False) -> None:
-    """Where each batch stands, what it cost, and what needs you."""
+    """Where each batch stands, and what needs you."""
     from orbatch.cli.reading import show_status
 
     show_status(context.obj, batch, simulate=simulate)
 
 
-@app.command()
-@guarded
+@_command
 def jobs(
     context: typer.Context,
     batch: OneOrAll = None,
@@ -185,21 +223,19 @@ def jobs(
     list_jobs(context.obj, batch, status=status, limit=limit, simulate=simulate)
 
 
-@app.command()
-@guarded
+@_command
 def show(
     context: typer.Context,
     job: Annotated[str, typer.Argument(help="Beginning of the job's id or of its remote id.")],
     simulate: Simulated = False,
 ) -> None:
-    """Everything about one job: request, attempts, costs, files, history."""
+    """One job: request, attempts, costs, files, history."""
     from orbatch.cli.reading import show_job
 
     show_job(context.obj, job, simulate=simulate)
 
 
-@app.command()
-@guarded
+@_command
 def report(
     context: typer.Context,
     batch: OneOrAll = None,
@@ -212,7 +248,7 @@ def report(
     ] = False,
     simulate: Simulated = False,
 ) -> None:
-    """What was spent, reserved and lost, summed from the ledger to the cent."""
+    """What was spent, reserved and lost, to the cent."""
     from orbatch.cli.reporting import show_report
 
     as_json = Format.json if context.obj.json else format
@@ -221,8 +257,31 @@ def report(
     )
 
 
-@app.command()
-@guarded
+class ExportFormat(StrEnum):
+    """How results are written."""
+
+    jsonl = "jsonl"
+    csv = "csv"
+
+
+@_command
+def export(
+    context: typer.Context,
+    batch: Batch = None,
+    format: Annotated[ExportFormat, typer.Option(help="JSON lines or CSV.")] = ExportFormat.jsonl,  # noqa: A002 - likewise
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; stdout if left out.")] = None,
+    simulate: Simulated = False,
+) -> None:
+    """Write the results of a batch, one line per job.
+
+    Prompt, variables, model, text or files, cost and settings, in the order of the batch file.
+    """
+    from orbatch.cli.exporting import export_results
+
+    export_results(context.obj, batch, style=format.value, output=output, simulate=simulate)
+
+
+@_command
 def retry(
     context: typer.Context,
     batch: Batch = None,
@@ -232,14 +291,13 @@ def retry(
     only: Only = None,
     simulate: Simulated = False,
 ) -> None:
-    """Put ended jobs back to pending; the next `run` buys them again."""
+    """Open ended jobs again; the next `run` buys them."""
     from orbatch.cli.resolving import retry_jobs
 
     retry_jobs(context.obj, batch, status=status, only=only, simulate=simulate)
 
 
-@app.command()
-@guarded
+@_command
 def resolve(
     context: typer.Context,
     job: Annotated[str, typer.Argument(help="Beginning of a job's id; with --all, the name of a batch.")],
@@ -257,29 +315,34 @@ def resolve(
     yes: Yes = False,
     simulate: Simulated = False,
 ) -> None:
-    """Say what became of a job whose submit was never answered."""
+    """Say what became of an uncertain job.
+
+    Its submit was never answered, so it may have been paid for. Give exactly one of --remote-id, --not-charged,
+    --charged and --charged-at-most.
+    """
     from orbatch.cli.resolving import Verdict, resolve_jobs
 
     verdict = Verdict(remote_id, not_charged, charged, charged_at_most)
     resolve_jobs(context.obj, job, verdict, everything=all_, yes=yes, simulate=simulate)
 
 
-@app.command()
-@guarded
+@_command
 def verify(
     context: typer.Context,
     batch: OneOrAll = None,
     yes: Yes = False,
     simulate: Simulated = False,
 ) -> None:
-    """Check files on disk against the ledger, and offer to fetch again what is missing or damaged."""
+    """Check the files on disk against the ledger.
+
+    Offers to fetch again what is missing or was changed, while the provider still has it; that costs nothing.
+    """
     from orbatch.cli.verifying import verify_files
 
     verify_files(context.obj, batch, yes=yes, simulate=simulate)
 
 
-@app.command()
-@guarded
+@_command
 def models(
     context: typer.Context,
     pattern: Annotated[str | None, typer.Argument(help="Only models whose id contains this.")] = None,
@@ -294,15 +357,17 @@ def models(
     refresh: Refresh = False,
     simulate: Simulated = False,
 ) -> None:
-    """What the models can do, and what a shot costs on each."""
+    """What the models can do, and what a shot costs.
+
+    With a shot (--duration, --resolution ...) only the models that can do it, the cheapest first.
+    """
     from orbatch.cli.modelling import Shot, list_models
 
     shot = Shot(duration, resolution, aspect_ratio, audio, first_frame, last_frame, seed)
     list_models(context.obj, pattern, kind=kind, shot=shot, refresh=refresh, simulate=simulate)
 
 
-@app.command()
-@guarded
+@_command
 def generate(
     context: typer.Context,
     prompt: Annotated[str, typer.Argument(help="What to show.")],
@@ -315,10 +380,18 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="For repeatable results, as far as the model can.")] = None,
     image: Annotated[str | None, typer.Option(help="First frame: an https URL or a local picture.")] = None,
     yes: Yes = False,
+    budget: Annotated[
+        Decimal | None, typer.Option(parser=_usd, metavar="USD", help="Refuse if it may cost more.")
+    ] = None,
     simulate: Simulated = False,
+    speed: Speed = None,
 ) -> None:
-    """Make one video, with the same ledger and the same safety as a batch."""
-    from orbatch.cli.generating import generate_one
+    """Make one video, as safely as a batch.
+
+    The same call again finds it paid for and only copies it. The original, and the batch file that made it, are kept
+    in .orbatch beside the output.
+    """
+    from orbatch.cli.generating import Wish, generate_one
 
     settings = {
         "duration": duration,
@@ -328,11 +401,11 @@ def generate(
         "seed": seed,
         "first_frame": image,
     }
-    generate_one(context.obj, prompt, model, output, settings, yes=yes, simulate=simulate)
+    wish = Wish(prompt, model, output, settings)
+    generate_one(context.obj, wish, budget=budget, speed=speed, yes=yes, simulate=simulate)
 
 
-@app.command()
-@guarded
+@_command
 def simulate(
     context: typer.Context,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8787,
@@ -342,35 +415,35 @@ def simulate(
     seed: Annotated[int, typer.Option(help="For repeatable render times and faults.")] = 0,
     fault: Annotated[
         list[str] | None,
-        typer.Option(help='A fault as JSON, such as \'{"call": "submit", "action": "refuse", "status": 503}\'.'),
+        typer.Option(help='A fault as JSON, such as \'{"call": "submit", "status": 503, "times": 3}\'. Repeatable.'),
     ] = None,
 ) -> None:
-    """Serve a strict imitation of OpenRouter on this machine, until interrupted."""
+    """Serve a strict imitation of OpenRouter here.
+
+    Batches can be rehearsed on it by setting OPENROUTER_BASE_URL; it goes on until it is interrupted.
+    """
     from orbatch.cli.setup import serve_simulator
 
     serve_simulator(context.obj, port=port, speed=speed, books=books, credit=credit, seed=seed, faults=fault or [])
 
 
-@app.command()
-@guarded
-def schema(context: typer.Context) -> None:
-    """Print the JSON Schema of the batch file, for editors."""
+@_command
+def schema() -> None:
+    """Print the JSON Schema of the batch file."""
     from orbatch.cli.setup import print_schema
 
-    print_schema(context.obj)
+    print_schema()
 
 
-@app.command()
-@guarded
+@_command
 def doctor(context: typer.Context, simulate: Simulated = False) -> None:
-    """Check what a run needs: key, credit, ledger, disk space, catalog."""
+    """Check key, credit, ledger, disk and catalog."""
     from orbatch.cli.setup import examine
 
     examine(context.obj, simulate=simulate)
 
 
-@app.command()
-@guarded
+@_command
 def backup(
     context: typer.Context,
     target: Annotated[Path, typer.Argument(help="File to write.")],

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,14 +30,36 @@ class Connection:
     async def catalog(self, *, refresh: bool) -> LoadedCatalog:
         """Models and prices, and where they come from."""
         from orbatch.catalogs import LoadedCatalog, load_catalog
+        from orbatch_provider.catalog import snapshot
 
         if self.simulated:
             catalog = await self.provider.catalog()
-            note = f"Prices of the simulator: the packaged snapshot of {catalog.captured_at:%Y-%m-%d}."
+            note = f"Prices of the simulator: the packaged snapshot of {snapshot().captured_at:%Y-%m-%d}."
             return LoadedCatalog(catalog, "live", note)
         return await load_catalog(
             self.provider.catalog, origin=self.provider.origin, refresh=refresh, now=lambda: datetime.now(UTC)
         )
+
+    async def offers(self, models: Mapping[str, Collection[str]], *, refresh: bool) -> LoadedCatalog:
+        """The same with the image and text models that a batch has, by kind. Text models have no snapshot to fall back
+        on: raises OpenRouterError when they cannot be read."""
+        from orbatch_provider.catalog import image_snapshot
+        from orbatch_provider.errors import OpenRouterError
+
+        loaded = await self.catalog(refresh=refresh)
+        if models.get("text"):
+            loaded = replace(loaded, text=await self.provider.text_catalog())
+        if not models.get("image"):
+            return loaded
+        try:
+            return replace(loaded, image=await self.provider.image_catalog(models["image"]))
+        except OpenRouterError as exc:
+            packaged = image_snapshot()
+            note = (
+                f"{loaded.note} Prices of images from the packaged snapshot of {packaged.captured_at:%Y-%m-%d}: the "
+                f"live ones could not be read ({str(exc).rstrip('.')})."
+            )
+            return replace(loaded, image=packaged, kind="snapshot", note=note)
 
 
 def books_path(session: Session) -> Path:
@@ -47,8 +69,13 @@ def books_path(session: Session) -> Path:
 
 
 @asynccontextmanager
-async def connected(session: Session, *, simulate: bool, speed: float | None = None) -> AsyncIterator[Connection]:
-    """Raises ConfigurationError for a base URL that must not receive a key."""
+async def connected(
+    session: Session, *, simulate: bool, speed: float | None = None, with_books: bool = True
+) -> AsyncIterator[Connection]:
+    """``with_books`` False: nothing depends on earlier simulated jobs, so their journal is left to those who run.
+
+    Raises ConfigurationError for a base URL that must not receive a key.
+    """
     from orbatch_provider import OpenRouterProvider
 
     if not simulate:
@@ -58,6 +85,7 @@ async def connected(session: Session, *, simulate: bool, speed: float | None = N
     from orbatch_provider.simulator import SimulatorSettings, simulator_thread
 
     speed = speed or SIMULATED_SPEED
-    with simulator_thread(SimulatorSettings(speed=speed), books_path=books_path(session)) as simulator:
+    books = books_path(session) if with_books else None
+    with simulator_thread(SimulatorSettings(speed=speed), books_path=books) as simulator:
         async with OpenRouterProvider(SIMULATED_KEY, base_url=simulator.base_url) as provider:
             yield Connection(provider, simulated=True, speed=speed)

@@ -10,6 +10,7 @@ from typing import Any
 from orbatch.cli.connecting import connected
 from orbatch.cli.session import Failure, Session
 from orbatch.cli.tables import table
+from orbatch.money import nusd_at_most, show_usd
 from orbatch_provider.catalog import Catalog, VideoModel, check
 from orbatch_provider.pricing import Estimate, describe_prices, estimate
 from orbatch_provider.requests import VideoRequest
@@ -56,13 +57,16 @@ def list_models(session: Session, pattern: str | None, *, kind: str, shot: Shot,
         raise Failure(f"--kind {kind}: there is video.")
 
     async def read() -> tuple[Catalog, str]:
-        async with connected(session, simulate=simulate) as connection:
+        async with connected(session, simulate=simulate, with_books=False) as connection:
             loaded = await connection.catalog(refresh=refresh)
             return loaded.catalog, loaded.note
 
     catalog, note = asyncio.run(read())
     found = [model for model in catalog.models.values() if pattern is None or pattern.lower() in model.id.lower()]
     session.say(note)
+    if not found:
+        near = catalog.nearest(pattern or "")
+        raise Failure(f"No model's id contains {pattern}." + (f" Did you mean {near}?" if near else ""))
     if shot.is_open:
         _show_capabilities(session, sorted(found, key=lambda model: model.id))
     else:
@@ -80,6 +84,9 @@ def _show_prices(session: Session, models: list[VideoModel], shot: Shot) -> None
     if session.json:
         session.data([{"model": model.id} | _estimate_data(price) for model, price in capable])
         return
+    if not capable:
+        session.result("No model says that it can do this.")
+        return
     rows = [[model.id, _usd(price.low), _usd(price.high), price.why] for model, price in capable]
     session.print(table(["model", "low USD", "high USD", "how"], rows, numbers=[1, 2]))
 
@@ -95,7 +102,7 @@ def _offers(model: VideoModel, shot: Shot) -> bool:
 
 
 def _usd(value: Decimal | None) -> str:
-    return "?" if value is None else f"{value:f}"
+    return "?" if value is None else show_usd(nusd_at_most(value))
 
 
 def _estimate_data(price: Estimate) -> dict[str, Any]:

@@ -6,10 +6,11 @@ import difflib
 from dataclasses import asdict
 from typing import Any
 
-from orbatch.cli.session import Failure, Session, find_batch
-from orbatch.cli.tables import amount, json_usd, table
+from orbatch.cli.session import Failure, Session, find_batch, find_job
+from orbatch.cli.tables import amount, counted, json_usd, table
 from orbatch.cli.uncertainty import uncertain_data, uncertain_lines
-from orbatch.ledger import BatchRecord, Filter, JobRecord, Ledger
+from orbatch.exporting import text_of
+from orbatch.ledger import BatchRecord, Filter, JobRecord, Ledger, OutputRecord
 from orbatch.lifecycle import ENDED_REMOTELY, Status
 from orbatch.money import show_usd
 
@@ -29,9 +30,9 @@ def show_status(session: Session, name: str | None, *, simulate: bool) -> None:
         session.print(table(titles, [_batch_cells(ledger, batch) for batch in batches], numbers=range(1, 9)))
         for batch in batches:
             for reason, jobs in ledger.queries.holds(batch.id):
-                session.say(f"{batch.name}: {jobs} waiting: {reason}")
-        for line in uncertain_lines(ledger, batch_id, " --simulate" if simulate else ""):
-            session.say(line)
+                session.result(f"{batch.name}: {counted(jobs, 'job')} waiting: {reason}")
+        for line in uncertain_lines(ledger, batch_id, session.flags(simulate=simulate)):
+            session.result(line)
 
 
 def _batch_cells(ledger: Ledger, batch: BatchRecord) -> list[str]:
@@ -99,12 +100,12 @@ def _status(text: str) -> Status:
 
 def show_job(session: Session, prefix: str, *, simulate: bool) -> None:
     with session.open_ledger(simulate=simulate) as ledger:
-        job = ledger.queries.find_job(prefix)
+        job = find_job(ledger, prefix)
         if session.json:
             session.data(_job_data(ledger, job))
             return
         for line in _job_lines(ledger, job):
-            session.say(line)
+            session.result(line)
 
 
 def _job_data(ledger: Ledger, job: JobRecord) -> dict[str, Any]:
@@ -132,8 +133,21 @@ def _job_data(ledger: Ledger, job: JobRecord) -> dict[str, Any]:
         "price": job.price_why,
         "attempts": attempts,
         "outputs": [asdict(output) for output in ledger.queries.outputs(job.id)],
+        "text": text_of(output.path for output in ledger.queries.outputs(job.id)),
         "events": [asdict(event) for event in ledger.queries.events(job.id)],
     }
+
+
+def _measures(output: OutputRecord) -> list[str]:
+    """What a file really is, as far as its kind has it."""
+    measures = [f"{output.bytes} bytes"]
+    if output.seconds is not None:
+        measures.append(f"{output.seconds:.2f} s")
+    if output.width is not None:
+        measures.append(f"{output.width}x{output.height}")
+    if output.video_codec is None:
+        return [*measures, output.mime_type]
+    return [*measures, output.video_codec, output.audio_codec or "no sound"]
 
 
 def _job_lines(ledger: Ledger, job: JobRecord) -> list[str]:
@@ -155,11 +169,11 @@ def _job_lines(ledger: Ledger, job: JobRecord) -> list[str]:
             lines.append(f"          remote id {attempt.remote_id}, sent {attempt.created_at}")
     for output in ledger.queries.outputs(job.id):
         lines.append(f"file      {output.path}")
-        seconds = "" if output.seconds is None else f", {output.seconds:.2f} s"
-        sound = output.audio_codec or "no sound"
-        size = f"{output.width}x{output.height}" if output.width else ""
-        lines.append(f"          {output.bytes} bytes{seconds}, {size}, {output.video_codec}, {sound}")
+        lines.append(f"          {', '.join(_measures(output))}")
         lines.append(f"          sha256 {output.sha256}" + (f"; {output.warning}" if output.warning else ""))
+    text = text_of(output.path for output in ledger.queries.outputs(job.id))
+    if text is not None:
+        lines += [f"text      {line}" for line in text.splitlines()]
     for event in ledger.queries.events(job.id):
         step = event.to_status if event.from_status == event.to_status else f"{event.from_status} -> {event.to_status}"
         lines.append(f"{event.at}  {step}" + (f": {event.detail}" if event.detail else ""))

@@ -38,9 +38,11 @@ def show_report(
     with session.open_ledger(simulate=simulate) as ledger:
         batch_id = None if batch is None else find_batch(ledger, batch).id
         which = Filter(batch_id, _day(since, "--since"), _day(until, "--until"))
+        if which.since and which.until and which.since > which.until:
+            raise Failure(f"--since {since} is after --until {until}.")
         if settle:
             asyncio.run(_settle(session, ledger, batch_id, simulate=simulate))
-        rows, total = ledger.reports.rows(by, which), ledger.reports.total(which)
+        rows, total = ledger.reports.report(by, which)
         if style == "json":
             session.data({"by": by, "rows": [row_data(row) for row in rows], "total": row_data(total)})
         elif style == "csv":
@@ -49,8 +51,8 @@ def show_report(
             typer.echo(_markdown(by, rows, total))
         else:
             session.print(report_table(by, rows, total))
-            for line in [*_notes(total), *uncertain_lines(ledger, batch_id, " --simulate" if simulate else "")]:
-                session.say(line)
+            for line in [*_notes(total), *uncertain_lines(ledger, batch_id, session.flags(simulate=simulate))]:
+                session.result(line)
 
 
 async def _settle(session: Session, ledger: Ledger, batch_id: int | None, *, simulate: bool) -> None:
@@ -82,7 +84,7 @@ _COLUMNS = (
 )
 
 
-def report_table(by: str, rows: Sequence[ReportRow], total: ReportRow) -> Table:
+def report_table(by: str, rows: Sequence[ReportRow], total: ReportRow) -> Table | str:
     """The report for a person: amounts in cents, the total last."""
     cells = [_cells(row) for row in rows]
     if len(rows) != 1:
@@ -91,7 +93,6 @@ def report_table(by: str, rows: Sequence[ReportRow], total: ReportRow) -> Table:
 
 
 def _cells(row: ReportRow) -> list[str]:
-    per_second = _per_second_nusd(row)
     return [
         row.key,
         str(row.jobs),
@@ -102,7 +103,7 @@ def _cells(row: ReportRow) -> list[str]:
         amount(row.failed_charged_nusd),
         f"{row.uncertain} ({amount(row.uncertain_nusd)})" if row.uncertain else "-",
         f"{row.seconds:.1f}",
-        amount(per_second, "-"),
+        amount(row.nusd_per_second, "-"),
         f"{row.billed_nusd / row.estimated_nusd:.1%}" if row.estimated_nusd else "-",
     ]
 
@@ -123,14 +124,10 @@ def row_data(row: ReportRow) -> dict[str, Any]:
         "byok_attempts": row.byok_attempts,
         "byok_fee_usd": json_usd(row.byok_fee_nusd),
         "seconds": round(row.seconds, 3),
-        "cost_per_second_usd": json_usd(_per_second_nusd(row)),
+        "cost_per_second_usd": json_usd(row.nusd_per_second),
         "estimated_usd": json_usd(row.estimated_nusd),
         "billed_usd": json_usd(row.billed_nusd),
     }
-
-
-def _per_second_nusd(row: ReportRow) -> int | None:
-    return round(row.seconds_cost_nusd / row.seconds) if row.seconds else None
 
 
 def _csv(by: str, rows: Sequence[ReportRow]) -> str:
@@ -146,7 +143,10 @@ def _csv(by: str, rows: Sequence[ReportRow]) -> str:
 
 def harmless(value: object) -> object:
     """A CSV cell that no spreadsheet executes."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _exact(row: ReportRow) -> dict[str, Any]:

@@ -6,12 +6,11 @@ import sys
 from dataclasses import dataclass
 from decimal import Decimal
 
-import typer
-
-from orbatch.cli.session import Failure, Session, find_batch
-from orbatch.cli.tables import amount
+from orbatch.cli.session import Failure, Session, confirmed, find_batch, find_job
+from orbatch.cli.tables import amount, counted
 from orbatch.exits import Exit
-from orbatch.ledger import AttemptRecord, JobRecord, Ledger
+from orbatch.kinds import KINDS
+from orbatch.ledger import AttemptRecord, Counts, JobRecord, Ledger
 from orbatch.lifecycle import TRANSITIONS, Status
 from orbatch.money import nusd
 
@@ -40,13 +39,21 @@ def retry_jobs(session: Session, name: str | None, *, status: str, only: str | N
     wanted = [_retryable(word.strip()) for word in status.split(",")]
     with session.open_ledger(simulate=simulate) as ledger:
         batch = find_batch(ledger, name)
+        counts = ledger.queries.counts(batch.id)
         reopened = ledger.reopen(ledger.queries.reopenable(batch.id, wanted, only), forgive=True)
     if session.json:
         session.data({"batch": batch.name, "reopened": reopened})
     elif reopened:
-        session.say(f"{reopened} jobs of {batch.name} are pending again; the next `orbatch run` buys them anew.")
+        are = "is" if reopened == 1 else "are"
+        text = f"{counted(reopened, 'job')} of {batch.name} {are} pending again; the next `orbatch run` buys anew."
+        session.result(text)
     else:
-        session.say(f"{batch.name} has no jobs that are {' or '.join(wanted)}.")
+        chosen = "" if only is None else f" and match {only}"
+        session.result(f"{batch.name} has no jobs that are {' or '.join(wanted)}{chosen}. It has: {_standing(counts)}.")
+
+
+def _standing(counts: Counts) -> str:
+    return ", ".join(f"{jobs} {status}" for status, jobs in counts.by_status.items()) or "none"
 
 
 def _retryable(word: str) -> Status:
@@ -66,10 +73,15 @@ def resolve_jobs(session: Session, job: str, verdict: Verdict, *, everything: bo
 
 
 def _resolve_one(session: Session, ledger: Ledger, prefix: str, verdict: Verdict) -> None:
-    job = ledger.queries.find_job(prefix)
+    job = find_job(ledger, prefix)
     attempts = ledger.queries.attempts(job.id)
     uncertain = [attempt for attempt in attempts if attempt.status == Status.UNCERTAIN]
     if uncertain:
+        if verdict.remote_id is not None and KINDS[job.kind].at_once:
+            raise Failure(
+                f"Job {job.id} is for {job.kind}, whose result comes in the answer alone: there is nothing to follow. "
+                "Say --charged USD if it was charged, or --not-charged."
+            )
         _said(session, job.id, _apply(ledger, uncertain[0], verdict))
         return
     unsettled = [attempt for attempt in attempts if not attempt.settled and attempt.completed_at is not None]
@@ -88,16 +100,16 @@ def _resolve_all(session: Session, ledger: Ledger, name: str, verdict: Verdict, 
         _said(session, name, "nothing is uncertain.")
         return
     for job in jobs:
-        session.say(_announced(job, verdict))
+        (session.say if yes else session.warn)(_announced(job, verdict))
     if not yes:
         if not sys.stdin.isatty():
             raise Failure("There is no terminal to ask on; pass --yes to resolve all of the jobs above.")
-        if not typer.confirm(f"Resolve these {len(jobs)}?", err=True):
+        if not confirmed(f"Resolve {counted(len(jobs), 'job')} so?"):
             raise Failure("Nothing was changed.", Exit.DONE)
     for job in jobs:
         assert job.attempt is not None
         _apply(ledger, job.attempt, verdict)
-    _said(session, name, f"{len(jobs)} resolved.")
+    _said(session, name, f"{counted(len(jobs), 'job')} resolved.")
 
 
 def _announced(job: JobRecord, verdict: Verdict) -> str:
@@ -133,4 +145,4 @@ def _said(session: Session, subject: str, text: str) -> None:
     if session.json:
         session.data({"subject": subject, "result": text})
     else:
-        session.say(f"{subject}: {text}")
+        session.result(f"{subject}: {text}")

@@ -16,31 +16,35 @@ import typer
 from orbatch.cli.connecting import Connection, connected
 from orbatch.cli.live import Watcher, watching
 from orbatch.cli.outcome import show_outcome
-from orbatch.cli.planning import credit, plan_lines, plan_table, planned
-from orbatch.cli.session import Failure, Session
+from orbatch.cli.planned import Means, plan_data, plan_lines, plan_table
+from orbatch.cli.planning import planned
+from orbatch.cli.session import Failure, Session, confirmed
+from orbatch.cli.tables import counted
 from orbatch.config import BatchConfig
 from orbatch.driver import Terms
 from orbatch.exits import Exit, exit_code
 from orbatch.ledger import BatchRecord, Ledger
 from orbatch.lifecycle import Status
 from orbatch.pace import Pace
-from orbatch.preparing import Plan, caps_of, check_against_file, is_loopback, read_plan_file
+from orbatch.planfile import PlanFile, check_against_file, read_plan_file
+from orbatch.preparing import Plan, caps_of, is_loopback
 from orbatch.runner import BatchRun, Options, RunResult
+from orbatch_provider.errors import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
 class RunArguments:
     """What the command line says about a run."""
 
-    simulate: bool
-    dry_run: bool
-    yes: bool
-    budget: Decimal | None
-    in_flight: int | None
-    only: str | None
-    fail_fast: bool
-    refresh: bool
-    speed: float | None
+    simulate: bool = False
+    dry_run: bool = False
+    yes: bool = False
+    budget: Decimal | None = None
+    in_flight: int | None = None
+    only: str | None = None
+    fail_fast: bool = False
+    refresh: bool = False
+    speed: float | None = None
 
 
 def run_batch(session: Session, path: Path, arguments: RunArguments) -> None:
@@ -50,29 +54,49 @@ def run_batch(session: Session, path: Path, arguments: RunArguments) -> None:
 
 
 async def _run(session: Session, path: Path, arguments: RunArguments) -> Exit:
-    plan_in_file = read_plan_file(path)
-    config_path = path if plan_in_file is None else Path(plan_in_file["config"])
+    session.check_log_file()
+    file = read_plan_file(path)
+    if file is not None:
+        arguments = _as_in_file(arguments, file)
+        path = Path(file.config)
     async with connected(session, simulate=arguments.simulate, speed=arguments.speed) as connection:
         _check_speed(connection, arguments)
         with session.open_ledger(simulate=arguments.simulate, create=True) as ledger:
-            plan = await planned(
-                session, ledger, connection, config_path, only=arguments.only, refresh=arguments.refresh
+            means = await planned(
+                session,
+                ledger,
+                connection,
+                path,
+                only=arguments.only,
+                budget=arguments.budget,
+                refresh=arguments.refresh,
             )
-            if plan_in_file is not None:
-                check_against_file(plan, plan_in_file)
-            caps = caps_of(plan.config.budget, arguments.budget)
-            session.say("\n".join(plan_lines(plan, caps, await credit(connection))))
+            plan = means.plan
+            if file is not None:
+                check_against_file(plan, file, simulated=arguments.simulate)
             if arguments.dry_run:
-                session.print(plan_table(plan))
+                _show_dry(session, means)
                 return Exit.DONE
-            connection.provider.require_key()
-            _ask(plan, connection, arguments)
-            options = options_of(plan.config, arguments)
-            result = await drive(session, ledger, plan.batch, connection, options)
+            again = _to_resubmit(ledger, plan)
+            asks = not (connection.simulated or arguments.yes) and plan.to_send + again > 0
+            for line in [*plan_lines(means), *_again_lines(again)]:
+                (session.warn if asks else session.say)(line)
+            _require_key(connection)
+            if asks:
+                _ask(ledger, plan)
+            result = await drive(session, ledger, plan.batch, connection, options_of(plan.config, arguments))
             counts = ledger.queries.counts(plan.batch.id, arguments.only)
             uncertain = ledger.queries.uncertain(plan.batch.id)
-            show_outcome(session, ledger, plan.batch, result, counts, path, simulate=arguments.simulate)
+            show_outcome(session, ledger, plan.batch, result, simulate=arguments.simulate)
             return exit_code(result, counts, len(uncertain))
+
+
+def _as_in_file(arguments: RunArguments, file: PlanFile) -> RunArguments:
+    """What the plan was made with holds: exactly that is executed."""
+    if arguments.only is not None and arguments.only != file.only:
+        raise Failure("The plan says which jobs to run; leave out --only, or make another plan with it.")
+    budget = file.budget if arguments.budget is None else arguments.budget
+    return replace(arguments, only=file.only, budget=budget)
 
 
 def _check_speed(connection: Connection, arguments: RunArguments) -> None:
@@ -80,14 +104,39 @@ def _check_speed(connection: Connection, arguments: RunArguments) -> None:
         raise Failure("--speed is for a simulator on this machine; the real API runs in real time.")
 
 
-def _ask(plan: Plan, connection: Connection, arguments: RunArguments) -> None:
-    """Real money is spent only with a yes."""
-    if connection.simulated or arguments.yes or not plan.to_send:
+def _show_dry(session: Session, means: Means) -> None:
+    if session.json:
+        session.data(plan_data(means))
         return
+    session.print(plan_table(means.plan))
+    for line in plan_lines(means):
+        session.result(line)
+
+
+def _require_key(connection: Connection) -> None:
+    try:
+        connection.provider.require_key()
+    except ConfigurationError as exc:
+        raise Failure(f"{exc} Nothing was sent; `--simulate` rehearses without a key.") from exc
+
+
+def _ask(ledger: Ledger, plan: Plan) -> None:
+    """Real money is spent only with a yes, and only on the plan that was shown."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise Failure("There is no terminal to ask on. Look at the plan above and pass --yes to spend the money.")
-    if not typer.confirm("Go ahead?", err=True):
+    if not confirmed("Go ahead?"):
         raise Failure("Nothing was sent.", Exit.DONE)
+    if ledger.plans.find(plan.batch.name) != plan.batch:
+        raise Failure(f"Batch {plan.batch.name} was planned anew meanwhile. Nothing was sent; run it again.")
+
+
+def _to_resubmit(ledger: Ledger, plan: Plan) -> int:
+    return len(ledger.queries.uncertain(plan.batch.id)) if plan.config.uncertain == "resubmit" else 0
+
+
+def _again_lines(jobs: int) -> list[str]:
+    text = f"{counted(jobs, 'uncertain job')} will be sent again (uncertain: resubmit), and may be paid for twice."
+    return [text] if jobs else []
 
 
 def options_of(config: BatchConfig, arguments: RunArguments) -> Options:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _CENT = Decimal("0.01")
 _FINE = Decimal("0.0001")
+_LONG = 200  # rows, beyond which laying out a table takes seconds
 
 
 def amount(nusd: int | None, unknown: str = "?") -> str:
@@ -30,21 +31,45 @@ def span(low_nusd: int, high_nusd: int, unpriced: int = 0) -> str:
     return f"{text} + {unpriced} unpriced" if unpriced else text
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 job``, ``2 jobs``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def json_usd(nusd: int | None) -> float | None:
     """USD as a JSON number. The nearest float prints as the exact decimal up to 15 digits, which is 999,999 USD in
     nano-dollars; nothing is ever calculated with it."""
     return None if nusd is None else float(usd(nusd))
 
 
-def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Iterable[int] = ()) -> Table:
-    """``numbers``: columns to align on the right."""
+def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Iterable[int] = ()) -> Table | str:
+    """``numbers``: columns to align on the right. A long list is text: no table is laid out for thousands of rows."""
+    cells = [[printable(cell).replace("\n", " ") for cell in row] for row in rows]
+    right = set(numbers)
+    return _listed(titles, cells, right) if len(cells) > _LONG else _laid_out(titles, cells, right)
+
+
+def _laid_out(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Container[int]) -> Table:
     from rich import box
     from rich.table import Table
 
-    right = set(numbers)
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for column, title in enumerate(titles):
         grid.add_column(title, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*[printable(cell).replace("\n", " ") for cell in row])
+        grid.add_row(*row)
     return grid
+
+
+def _listed(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Container[int]) -> str:
+    from rich.cells import cell_len
+
+    lines = [titles, *rows]
+    widths = [max(cell_len(line[column]) for line in lines) for column in range(len(titles))]
+    return "\n".join(
+        "  ".join(
+            " " * (width - cell_len(cell)) + cell if column in right else cell + " " * (width - cell_len(cell))
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )

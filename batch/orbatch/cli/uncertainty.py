@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from orbatch.cli.tables import amount, json_usd
+from orbatch.kinds import KINDS
 from orbatch.ledger import JobRecord, Ledger
 
 ACTIVITY_PAGE = "https://openrouter.ai/activity"
@@ -20,9 +21,14 @@ def uncertain_lines(ledger: Ledger, batch_id: int | None, flag: str) -> list[str
     for job in jobs:
         lines.append(f"  {job.id}  {job.model}  {_shortened(job.prompt)}")
         lines.append(f"    {_when_and_how_much(job)}{_evidence(ledger, job)}")
+    lines.append(
+        f"  Look for a generation of that model, time and price on {ACTIVITY_PAGE}, then say what became of it:"
+    )
+    if not all(KINDS[job.kind].at_once for job in jobs):
+        lines.append(
+            f"    orbatch resolve JOB --remote-id ID{flag}    it is there, under this job id: follow and download it"
+        )
     lines += [
-        f"  Look for a generation of that model, time and price on {ACTIVITY_PAGE}, then say what became of it:",
-        f"    orbatch resolve JOB --remote-id ID{flag}    it is there, under this job id: follow and download it",
         f"    orbatch resolve JOB --not-charged{flag}     it is not there: free to run again",
         f"    orbatch resolve JOB --charged USD{flag}     it was charged and cannot be fetched",
     ]
@@ -59,7 +65,8 @@ def _when_and_how_much(job: JobRecord) -> str:
     attempt = job.attempt
     assert attempt is not None
     worst = amount(attempt.reserved_nusd, "an unknown amount of")
-    return f"sent {attempt.created_at}, up to {worst} USD reserved; {attempt.error or 'no answer on record'}."
+    error = (attempt.error or "no answer on record").rstrip(".")
+    return f"sent {attempt.created_at}, up to {worst} USD reserved; {error}."
 
 
 def _evidence(ledger: Ledger, job: JobRecord) -> str:

@@ -10,8 +10,10 @@ from typing import Any
 
 import typer
 
-from orbatch.cli.session import Failure, Session, find_batch
+from orbatch.cli.session import Failure, Session, confirmed, find_batch
+from orbatch.cli.tables import counted
 from orbatch.exits import Exit
+from orbatch.kinds import KINDS
 from orbatch.ledger import JobRecord, Ledger, OutputRecord
 
 
@@ -36,7 +38,8 @@ def verify_files(session: Session, name: str | None, *, yes: bool, simulate: boo
         if session.json:
             session.data(_data(checked, damages, fetched))
         else:
-            session.say(f"{checked} files checked, {len(damages)} missing or changed, {fetched} fetched again.")
+            files = counted(checked, "file")
+            session.result(f"{files} checked, {len(damages)} missing or changed, {fetched} fetched again.")
     if fetched < len(damages):
         raise typer.Exit(Exit.FAILED)
 
@@ -64,21 +67,25 @@ def _wants_to_fetch(session: Session, count: int, *, yes: bool) -> bool:
     if not sys.stdin.isatty():
         session.warn("Pass --yes to fetch them again while the provider still has them; it costs nothing.")
         return False
-    return typer.confirm(f"Fetch {count} again? It costs nothing.", err=True)
+    return confirmed(f"Fetch {count} again? It costs nothing.")
 
 
 async def _fetch_again(session: Session, ledger: Ledger, damages: list[Damage], *, simulate: bool) -> int:
     """Download what is missing. A changed file is kept beside the new one, as NAME.changed."""
     from orbatch.cli.connecting import connected
     from orbatch.collecting import fetch_again
+    from orbatch.outputs import NotPlayable
     from orbatch_provider.errors import OpenRouterError
 
     fetched = 0
     async with connected(session, simulate=simulate) as connection:
         for job in {damage.job.id: damage.job for damage in damages}.values():
+            if KINDS[job.kind].at_once:
+                session.warn(f"{job.id} came in the answer itself ({job.kind}), which cannot be fetched again.")
+                continue
             try:
                 fetched += await fetch_again(ledger, connection.provider, job)
-            except (OpenRouterError, OSError, Failure) as exc:
+            except (OpenRouterError, NotPlayable, OSError, Failure) as exc:
                 session.warn(f"{job.id} could not be fetched again: {exc}")
     return fetched
 

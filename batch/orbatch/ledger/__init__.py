@@ -2,8 +2,8 @@
 
 from orbatch.ledger.connection import LedgerConflict, LedgerError, parse_timestamp, timestamp, utc_now
 from orbatch.ledger.leases import BatchHeld, Holder, LeaseLost
-from orbatch.ledger.planning import BatchFile
-from orbatch.ledger.queries import Counts
+from orbatch.ledger.planning import BatchFile, ModelOutlook, ShapeToSend
+from orbatch.ledger.queries import Counts, NoSuchJob
 from orbatch.ledger.records import (
     AttemptRecord,
     BatchRecord,
@@ -13,6 +13,7 @@ from orbatch.ledger.records import (
     Settlement,
 )
 from orbatch.ledger.reports import GROUPINGS, Bills, Filter, Grouping, ReportRow
+from orbatch.ledger.sharing import OnDisk
 from orbatch.ledger.store import Ledger
 
 __all__ = [
@@ -31,10 +32,14 @@ __all__ = [
     "Ledger",
     "LedgerConflict",
     "LedgerError",
+    "ModelOutlook",
+    "NoSuchJob",
+    "OnDisk",
     "OutputRecord",
     "ReportRow",
     "Reservation",
     "Settlement",
+    "ShapeToSend",
     "parse_timestamp",
     "timestamp",
     "utc_now",

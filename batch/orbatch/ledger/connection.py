@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlite_utils import Database
-
-from orbatch.ledger.schema import APPLICATION_ID, migrations
+from orbatch.ledger.schema import APPLICATION_ID, MIGRATION_SET, MIGRATIONS
 
 BUSY_TIMEOUT_S = 30.0  # how long one process waits for another's write transaction
 
@@ -29,7 +27,7 @@ def utc_now() -> datetime:
 
 def timestamp(at: datetime) -> str:
     """The ledger's form of a time: UTC, ISO 8601, milliseconds; sorts as text."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def parse_timestamp(text: str) -> datetime:
@@ -40,17 +38,21 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection:
     """An open connection to the ledger at ``path``, migrated; made when missing and ``create``.
 
     WAL lets readers and the writer work side by side; ``synchronous=FULL`` makes every commit durable, because a
-    lost commit would be a lost paid job. Raises LedgerError.
+    lost commit would be a lost paid job. Raises LedgerError; a file that is no ledger of ours is left as it is.
     """
-    if not create and not path.exists():
-        raise LedgerError(f"There is no ledger at {path}. `orbatch run` makes one; --db or ORBATCH_DB names another.")
-    if path.is_dir():
+    # Absolute, because SQLite would keep a ledger of the name ":memory:" nowhere.
+    file = path.absolute()
+    if file.is_dir():
         raise LedgerError(f"The ledger {path} is a folder. Name a file with --db or ORBATCH_DB.")
+    if not create and not file.exists():
+        raise LedgerError(f"There is no ledger at {path}. `orbatch run` makes one; --db or ORBATCH_DB names another.")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-    except (OSError, sqlite3.Error) as exc:
-        raise LedgerError(f"The ledger {path} cannot be opened: {exc}.") from exc
+        file.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(file, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    except OSError as exc:
+        raise LedgerError(f"The ledger {path} cannot be made: {exc.strerror or exc}. Name another place.") from exc
+    except sqlite3.Error as exc:
+        raise LedgerError(explain(exc, path)) from exc
     try:
         _prepare(connection, path)
     except sqlite3.Error as exc:
@@ -64,23 +66,36 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection:
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.row_factory = sqlite3.Row
-    tables = connection.execute("select count(*) from sqlite_master").fetchone()[0]
-    application = connection.execute("pragma application_id").fetchone()[0]
-    if tables and application != APPLICATION_ID:
-        raise LedgerError(f"{path} is a SQLite file of another program, not a ledger; it was left as it is.")
-    if tables and not _migrations_to_apply(connection, path):
+    if _is_new(connection, path) or _lacks_migrations(connection, path):
         _set_pragmas(connection)
-        return
-    _set_pragmas(connection)
-    # Two processes may make the same ledger at once: the second finds the first one's tables.
-    connection.execute("begin immediate")
-    try:
-        migrations.apply(Database(connection, strict=True, execute_plugins=False, recursive_triggers=False))
-        connection.execute("commit")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("rollback")
-        raise
+        _migrate(connection, path)
+    else:
+        _set_pragmas(connection)
+
+
+def _is_new(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file is empty. Raises LedgerError for one that another program has made."""
+    # Read together, because another process may be making the same ledger.
+    tables, application = connection.execute(
+        "select (select count(*) from sqlite_master), application_id from pragma_application_id"
+    ).fetchone()
+    if application == APPLICATION_ID:
+        return not tables
+    if tables or application:
+        raise LedgerError(f"{path} is a SQLite file of another program, not a ledger; it was left as it is.")
+    return True
+
+
+def _lacks_migrations(connection: sqlite3.Connection, path: Path) -> bool:
+    rows = connection.execute("select name from _sqlite_migrations where migration_set = ?", (MIGRATION_SET,))
+    applied = {row["name"] for row in rows}
+    unknown = applied - MIGRATIONS.keys()
+    if unknown:
+        raise LedgerError(
+            f"The ledger {path} was written by a newer orbatch (it has {', '.join(sorted(unknown))}). "
+            "Upgrade orbatch; this version left it as it is."
+        )
+    return applied != MIGRATIONS.keys()
 
 
 def _set_pragmas(connection: sqlite3.Connection) -> None:
@@ -89,30 +104,31 @@ def _set_pragmas(connection: sqlite3.Connection) -> None:
     connection.execute("pragma foreign_keys = on")
 
 
-def _migrations_to_apply(connection: sqlite3.Connection, path: Path) -> bool:
-    known = {migration.name for migration in migrations._migrations}
-    rows = connection.execute("select name from _sqlite_migrations where migration_set = ?", (migrations.name,))
-    applied = {row["name"] for row in rows}
-    if applied - known:
-        raise LedgerError(
-            f"The ledger {path} was written by a newer orbatch (it has {', '.join(sorted(applied - known))}). "
-            "Upgrade orbatch; this version left it as it is."
-        )
-    return applied != known
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    from orbatch.ledger.migrating import apply_migrations
+
+    # Two processes may make the same ledger at once: the second finds the first one's tables.
+    with writing(connection, path):
+        apply_migrations(connection)
+
+
+_ADVICE = {
+    sqlite3.SQLITE_NOTADB: "is not a SQLite file ({}). Name another with --db or ORBATCH_DB; it was left as it is.",
+    sqlite3.SQLITE_CORRUPT: "is damaged ({}). Restore a backup; `sqlite3 FILE .recover` may save what is in it.",
+    sqlite3.SQLITE_READONLY: "cannot be written ({}). Make the file and its folder writable.",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened ({}). Make the file and its folder readable and writable.",
+    sqlite3.SQLITE_PERM: "cannot be opened ({}). Make the file and its folder readable and writable.",
+    sqlite3.SQLITE_FULL: "has no more room ({}). Free some disk space, then run the same command again.",
+    sqlite3.SQLITE_IOERR: "could not be read or written ({}). Look at the disk and its free space, then run again.",
+    sqlite3.SQLITE_BUSY: f"stayed locked by another program for {BUSY_TIMEOUT_S:g} s ({{}}). Close it and run again.",
+}
+_PRIMARY_CODE = 0xFF  # the rest of an extended error code tells only the variant
 
 
 def explain(error: sqlite3.Error, path: Path) -> str:
     """A sentence for an error of SQLite."""
-    text = str(error)
-    if "not a database" in text or "malformed" in text:
-        return f"The ledger {path} is not a usable SQLite file ({text}). Restore a backup; it was left as it is."
-    if "readonly" in text or "read-only" in text:
-        return f"The ledger {path} cannot be written ({text}). Make the file and its folder writable."
-    if "full" in text:
-        return f"The disk of the ledger {path} is full ({text}). Free some space, then run the same command again."
-    if "locked" in text or "busy" in text:
-        return f"The ledger {path} stayed locked by another program for {BUSY_TIMEOUT_S:g} s ({text})."
-    return f"The ledger {path} failed: {text}."
+    advice = _ADVICE.get(getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE, "failed: {}.")
+    return f"The ledger {path} {advice.format(error)}"
 
 
 @contextmanager
@@ -121,7 +137,7 @@ def writing(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Conn
 
     Raises LedgerError for a failure of SQLite; whatever is raised inside rolls back.
     """
-    try:
+    with writing_errors(path):
         connection.execute("begin immediate")
         try:
             yield connection
@@ -131,6 +147,13 @@ def writing(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Conn
             if connection.in_transaction:
                 connection.execute("rollback")
             raise
+
+
+@contextmanager
+def writing_errors(path: Path) -> Iterator[None]:
+    """SQLite's failures of a write, as LedgerError."""
+    try:
+        yield
     except sqlite3.IntegrityError as exc:
         raise LedgerConflict(f"The ledger {path} refused a step that contradicts it: {exc}.") from exc
     except sqlite3.Error as exc:
@@ -144,3 +167,15 @@ def reading(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Conn
         yield connection
     except sqlite3.Error as exc:
         raise LedgerError(explain(exc, path)) from exc
+
+
+@contextmanager
+def snapshot(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
+    """Several reads that see one state of the ledger, whatever a run writes meanwhile."""
+    with reading(connection, path):
+        connection.execute("begin")
+        try:
+            yield connection
+        finally:
+            if connection.in_transaction:
+                connection.execute("rollback")

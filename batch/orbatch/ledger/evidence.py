@@ -60,7 +60,7 @@ class Evidence:
             if before is None or after is None:
                 return None
             (explained,) = db.execute(
-                "select coalesce(sum(cost_nusd), 0) from attempts where account = ? and settled_at > ? "
+                "select coalesce(sum(cost_nusd), 0) from attempts where account = ? and settled = 1 and settled_at > ? "
                 "and settled_at <= ?",
                 (attempt.account, before["read_at"], after["read_at"]),
             ).fetchone()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -78,21 +79,26 @@ class Leases:
     def claim(self, batch_id: int, holder: Holder, now: datetime, length_s: float = LEASE_S) -> None:
         """Take the batch for ``holder``. Raises BatchHeld while another runner has it."""
         with self._ledger.writing() as db:
-            row = db.execute(
-                "select name, lease_owner, lease_host, lease_pid, lease_until from batches where id = ?", (batch_id,)
-            ).fetchone()
-            owner = row["lease_owner"]
-            if owner is not None and owner != holder.owner:
-                until = parse_timestamp(row["lease_until"])
-                if until > now and not is_provably_dead(row["lease_host"], row["lease_pid"]):
-                    raise BatchHeld(
-                        f"Batch {row['name']} is being run by process {row['lease_pid']} on "
-                        f"{row['lease_host'].split()[0]}. Wait for it or stop it; if that machine is gone, the batch "
-                        f"is free again at {timestamp(until)} (in {(until - now).total_seconds():.0f} s)."
-                    )
+            self.check_free(db, batch_id, now, holder.owner)
             db.execute(
                 "update batches set lease_owner = ?, lease_host = ?, lease_pid = ?, lease_until = ? where id = ?",
                 (holder.owner, holder.host, holder.pid, timestamp(now + timedelta(seconds=length_s)), batch_id),
+            )
+
+    @staticmethod
+    def check_free(db: sqlite3.Connection, batch_id: int, now: datetime, owner: str | None = None) -> None:
+        """Raises BatchHeld while a runner other than ``owner`` has the batch."""
+        row = db.execute(
+            "select name, lease_owner, lease_host, lease_pid, lease_until from batches where id = ?", (batch_id,)
+        ).fetchone()
+        if row["lease_owner"] in (None, owner):
+            return
+        until = parse_timestamp(row["lease_until"])
+        if until > now and not is_provably_dead(row["lease_host"], row["lease_pid"]):
+            raise BatchHeld(
+                f"Batch {row['name']} is being run by process {row['lease_pid']} on "
+                f"{row['lease_host'].split()[0]}. Wait for it or stop it; if that machine is gone, the batch "
+                f"is free again at {timestamp(until)} (in {(until - now).total_seconds():.0f} s)."
             )
 
     def renew(self, batch_id: int, holder: Holder, now: datetime, length_s: float = LEASE_S) -> None:

@@ -6,46 +6,55 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from orbatch.ledger.connection import timestamp, utc_now
 from orbatch.ledger.records import BatchRecord
-from orbatch.plan import PlannedJob
-from orbatch_provider.catalog import Catalog
 
 if TYPE_CHECKING:
     from orbatch.ledger.store import Ledger
+    from orbatch.offers import Offers
+    from orbatch.plan import PlannedJob
 
 CHUNK = 1000  # jobs per statement batch; bounds memory for a plan of any length
 
-# A file that is placed, or being fetched, keeps its name and its price; only what may still be sent follows the file.
-_WRITE_JOB = """
+# What may still be sent follows the batch file; what is paid for keeps its request and its price.
+_SENDABLE = "jobs.status in ('pending', 'rejected', 'failed', 'cancelled', 'expired')"
+# A file that was being fetched keeps its name, so only what was never accepted takes a new one.
+_NEVER_ACCEPTED = "jobs.status in ('pending', 'rejected')"
+_PRICE = ("estimate_low_nusd", "estimate_exact_nusd", "estimate_high_nusd", "price_lines", "price_why")
+_OF_THE_REQUEST = ("request", *_PRICE)  # the request names local inputs by their path, which is not in its key
+
+_WRITE_JOB = f"""
 insert into jobs (id, batch_id, key, position, kind, model, prompt_id, prompt, variables, request, repeat, stem, status,
-  estimate_low_nusd, estimate_exact_nusd, estimate_high_nusd, price_lines, price_why, created_at)
+  {", ".join(_PRICE)}, created_at)
 values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?)
 on conflict (batch_id, key) do update set
   position = excluded.position,
   prompt_id = excluded.prompt_id,
   variables = excluded.variables,
   retired = 0,
-  stem = case when status in ('pending', 'rejected') then excluded.stem else stem end,
-  hold = null,
-  estimate_low_nusd = case when status in ('pending', 'rejected', 'failed', 'cancelled', 'expired')
-    then excluded.estimate_low_nusd else estimate_low_nusd end,
-  estimate_exact_nusd = case when status in ('pending', 'rejected', 'failed', 'cancelled', 'expired')
-    then excluded.estimate_exact_nusd else estimate_exact_nusd end,
-  estimate_high_nusd = case when status in ('pending', 'rejected', 'failed', 'cancelled', 'expired')
-    then excluded.estimate_high_nusd else estimate_high_nusd end,
-  price_lines = case when status in ('pending', 'rejected', 'failed', 'cancelled', 'expired')
-    then excluded.price_lines else price_lines end,
-  price_why = case when status in ('pending', 'rejected', 'failed', 'cancelled', 'expired')
-    then excluded.price_why else price_why end
-where position <> excluded.position or prompt_id <> excluded.prompt_id or variables <> excluded.variables
-  or retired = 1 or hold is not null or stem <> excluded.stem
-  or estimate_low_nusd is not excluded.estimate_low_nusd or estimate_exact_nusd is not excluded.estimate_exact_nusd
-  or estimate_high_nusd is not excluded.estimate_high_nusd or price_lines <> excluded.price_lines
+  stem = case when {_NEVER_ACCEPTED} then excluded.stem else jobs.stem end,
+  {", ".join(f"{c} = case when {_SENDABLE} then excluded.{c} else jobs.{c} end" for c in _OF_THE_REQUEST)}
+where jobs.position <> excluded.position or jobs.prompt_id <> excluded.prompt_id
+  or jobs.variables <> excluded.variables or jobs.retired = 1
+  or ({_NEVER_ACCEPTED} and jobs.stem <> excluded.stem)
+  or ({_SENDABLE} and ({" or ".join(f"jobs.{c} is not excluded.{c}" for c in _OF_THE_REQUEST)}))
 """
+
+
+class StoredCatalog(Protocol):
+    """What is kept of the catalogs that a plan was made with."""
+
+    @property
+    def digest(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def captured_at(self) -> datetime: ...
+    def to_json(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +86,35 @@ class ModelOutlook:
     ended: int
 
 
+@dataclass(frozen=True, slots=True)
+class ShapeToSend:
+    """Pending jobs that cost alike: the same model, price lines and estimate in nano-dollars (None: unknown)."""
+
+    model: str
+    price_lines: str
+    low_nusd: int | None
+    exact_nusd: int | None
+    high_nusd: int | None
+    jobs: int
+
+
 class Planning:
     """The planning verbs of a ledger."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def write(self, batch: BatchFile, catalog: Catalog, jobs: Iterable[PlannedJob]) -> BatchRecord:
+    def write(self, batch: BatchFile, catalog: StoredCatalog, jobs: Iterable[PlannedJob]) -> BatchRecord:
         """Add the batch and its jobs, in one transaction; jobs that have left the file are retired.
 
-        Jobs that are known keep their status, their attempts and their files.
+        Jobs that are known keep their status, their attempts and their files. Raises BatchHeld while the batch is run.
         """
         at = timestamp(utc_now())
         with self._ledger.writing() as db:
             catalog_id = self._write_catalog(db, catalog)
             batch_id = self._write_batch(db, batch, catalog_id, at)
+            # A plan adds and retires jobs, which a runner at work would buy or lose under its feet.
+            self._ledger.leases.check_free(db, batch_id, utc_now())
             db.execute("create temp table if not exists seen (key text primary key) without rowid")
             db.execute("delete from temp.seen")
             for rows in _chunks(jobs, batch_id, at):
@@ -103,6 +126,8 @@ class Planning:
                 (batch_id,),
             )
             db.execute("delete from temp.seen")
+            # Why a job waited in an earlier run may be over.
+            db.execute("update jobs set hold = null where batch_id = ? and hold is not null", (batch_id,))
         found = self.find(batch.name)
         assert found is not None
         return found
@@ -136,32 +161,36 @@ class Planning:
             )
             return [ModelOutlook(**dict(row)) for row in rows]
 
-    def shapes_to_send(self, batch_id: int) -> list[tuple[str, str, int, int]]:
-        """Pending, priced jobs by model and price lines: (model, lines, jobs, sum of their estimates in nUSD)."""
+    def shapes_to_send(self, batch_id: int, only: str | None = None) -> list[ShapeToSend]:
+        """Pending jobs by model, price lines and price: as many rows as the batch has kinds of jobs, not jobs."""
         with self._ledger.reading() as db:
             rows = db.execute(
-                "select model, price_lines, count(*), sum(coalesce(estimate_exact_nusd, estimate_high_nusd)) from jobs "
-                "where batch_id = ? and retired = 0 and status = 'pending' and estimate_high_nusd is not null "
-                "group by model, price_lines",
-                (batch_id,),
+                "select model, price_lines, estimate_low_nusd as low_nusd, estimate_exact_nusd as exact_nusd, "
+                "estimate_high_nusd as high_nusd, count(*) as jobs from jobs "
+                "where batch_id = ? and retired = 0 and status = 'pending' "
+                "and (? is null or prompt_id glob ? or model glob ? or id glob ?) "
+                "group by model, price_lines, estimate_low_nusd, estimate_exact_nusd, estimate_high_nusd",
+                (batch_id, *[only] * 4),
             )
-            return [(row[0], row[1], row[2], row[3]) for row in rows]
+            return [ShapeToSend(**dict(row)) for row in rows]
 
     def names(self) -> list[str]:
         """All batches, the one planned last first."""
         with self._ledger.reading() as db:
             return [row[0] for row in db.execute("select name from batches order by planned_at desc, id desc")]
 
-    def last_catalog(self, name: str) -> Catalog | None:
-        """The catalog that the batch was last planned with; None when it never was."""
+    def last_catalog(self, name: str) -> Offers | None:
+        """The catalogs that the batch was last planned with; None when it never was."""
+        from orbatch.offers import Offers  # not above: commands that only read the ledger start without it
+
         with self._ledger.reading() as db:
             row = db.execute(
                 "select models from catalogs join batches on catalogs.id = catalog_id where name = ?", (name,)
             ).fetchone()
-        return None if row is None else Catalog.from_text(row["models"])
+        return None if row is None else Offers.from_text(row["models"])
 
     @staticmethod
-    def _write_catalog(db: sqlite3.Connection, catalog: Catalog) -> int:
+    def _write_catalog(db: sqlite3.Connection, catalog: StoredCatalog) -> int:
         db.execute(
             "insert into catalogs (digest, source, read_at, models) values (?, ?, ?, ?) "
             "on conflict (digest) do nothing",

@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from orbatch.ledger.connection import LedgerError, timestamp
-from orbatch.ledger.records import SELECT_JOB, AttemptRecord, JobRecord, OutputRecord, job_from_row
+from orbatch.ledger.records import SELECT_ATTEMPT, SELECT_JOB, AttemptRecord, JobRecord, OutputRecord, job_from_row
+from orbatch.ledger.schema import OPEN
 from orbatch.lifecycle import Status
 
 if TYPE_CHECKING:
@@ -18,14 +19,16 @@ if TYPE_CHECKING:
 # How many matches an ambiguous prefix names in its error.
 _MATCHES_SHOWN = 5
 
-_SELECT_ATTEMPT = SELECT_JOB.replace(
-    """left join attempts latest on latest.id =
-  (select a.id from attempts a where a.job_id = jobs.id order by a.number desc limit 1)""",
-    "join attempts latest on latest.job_id = jobs.id",
-)
-
 # A job's pattern for --only: its prompt's id, its model, or its own id.
-_ONLY = "(? is null or jobs.prompt_id glob ? or jobs.model glob ? or jobs.id glob ?)"
+ONLY = "(? is null or jobs.prompt_id glob ? or jobs.model glob ? or jobs.id glob ?)"
+
+
+# Attempts of one batch, or of all; said so that SQLite looks the batches up in an index.
+_IN_BATCH = "latest.batch_id in (select id from batches where ? is null or id = ?)"
+
+
+class NoSuchJob(LedgerError):
+    """No job, or more than one, has an id that begins as was said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Jobs by status; ``retired`` ones that were never paid for are only in ``retired``."""
+    """Jobs by status. Those that are retired and pending will never be sent, and are only in ``retired``."""
 
     by_status: Mapping[str, int]
     retired: int
@@ -64,7 +67,7 @@ class Queries:
             while True:
                 row = db.execute(
                     "select model from jobs where batch_id = ? and status = 'pending' and retired = 0 and model > ? "
-                    f"and {_ONLY} order by model limit 1",
+                    f"and {ONLY} order by model limit 1",
                     (batch_id, models[-1] if models else "", *[only] * 4),
                 ).fetchone()
                 if row is None:
@@ -89,7 +92,7 @@ class Queries:
                 SELECT_JOB + "where jobs.batch_id = ? and jobs.status = 'pending' and jobs.retired = 0 "
                 "and jobs.model = ? and jobs.position > ? "
                 "and (? is null or coalesce(jobs.estimate_high_nusd, ?, ? + 1) <= ?) "
-                f"and {_ONLY} order by jobs.position limit ?",
+                f"and {ONLY} order by jobs.position limit ?",
                 (
                     *(batch_id, model, after, room_nusd, unpriced_nusd, room_nusd, room_nusd),
                     *([only] * 4),
@@ -103,8 +106,9 @@ class Queries:
         are paid for."""
         with self._ledger.reading() as db:
             rows = db.execute(
-                _SELECT_ATTEMPT
-                + "where latest.batch_id = ? and latest.status in ('submitted', 'completed') order by latest.id",
+                SELECT_ATTEMPT
+                + f"where latest.batch_id = ? and latest.status in ('submitted', 'completed') and latest.{OPEN} "
+                "order by +latest.id",
                 (batch_id,),
             )
             return [job_from_row(row) for row in rows]
@@ -113,9 +117,10 @@ class Queries:
         """Ended attempts whose charge is still unknown, over one batch or the whole ledger."""
         with self._ledger.reading() as db:
             rows = db.execute(
-                _SELECT_ATTEMPT + "where latest.settled = 0 and (? is null or latest.batch_id = ?) "
+                SELECT_ATTEMPT + "where latest.settled = 0 "
+                f"and {_IN_BATCH} "
                 "and latest.status in ('completed', 'done', 'failed', 'cancelled', 'expired', 'lost') "
-                "order by latest.id",
+                "order by +latest.id",
                 (batch_id, batch_id),
             )
             return [job_from_row(row) for row in rows]
@@ -124,8 +129,8 @@ class Queries:
         """Every attempt whose fate is unknown, over one batch or the whole ledger."""
         with self._ledger.reading() as db:
             rows = db.execute(
-                _SELECT_ATTEMPT + "where latest.status = 'uncertain' and (? is null or latest.batch_id = ?) "
-                "order by latest.id",
+                SELECT_ATTEMPT + f"where latest.status = 'uncertain' and latest.{OPEN} and {_IN_BATCH} "
+                "order by +latest.id",
                 (batch_id, batch_id),
             )
             return [job_from_row(row) for row in rows]
@@ -139,7 +144,7 @@ class Queries:
         return job_from_row(row)
 
     def find_job(self, prefix: str) -> JobRecord:
-        """The one job whose id or remote id begins so. Raises LedgerError for none or several."""
+        """The one job whose id or remote id begins so. Raises NoSuchJob for none or several."""
         upper = prefix + "\U0010ffff"
         with self._ledger.reading() as db:
             ids = [
@@ -153,16 +158,23 @@ class Queries:
         if len(ids) == 1:
             return self.job(ids[0])
         if not ids:
-            raise LedgerError(f"No job of {self._ledger.path} has an id that begins with {prefix!r}.")
-        raise LedgerError(f"{prefix!r} begins the ids of several jobs: {', '.join(ids)}. Give more of it.")
+            raise NoSuchJob(f"No job of {self._ledger.path} has an id that begins with {prefix!r}.")
+        more = " and more" if len(ids) == _MATCHES_SHOWN else ""
+        raise NoSuchJob(f"{prefix!r} begins the ids of several jobs: {', '.join(ids)}{more}. Give more of it.")
 
     def attempts(self, job_id: str) -> list[AttemptRecord]:
         with self._ledger.reading() as db:
             rows = db.execute(
-                _SELECT_ATTEMPT + "where jobs.id = ? order by latest.number",
+                SELECT_ATTEMPT + "where jobs.id = ? order by latest.number",
                 (job_id,),
             )
             return [attempt for row in rows if (attempt := job_from_row(row).attempt) is not None]
+
+    def is_submitting(self, attempt_id: int) -> bool:
+        """Whether the intent still stands: no other runner has taken over and called it uncertain."""
+        with self._ledger.reading() as db:
+            row = db.execute("select 1 from attempts where id = ? and status = 'submitting'", (attempt_id,)).fetchone()
+        return row is not None
 
     def attempts_made(self, job_id: str) -> int:
         """Attempts that count against ``retries.attempts``: sent, and not forgiven by ``retry``."""
@@ -174,12 +186,13 @@ class Queries:
             ).fetchone()
         return int(row[0])
 
-    def outputs(self, job_id: str) -> list[OutputRecord]:
+    def outputs(self, job_id: str, attempt_id: int | None = None) -> list[OutputRecord]:
+        """The files of a job, or of one of its attempts alone."""
         with self._ledger.reading() as db:
             rows = db.execute(
                 "select path, bytes, sha256, mime_type, seconds, width, height, fps, video_codec, audio_codec, warning "
-                "from outputs where job_id = ? order by attempt_id, number",
-                (job_id,),
+                "from outputs where job_id = ? and (? is null or attempt_id = ?) order by attempt_id, number",
+                (job_id, attempt_id, attempt_id),
             )
             return [OutputRecord(**dict(row)) for row in rows]
 
@@ -220,7 +233,7 @@ class Queries:
         with self._ledger.reading() as db:
             rows = db.execute(
                 "select status, retired, count(*) as jobs from jobs where batch_id = ? "
-                f"and {_ONLY} group by status, retired",
+                f"and {ONLY} group by status, retired",
                 (batch_id, *[only] * 4),
             ).fetchall()
         by_status: dict[str, int] = {}
@@ -238,7 +251,7 @@ class Queries:
         with self._ledger.reading() as db:
             rows = db.execute(
                 f"select id from jobs where batch_id = ? and status in ({marks}) and retired = 0 "
-                f"and {_ONLY} order by position",
+                f"and {ONLY} order by +position",
                 (batch_id, *statuses, *[only] * 4),
             )
             return [row[0] for row in rows]
@@ -266,9 +279,10 @@ class Queries:
         """Accepted and unfinished attempts of the other batches that are being run now."""
         with self._ledger.reading() as db:
             row = db.execute(
-                "select count(*) from attempts where status in ('submitting', 'submitted') and batch_id <> ? "
-                "and (? is null or model = ?) and batch_id in (select id from batches where lease_until > ?)",
-                (batch_id, model, model, timestamp(now)),
+                "select count(*) from attempts "
+                "where batch_id in (select id from batches where lease_until > ? and id <> ?) "
+                f"and status in ('submitting', 'submitted') and {OPEN} and (? is null or model = ?)",
+                (timestamp(now), batch_id, model, model),
             ).fetchone()
         return int(row[0])
 
@@ -279,7 +293,8 @@ class Queries:
                 "select attempts.model, json_extract(jobs.request, '$.duration') as seconds, "
                 "(julianday(completed_at) - julianday(submitted_at)) * 86400.0 as took "
                 "from attempts join jobs on jobs.id = job_id where attempts.id in "
-                "(select id from attempts where completed_at is not null order by id desc limit ?) "
+                "(select id from attempts where completed_at is not null and status in ('completed', 'done', 'lost') "
+                "order by id desc limit ?) "
                 "and submitted_at is not null and (? is null or attempts.batch_id = ?)",
                 (limit, batch_id, batch_id),
             )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from orbatch.ledger.schema import LATEST_ATTEMPT
 from orbatch.lifecycle import Status
 
 
@@ -121,11 +122,20 @@ _ATTEMPT_COLUMNS = (
     "created_at submitted_at completed_at"
 ).split()
 
+_COLUMNS = ", ".join(
+    [f"jobs.{name}" for name in _JOB_COLUMNS] + [f"latest.{name} as attempt_{name}" for name in _ATTEMPT_COLUMNS]
+)
+
 SELECT_JOB = f"""
-select {", ".join(f"jobs.{name}" for name in _JOB_COLUMNS)},
-  {", ".join(f"latest.{name} as attempt_{name}" for name in _ATTEMPT_COLUMNS)}
+select {_COLUMNS}
 from jobs left join attempts latest on latest.id =
-  (select a.id from attempts a where a.job_id = jobs.id order by a.number desc limit 1)
+  {LATEST_ATTEMPT}
+"""
+
+# The same, with each attempt of a job in place of its latest.
+SELECT_ATTEMPT = f"""
+select {_COLUMNS}
+from jobs join attempts latest on latest.job_id = jobs.id
 """
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
+
+from orbatch.ledger.sums import MEASURES, OVER_ATTEMPTS, OVER_SPEND
 
 if TYPE_CHECKING:
     from orbatch.ledger.store import Ledger
@@ -16,65 +18,58 @@ GROUPINGS: tuple[Grouping, ...] = ("model", "batch", "day", "prompt", "status")
 # Bills of one shape that are needed before their mean says something about the next one.
 BILLS_NEEDED = 3
 
-_ATTEMPT_KEY: Mapping[str, str] = {
-    "model": "a.model",
-    "batch": "(select name from batches where id = a.batch_id)",
-    "day": "a.day",
-    "prompt": "(select prompt_id from jobs where id = a.job_id)",
-    "status": "(select status from jobs where id = a.job_id)",
-}
-_JOB_KEY: Mapping[str, str] = {
+_BATCH_NAME = "(select name from batches where id = batch_id)"
+# What ``spend`` is kept by is read from there; the rest is summed over the attempts.
+_KEY_IN_SPEND: Mapping[Grouping, str] = {"model": "model", "batch": _BATCH_NAME, "day": "day"}
+_KEY_OF_JOB: Mapping[Grouping, str] = {
     "model": "model",
-    "batch": "(select name from batches where id = batch_id)",
+    "batch": _BATCH_NAME,
     "prompt": "prompt_id",
     "status": "status",
 }
 
-_SUMS = """
-  count(*) filter (where a.status not in ('released', 'rejected')) as attempts,
-  coalesce(sum(case when a.settled = 1 and a.is_byok = 0 then a.cost_nusd end), 0) as charged_nusd,
-  coalesce(sum(case when a.settled = 1 and a.is_byok = 1 then a.cost_nusd end), 0) as byok_fee_nusd,
-  count(*) filter (where a.is_byok = 1) as byok_attempts,
-  coalesce(sum(case when a.settled = 0 then a.reserved_nusd end), 0) as reserved_nusd,
-  count(*) filter (where a.settled = 0 and a.reserved_nusd is null) as unpriced_open,
-  coalesce(sum(case when a.settled = 1 and a.status in ('failed', 'cancelled', 'expired', 'lost')
-    then a.cost_nusd end), 0) as failed_charged_nusd,
-  count(*) filter (where a.status = 'uncertain') as uncertain,
-  coalesce(sum(case when a.status = 'uncertain' then a.reserved_nusd end), 0) as uncertain_nusd,
-  coalesce(sum(case when a.status = 'done' then a.output_seconds end), 0) as seconds,
-  coalesce(sum(case when a.status = 'done' and a.output_seconds is not null and a.is_byok = 0
-    then a.cost_nusd end), 0) as seconds_cost_nusd,
-  coalesce(sum(case when {billed} then coalesce(a.estimate_exact_nusd, a.estimate_high_nusd) end), 0) as estimated_nusd,
-  coalesce(sum(case when {billed} then a.cost_nusd end), 0) as billed_nusd
-""".replace(
-    "{billed}",
-    "a.settled = 1 and a.is_byok = 0 and a.status in ('completed', 'done', 'lost') "
-    "and a.estimate_high_nusd is not null and a.cost_nusd is not null",
-)
-
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
-    """One group. ``charged_nusd`` is all that OpenRouter charged to credits, failures included; ``reserved_nusd``
-    may still be charged; ``byok_fee_nusd`` is OpenRouter's fee for attempts that the provider bills to the user's own
-    account. ``estimated_nusd`` and ``billed_nusd`` compare estimate and charge over the bills that have both."""
+    """One group of jobs, and the sums over their attempts.
+
+    ``charged_nusd`` is all that OpenRouter charged to credits, failures included (``failed_charged_nusd`` of it);
+    ``reserved_nusd`` may still be charged; ``byok_fee_nusd`` is OpenRouter's fee for attempts that the provider bills
+    to the user's own account. ``output_ms`` is the length of all finished videos in milliseconds, ``billed_ms`` of
+    those whose charge is known, ``billed_ms_nusd``. ``estimated_nusd`` and ``billed_nusd`` compare estimate and charge
+    over the ``bills`` that have both. Within dates, and by day, a job counts where its first attempt is.
+    """
 
     key: str
-    jobs: int
-    done: int
-    attempts: int
-    charged_nusd: int
-    reserved_nusd: int
-    failed_charged_nusd: int
-    uncertain: int
-    uncertain_nusd: int
-    byok_attempts: int
-    byok_fee_nusd: int
-    unpriced_open: int
-    seconds: float
-    seconds_cost_nusd: int
-    estimated_nusd: int
-    billed_nusd: int
+    jobs: int = 0
+    done: int = 0
+    attempts: int = 0
+    charged_nusd: int = 0
+    reserved_nusd: int = 0
+    failed_charged_nusd: int = 0
+    uncertain: int = 0
+    uncertain_nusd: int = 0
+    byok_attempts: int = 0
+    byok_fee_nusd: int = 0
+    unpriced_open: int = 0
+    output_ms: int = 0
+    billed_ms: int = 0
+    billed_ms_nusd: int = 0
+    bills: int = 0
+    estimated_nusd: int = 0
+    billed_nusd: int = 0
+
+    @property
+    def seconds(self) -> float:
+        return self.output_ms / 1000
+
+    @property
+    def nusd_per_second(self) -> int | None:
+        """What a finished second cost, over those whose charge is known."""
+        return round(self.billed_ms_nusd * 1000 / self.billed_ms) if self.billed_ms else None
+
+
+_SUMMED = [field.name for field in fields(ReportRow) if field.name != "key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +83,12 @@ class Filter:
     @property
     def is_dated(self) -> bool:
         return self.since is not None or self.until is not None
+
+    def where(self) -> tuple[str, list[object]]:
+        """The condition on rows that have ``batch_id`` and ``day``, and its values."""
+        wanted = [("batch_id = ?", self.batch_id), ("day >= ?", self.since), ("day <= ?", self.until)]
+        given = [(text, value) for text, value in wanted if value is not None]
+        return " and ".join(text for text, _ in given) or "true", [value for _, value in given]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,32 +106,27 @@ class Reports:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
+    def report(self, by: Grouping, which: Filter) -> tuple[list[ReportRow], ReportRow]:
+        """The groups and their total, of one moment: while a run writes, too, they agree."""
+        with self._ledger.snapshot() as db:
+            rows = _groups(db, by, which)
+            if by != "day" or which.is_dated:
+                return rows, _added("total", rows)
+            # A day's jobs are those that were sent; the total counts those that wait, too.
+            counts = _job_counts(db, "status", which).values()
+            jobs, done = sum(jobs for jobs, _ in counts), sum(done for _, done in counts)
+            return rows, replace(_added("total", rows), jobs=jobs, done=done)
+
     def rows(self, by: Grouping, which: Filter) -> list[ReportRow]:
-        """One row per group, the dearest first; by day and by status in their own order."""
-        with self._ledger.reading() as db:
-            sums = {row["key"]: row for row in self._attempt_sums(db, by, which)}
-            jobs = {row["key"]: row for row in self._job_counts(db, by, which)}
-        rows = [_row(key, sums.get(key), jobs.get(key)) for key in dict.fromkeys([*sums, *jobs])]
-        if which.is_dated:
-            rows = [row for row in rows if row.attempts]
-        if by == "day":
-            return sorted(rows, key=lambda row: row.key)
-        return sorted(rows, key=lambda row: (-row.charged_nusd, -row.reserved_nusd, row.key))
+        """One row per group, the dearest first; by day in their order."""
+        return self.report(by, which)[0]
 
     def total(self, which: Filter) -> ReportRow:
         """All groups as one row."""
-        with self._ledger.reading() as db:
-            sums = db.execute(f"select {_SUMS} from attempts a where {_WHERE}", _params(which)).fetchone()
-            jobs = db.execute(
-                "select count(*) as jobs, count(*) filter (where status = 'done') as done from jobs "
-                "where (retired = 0 or status <> 'pending') and (? is null or batch_id = ?)",
-                (which.batch_id, which.batch_id),
-            ).fetchone()
-        return _row("total", sums, jobs)
+        return self.report("batch", which)[1]
 
     def spend(self, batch_id: int) -> tuple[int, int]:
-        """What counts against the caps of a batch now: (charged, reserved). Kept by triggers, so it costs nothing to
-        ask while a run goes on; it equals the sum of the attempts."""
+        """(charged, reserved) of a batch now, as in its total."""
         with self._ledger.reading() as db:
             row = db.execute(
                 "select coalesce(sum(charged_nusd), 0), coalesce(sum(reserved_nusd), 0) from spend where batch_id = ?",
@@ -138,81 +134,103 @@ class Reports:
             ).fetchone()
         return int(row[0]), int(row[1])
 
-    def bills(self, models: list[str]) -> dict[tuple[str, str], Bills]:
+    def bills(self, models: Sequence[str]) -> dict[tuple[str, str], Bills]:
         """By (model, price lines): what was estimated and what was charged, where at least BILLS_NEEDED bills are."""
         marks = ", ".join("?" * len(models))
         with self._ledger.reading() as db:
             rows = db.execute(
-                "select model, price_lines, count(*) as bills, "
-                "sum(coalesce(estimate_exact_nusd, estimate_high_nusd)) as estimated, sum(cost_nusd) as charged "
-                f"from attempts where model in ({marks}) and settled = 1 and is_byok = 0 and cost_nusd is not null "
-                "and status in ('completed', 'done', 'lost') and estimate_high_nusd is not null "
-                "group by model, price_lines having bills >= ?",
+                "select model, price_lines, sum(bills) as count, sum(estimated_nusd) as estimated_nusd, "
+                f"sum(billed_nusd) as charged_nusd from spend where model in ({marks}) "
+                "group by model, price_lines having sum(bills) >= ?",
                 (*models, BILLS_NEEDED),
             )
             return {
-                (row["model"], row["price_lines"]): Bills(row["bills"], row["estimated"], row["charged"])
+                (row["model"], row["price_lines"]): Bills(row["count"], row["estimated_nusd"], row["charged_nusd"])
                 for row in rows
             }
 
     def job_rows(
         self, batch_id: int | None = None, status: str | None = None, limit: int | None = None
     ) -> Iterator[Mapping[str, Any]]:
-        """Rows of the view ``job_report``, in the order of the batch file."""
+        """Rows of the view ``job_report``, in the order of the batch file; without jobs that have left it unsent."""
         with self._ledger.reading() as db:
-            ids = db.execute(
-                "select id from jobs where (? is null or batch_id = ?) and (? is null or status = ?) "
-                "and (retired = 0 or status <> 'pending') order by batch_id, position limit ?",
-                (batch_id, batch_id, status, status, -1 if limit is None else limit),
-            ).fetchall()
-            for (job_id,) in ids:
-                yield dict(db.execute("select * from job_report where job_id = ?", (job_id,)).fetchone())
-
-    @staticmethod
-    def _attempt_sums(db: sqlite3.Connection, by: Grouping, which: Filter) -> list[sqlite3.Row]:
-        return db.execute(
-            f"select {_ATTEMPT_KEY[by]} as key, {_SUMS} from attempts a where {_WHERE} group by 1",
-            _params(which),
-        ).fetchall()
-
-    @staticmethod
-    def _job_counts(db: sqlite3.Connection, by: Grouping, which: Filter) -> list[sqlite3.Row]:
-        if by == "day":
-            return []
-        return db.execute(
-            f"select {_JOB_KEY[by]} as key, count(*) as jobs, "
-            "count(*) filter (where status = 'done') as done from jobs "
-            "where (retired = 0 or status <> 'pending') and (? is null or batch_id = ?) group by 1",
-            (which.batch_id, which.batch_id),
-        ).fetchall()
+            batches = [row[0] for row in db.execute("select id from batches order by id")]
+            left = -1 if limit is None else limit
+            for batch in batches if batch_id is None else [batch_id]:
+                for row in _job_rows(db, batch, status, left):
+                    yield dict(row)
+                    left -= limit is not None
 
 
-_WHERE = "(? is null or a.batch_id = ?) and (? is null or a.day >= ?) and (? is null or a.day <= ?)"
-
-
-def _params(which: Filter) -> tuple[object, ...]:
-    return (which.batch_id, which.batch_id, which.since, which.since, which.until, which.until)
-
-
-def _row(key: str, sums: sqlite3.Row | None, jobs: sqlite3.Row | None) -> ReportRow:
-    def of(name: str) -> Any:
-        return 0 if sums is None else sums[name]
-
-    return ReportRow(
-        key=key,
-        jobs=0 if jobs is None else jobs["jobs"],
-        done=0 if jobs is None else jobs["done"],
-        attempts=of("attempts"),
-        charged_nusd=of("charged_nusd"),
-        reserved_nusd=of("reserved_nusd"),
-        failed_charged_nusd=of("failed_charged_nusd"),
-        uncertain=of("uncertain"),
-        uncertain_nusd=of("uncertain_nusd"),
-        byok_attempts=of("byok_attempts"),
-        byok_fee_nusd=of("byok_fee_nusd"),
-        unpriced_open=of("unpriced_open"),
-        seconds=of("seconds"),
-        seconds_cost_nusd=of("seconds_cost_nusd"),
-        estimated_nusd=of("estimated_nusd"),
-        billed_nusd=of("billed_nusd"),
+def _job_rows(db: sqlite3.Connection, batch_id: int, status: str | None, limit: int) -> sqlite3.Cursor:
+    """The shown jobs of a batch in order. The plus keeps SQLite from reading the whole batch in its order when the few
+    jobs of a status are wanted."""
+    return db.execute(
+        f"select * from job_report where batch_id = ? {'and status = ? ' if status else ''}"
+        "and (retired = 0 or status <> 'pending' or attempts > 0) "
+        f"order by {'+position' if status else 'position'} limit ?",
+        (batch_id, *([status] if status else []), limit),
     )
+
+
+def _groups(db: sqlite3.Connection, by: Grouping, which: Filter) -> list[ReportRow]:
+    sums = {row["key"]: row for row in _sums(db, by, which)}
+    by_attempt = which.is_dated or by == "day"
+    counts = {} if by_attempt else _job_counts(db, by, which)
+    rows = [
+        _row(key, sums.get(key, ()), counts.get(key, (0, 0)) if not by_attempt else None)
+        for key in dict.fromkeys([*sums, *counts])
+    ]
+    if by == "day":
+        return sorted(rows, key=lambda row: row.key)
+    return sorted(rows, key=lambda row: (-row.charged_nusd, -row.reserved_nusd, row.key))
+
+
+def _sums(db: sqlite3.Connection, by: Grouping, which: Filter) -> Iterable[sqlite3.Row]:
+    where, values = which.where()
+    if by in _KEY_IN_SPEND:
+        sql = f"select {_KEY_IN_SPEND[by]} as key, {OVER_SPEND} from spend where {where} group by 1"
+    else:
+        of_attempts = where.replace("batch_id", "a.batch_id")
+        sql = (
+            f"select jobs.{_KEY_OF_JOB[by]} as key, {OVER_ATTEMPTS} from attempts a join jobs on jobs.id = a.job_id "
+            f"where {of_attempts} group by 1"
+        )
+    return db.execute(sql, values).fetchall()
+
+
+def _job_counts(db: sqlite3.Connection, by: Grouping, which: Filter) -> dict[str, tuple[int, int]]:
+    """Jobs and finished ones by group, without those that have left their batch file before they were sent."""
+    where, values = Filter(which.batch_id).where()
+    if by != "prompt":
+        # In the order of an index, so that a million jobs are counted without being sorted or read.
+        counted = (
+            f"select batch_id, status, retired, model, count(*) as number from jobs where {where} "
+            "group by batch_id, status, retired, model"
+        )
+    else:
+        counted = f"select prompt_id, status, retired, count(*) as number from jobs where {where} group by 1, 2, 3"
+    rows = db.execute(
+        f"select {_KEY_OF_JOB[by]} as key, sum(number) as jobs, "
+        "coalesce(sum(number) filter (where status = 'done'), 0) as done "
+        f"from ({counted}) where retired = 0 or status <> 'pending' group by 1",
+        values,
+    )
+    return {row["key"]: (row["jobs"], row["done"]) for row in rows}
+
+
+def _row(key: str, sums: sqlite3.Row | tuple[()], counts: tuple[int, int] | None) -> ReportRow:
+    """``counts``: jobs and finished ones; None where they are counted by their attempts."""
+    values = {name: sums[name] for name in MEASURES} if isinstance(sums, sqlite3.Row) else dict.fromkeys(MEASURES, 0)
+    if counts is None:
+        counts = values["first_attempts"], values["done"]
+    values |= {"jobs": counts[0], "done": counts[1]}
+    return ReportRow(key, **{name: values[name] for name in _SUMMED})
+
+
+def _added(key: str, rows: Iterable[ReportRow]) -> ReportRow:
+    totals = dict.fromkeys(_SUMMED, 0)
+    for row in rows:
+        for name in _SUMMED:
+            totals[name] += getattr(row, name)
+    return ReportRow(key, **totals)

@@ -1,21 +1,22 @@
-"""The tables of the ledger, as migrations. docs/ledger.md explains every column to its readers."""
+"""The tables of the ledger, as the SQL of its migrations. docs/ledger.md explains every column to its readers."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
-from sqlite_utils.migrations import Migrations
-
+from orbatch.ledger.sums import MEASURES, one_of
 from orbatch.lifecycle import Status
 
-if TYPE_CHECKING:
-    from sqlite_utils import Database
-
 APPLICATION_ID = 0x6F726274  # "orbt": tells a ledger from any other SQLite file
+MIGRATION_SET = "orbatch"
 
-migrations = Migrations("orbatch")
+RELEASED = "released"  # an attempt that certainly started nothing, so that its job is pending again
 
-_STATUSES = ", ".join(f"'{status}'" for status in Status)
+# What a partial index is for; SQLite uses one only for a query that repeats its condition word for word.
+OPEN = "status in ('submitting', 'submitted', 'completed', 'uncertain')"
+
+_IS_JOB_STATUS = one_of("status", Status)
+_IS_ATTEMPT_STATUS = one_of("status", [status for status in (*Status, RELEASED) if status is not Status.PENDING])
 
 _TABLES = f"""
 create table catalogs (
@@ -55,9 +56,9 @@ create table jobs (
   request text not null,
   repeat integer not null,
   stem text not null,
-  status text not null check (status in ({_STATUSES})),
+  status text not null check ({_IS_JOB_STATUS}),
   hold text,
-  retired integer not null default 0,
+  retired integer not null default 0 check (retired in (0, 1)),
   estimate_low_nusd integer,
   estimate_exact_nusd integer,
   estimate_high_nusd integer,
@@ -69,8 +70,9 @@ create table jobs (
   done_at text,
   unique (batch_id, key)
 ) strict;
-create index jobs_by_status on jobs (batch_id, status, retired, model, position);
+create index jobs_by_status on jobs (batch_id, status, retired, model, position, estimate_high_nusd);
 create index jobs_by_position on jobs (batch_id, position);
+create index jobs_held on jobs (batch_id, hold) where hold is not null;
 
 create table attempts (
   id integer primary key,
@@ -78,7 +80,7 @@ create table attempts (
   batch_id integer not null references batches,
   model text not null,
   number integer not null,
-  status text not null,
+  status text not null check ({_IS_ATTEMPT_STATUS}),
   origin text not null,
   account text not null,
   day text not null,
@@ -86,10 +88,10 @@ create table attempts (
   estimate_low_nusd integer,
   estimate_exact_nusd integer,
   estimate_high_nusd integer,
-  reserved_nusd integer,
-  settled integer not null default 0,
-  cost_nusd integer,
-  is_byok integer not null default 0,
+  reserved_nusd integer check (reserved_nusd >= 0),
+  settled integer not null default 0 check (settled in (0, 1)),
+  cost_nusd integer check (cost_nusd >= 0),
+  is_byok integer not null default 0 check (is_byok in (0, 1)),
   remote_id text,
   generation_id text,
   output_seconds real,
@@ -98,15 +100,14 @@ create table attempts (
   submitted_at text,
   completed_at text,
   settled_at text,
-  unique (job_id, number)
+  unique (job_id, number),
+  check (settled = (cost_nusd is not null))
 ) strict;
-create unique index attempts_by_remote_id on attempts (origin, remote_id) where remote_id is not null;
-create index attempts_open on attempts (status, batch_id)
-  where status in ('submitting', 'submitted', 'completed', 'uncertain');
+create unique index attempts_by_remote_id on attempts (remote_id, origin) where remote_id is not null;
+create index attempts_open on attempts (batch_id) where {OPEN};
 create index attempts_unsettled on attempts (batch_id) where settled = 0;
 create index attempts_by_time on attempts (created_at);
-create index attempts_for_sums on attempts (model, price_lines, batch_id, day, settled, is_byok, status, cost_nusd,
-  reserved_nusd, estimate_exact_nusd, estimate_high_nusd, output_seconds, job_id);
+create index attempts_by_settlement on attempts (account, settled_at) where settled = 1;
 
 create table outputs (
   id integer primary key,
@@ -152,36 +153,42 @@ create table spend (
   batch_id integer not null references batches,
   model text not null,
   day text not null,
-  reserved_nusd integer not null default 0,
-  charged_nusd integer not null default 0,
-  primary key (batch_id, model, day)
+  price_lines text not null,
+{"".join(f"  {name} integer not null default 0,{chr(10)}" for name in MEASURES)}\
+  primary key (batch_id, model, day, price_lines)
 ) strict, without rowid;
+create index spend_by_day on spend (day);
 """
 
-# What an attempt counts for. A charge to the user's own provider account (BYOK) is only a fee: the rest is billed
-# elsewhere, so against a cap the attempt goes on counting at its worst case.
-_RESERVED = "case when {0}.settled = 0 then coalesce({0}.reserved_nusd, 0) else 0 end"
-_CHARGED = """case when {0}.settled = 0 then 0
-  when {0}.is_byok = 1 then max(coalesce({0}.cost_nusd, 0), coalesce({0}.reserved_nusd, 0))
-  else coalesce({0}.cost_nusd, 0) end"""
+_NAMES = ", ".join(MEASURES)
+_OF_NEW = ", ".join(measure.format("new") for measure in MEASURES.values())
+_ADDED = ", ".join(f"{name} = {name} + excluded.{name}" for name in MEASURES)
+_CHANGED = ", ".join(
+    f"{name} = {name} - ({measure.format('old')}) + ({measure.format('new')})" for name, measure in MEASURES.items()
+)
 
-# Caps are checked before every submit; summing all attempts each time would make a large batch quadratic. The
-# triggers keep the sums in the transaction that changes an attempt, so they cannot differ from it.
+# Caps are checked before every submit and reports are read over years; summing all attempts each time would make a
+# large batch quadratic. The triggers keep the sums in the transaction that changes an attempt, so they cannot differ.
 _SPEND_TRIGGERS = f"""
 create trigger attempts_spend_insert after insert on attempts begin
-  insert into spend (batch_id, model, day, reserved_nusd, charged_nusd)
-  values (new.batch_id, new.model, new.day, {_RESERVED.format("new")}, {_CHARGED.format("new")})
-  on conflict do update set reserved_nusd = reserved_nusd + excluded.reserved_nusd,
-    charged_nusd = charged_nusd + excluded.charged_nusd;
+  insert into spend (batch_id, model, day, price_lines, {_NAMES})
+  values (new.batch_id, new.model, new.day, new.price_lines, {_OF_NEW})
+  on conflict do update set {_ADDED};
 end;
 
-create trigger attempts_spend_update after update of settled, cost_nusd, reserved_nusd, is_byok on attempts begin
-  update spend set
-    reserved_nusd = reserved_nusd - ({_RESERVED.format("old")}) + ({_RESERVED.format("new")}),
-    charged_nusd = charged_nusd - ({_CHARGED.format("old")}) + ({_CHARGED.format("new")})
-  where batch_id = new.batch_id and model = new.model and day = new.day;
+create trigger attempts_spend_update after update on attempts begin
+  update spend set {_CHANGED}
+  where batch_id = new.batch_id and model = new.model and day = new.day and price_lines = new.price_lines;
 end;
 
+create trigger attempts_keep_their_place before update of job_id, batch_id, model, number, day, price_lines on attempts
+when (new.job_id, new.batch_id, new.model, new.number, new.day, new.price_lines)
+  is not (old.job_id, old.batch_id, old.model, old.number, old.day, old.price_lines) begin
+  select raise(abort, 'what an attempt belongs to does not change');
+end;
+create trigger attempts_stay before delete on attempts begin
+  select raise(abort, 'attempts are kept: they may have been paid for');
+end;
 create trigger events_are_history before update on events begin
   select raise(abort, 'events are append-only');
 end;
@@ -190,7 +197,11 @@ create trigger events_stay before delete on events begin
 end;
 """
 
-_JOB_REPORT = """
+# The attempt a job stands for: the newest one that was started, or else the newest.
+LATEST_ATTEMPT = """(select a.id from attempts a where a.job_id = jobs.id
+    order by a.status in ('released', 'rejected'), a.number desc limit 1)"""
+
+_JOB_REPORT = f"""
 create view job_report as
 select
   jobs.id as job_id,
@@ -224,13 +235,13 @@ select
 from jobs
 join batches on batches.id = jobs.batch_id
 left join attempts latest on latest.id =
-  (select a.id from attempts a where a.job_id = jobs.id order by a.number desc limit 1)
+  {LATEST_ATTEMPT}
 left join outputs first_output on first_output.id =
   (select o.id from outputs o where o.job_id = jobs.id order by o.attempt_id desc, o.number limit 1);
 """
 
 
-def _statements(script: str) -> list[str]:
+def _statements(script: str) -> tuple[str, ...]:
     """A script as single statements; a trigger ends at its ``end;``. (``executescript`` would commit first.)"""
     statements, lines = [], []
     for line in script.splitlines():
@@ -240,17 +251,13 @@ def _statements(script: str) -> list[str]:
         if text.endswith(";") and not inside_trigger:
             statements.append(text)
             lines = []
-    return statements
+    return tuple(statements)
 
 
-def _run(db: Database, script: str) -> None:
-    for statement in _statements(script):
-        db.execute(statement)
-
-
-@migrations()
-def m001_ledger(db: Database) -> None:
-    _run(db, _TABLES)
-    _run(db, _SPEND_TRIGGERS)
-    _run(db, _JOB_REPORT)
-    db.execute(f"pragma application_id = {APPLICATION_ID}")
+# By name, in the order in which they are applied. What was released is never edited: a change is a new migration.
+MIGRATIONS: Mapping[str, tuple[str, ...]] = {
+    "m001_ledger": (
+        *_statements(_TABLES + _SPEND_TRIGGERS + _JOB_REPORT),
+        f"pragma application_id = {APPLICATION_ID}",
+    ),
+}

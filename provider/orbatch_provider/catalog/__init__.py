@@ -1,12 +1,39 @@
-"""Video models and what they can do. Unknown fields and new models never break it.
+"""Models and what they can do. Unknown fields and new models never break it.
 
-models     VideoModel: one record of the catalog
-readings   Catalog: all records of one reading, and the price changes between two
-checks     check: what a model does not support in a request
+models       VideoModel: one record of the video catalog
+imagemodels  ImageModel and ImageEndpoint: what each endpoint can do and charges, and the routing between them
+textmodels   TextModel: one record of the text catalog
+readings     Catalog: all video models of one reading, and the price changes between two
+listings     ImageCatalog and TextCatalog, likewise
+checks       check: what a video model does not support in a request
+imagechecks  check_image    textchecks  check_text
+nearest      the allowed value that a refused one most likely means
 """
 
 from orbatch_provider.catalog.checks import Problem, check
+from orbatch_provider.catalog.imagechecks import check_image
+from orbatch_provider.catalog.imagemodels import Capability, ImageEndpoint, ImageModel
+from orbatch_provider.catalog.listings import ImageCatalog, TextCatalog, image_snapshot
 from orbatch_provider.catalog.models import VideoModel
 from orbatch_provider.catalog.readings import Catalog, PriceChange, price_changes, snapshot
+from orbatch_provider.catalog.textchecks import check_text
+from orbatch_provider.catalog.textmodels import TextModel
 
-__all__ = ["Catalog", "PriceChange", "Problem", "VideoModel", "check", "price_changes", "snapshot"]
+__all__ = [
+    "Capability",
+    "Catalog",
+    "ImageCatalog",
+    "ImageEndpoint",
+    "ImageModel",
+    "PriceChange",
+    "Problem",
+    "TextCatalog",
+    "TextModel",
+    "VideoModel",
+    "check",
+    "check_image",
+    "check_text",
+    "image_snapshot",
+    "price_changes",
+    "snapshot",
+]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orbatch_provider.catalog.models import VideoModel, number_of
+from orbatch_provider.catalog.nearest import natural, nearest
 from orbatch_provider.requests import VideoRequest
 
 # The largest number of characters of a list of allowed values that a problem repeats.
@@ -73,8 +73,8 @@ def _duration(value: object, model: VideoModel) -> list[Problem]:
 def _in_list(name: str, value: object, allowed: Sequence[object] | None, model: VideoModel) -> list[Problem]:
     if value is None or allowed is None or value in allowed:
         return []
-    words = tuple(str(item) for item in sorted(allowed, key=_natural))
-    return [Problem(name, value, f"{model.id} does not offer {value}", words, _nearest(value, allowed))]
+    words = tuple(str(item) for item in sorted(allowed, key=natural))
+    return [Problem(name, value, f"{model.id} does not offer {value}", words, nearest(value, allowed))]
 
 
 def _frames(request: VideoRequest, model: VideoModel) -> list[Problem]:
@@ -135,58 +135,3 @@ def _passthrough(request: VideoRequest, model: VideoModel) -> list[Problem]:
                 message = f"{model.id} would drop it silently"
                 problems.append(Problem(where, block[name], message, model.passthrough, close[0] if close else None))
     return problems
-
-
-def _nearest(value: object, allowed: Sequence[object]) -> str | None:
-    if not allowed:
-        return None
-    if isinstance(value, int):
-        numbers = [item for item in allowed if isinstance(item, int)]
-        return str(min(numbers, key=lambda item: (abs(item - value), item))) if numbers else None
-    if isinstance(value, str) and "x" in value.lower():
-        return _nearest_size(value, allowed)
-    wanted = _natural(value)
-    by_case = [str(item) for item in allowed if str(item).lower() == str(value).lower()]
-    if by_case:
-        return by_case[0]
-    if wanted[0]:
-        numbered = [item for item in allowed if _natural(item)[0]]
-        if numbered:
-            return str(min(numbered, key=lambda item: abs(_natural(item)[0] - wanted[0])))
-    return None
-
-
-def _nearest_size(value: str, allowed: Sequence[object]) -> str | None:
-    """The size with the most similar sides, so that a wide one is never offered for a tall one of as many pixels."""
-    wanted = _sides(value)
-    sizes = {str(item): _sides(str(item)) for item in allowed}
-    distance = {
-        name: abs(math.log(sides[0] / wanted[0])) + abs(math.log(sides[1] / wanted[1]))
-        for name, sides in sizes.items()
-        if sides and wanted
-    }
-    return min(distance, key=distance.__getitem__, default=None)
-
-
-def _sides(size: str) -> tuple[int, int] | None:
-    width, _, height = size.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal()) or not (int(width) and int(height)):
-        return None
-    return int(width), int(height)
-
-
-def _natural(value: object) -> tuple[float, str]:
-    """Sort key and distance of a capability value: lines for 720p, 2K and 1280x720, width / height for 16:9."""
-    text = str(value).lower()
-    head, separator, tail = text.partition(":")
-    try:
-        if separator:
-            return float(head) / float(tail), text
-        if text.endswith("k"):
-            return 720 + 360 * float(text[:-1]), text  # 2K is 1440 lines, 4K is 2160
-        width, separator, height = text.partition("x")
-        if separator:
-            return float(width) * float(height), text
-        return float(text.removesuffix("p")), text
-    except (ValueError, ZeroDivisionError):
-        return 0.0, text

@@ -39,7 +39,7 @@ class Catalog:
         models = {model.id: model for model in map(VideoModel.from_json, records)}
         told = [item.name for item in fields(VideoModel) if item.name != "name"]  # a new title is no new model
         content = [[getattr(model, name) for name in told] for _, model in sorted(models.items())]
-        return cls(models, captured_at, source, _digest(content), records)
+        return cls(models, captured_at, source, digest_of(content), records)
 
     @classmethod
     def from_text(cls, text: str) -> Catalog:
@@ -61,7 +61,7 @@ class Catalog:
     @property
     def prices_digest(self) -> str:
         """``sha256:...`` over ids and price lines alone: unchanged as long as no price is."""
-        return _digest({model.id: dict(model.prices) for model in self.models.values()})
+        return digest_of({model.id: dict(model.prices) for model in self.models.values()})
 
     def find(self, model: str) -> VideoModel | None:
         """The record for an id, a dated canonical slug, or either with the ``openrouter/`` prefix."""
@@ -115,17 +115,17 @@ def price_changes(old: Catalog, new: Catalog, models: Iterable[str]) -> list[Pri
 
 def _record(sent: Mapping[str, Any]) -> Mapping[str, Any]:
     """A record that JSON can hold again, whatever the numbers in it were parsed as."""
-    record: dict[str, Any] = {str(name): _jsonable(value) for name, value in sent.items()}
+    record: dict[str, Any] = {str(name): jsonable(value) for name, value in sent.items()}
     if isinstance(sent.get("pricing_skus"), Mapping):
         record["pricing_skus"] = prices_of(sent["pricing_skus"])
     return record
 
 
-def _jsonable(value: object) -> object:
+def jsonable(value: object) -> object:
     if isinstance(value, Mapping):
-        return {str(name): _jsonable(item) for name, item in value.items()}
+        return {str(name): jsonable(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_jsonable(item) for item in value]
+        return [jsonable(item) for item in value]
     if isinstance(value, Decimal | float):
         return (int(value) if value == int(value) else float(value)) if math.isfinite(value) else None
     return value
@@ -140,6 +140,6 @@ def _same_price(old: str | None, new: str | None) -> bool:
         return old == new
 
 
-def _digest(content: object) -> str:
+def digest_of(content: object) -> str:
     canonical = json.dumps(content, sort_keys=True, default=str)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()

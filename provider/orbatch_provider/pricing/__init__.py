@@ -9,12 +9,16 @@ quantity   what a price line charges for the case
 terms      products of quantity and rate, and how they read
 charge     bounds, merged over cases and added up to an estimate
 video      the estimate of a video request, put together from these
-image      the estimate of an image request
+image      the estimate of an image request, by the price lines of endpoints
+routing    the same for a model, by the endpoints that the request may be routed to
+text       the estimate of a text request
 unset      what a request leaves to chance, and the price range of it
 words      the price list of a model in words
 """
 
 from orbatch_provider.pricing.image import estimate_image
+from orbatch_provider.pricing.routing import estimate_image_model
+from orbatch_provider.pricing.text import estimate_text
 from orbatch_provider.pricing.unset import open_dimensions
 from orbatch_provider.pricing.values import Estimate, EstimateStatus, Hints, OpenDimension
 from orbatch_provider.pricing.video import estimate
@@ -28,5 +32,7 @@ __all__ = [
     "describe_prices",
     "estimate",
     "estimate_image",
+    "estimate_image_model",
+    "estimate_text",
     "open_dimensions",
 ]

@@ -5,7 +5,8 @@
         simulator.books.accepted, simulator.books.charged
 
 rules refuse what the service refuses, order settles what a request leaves open, billing prices it, timing says when it
-ends, clips draws it, books remember it, faults spoil it, routes answer. Images and text are further route modules.
+ends, clips draws it, books remember it, faults spoil it, routes answer. Images (imagerules, imagebilling, pictures) and
+texts (chat) come in the answer; their models are in examples.
 """
 
 from __future__ import annotations

@@ -41,6 +41,9 @@ _ERRORS: Mapping[int, tuple[str, str]] = {
 }
 
 
+_OF_THE_NORMAL = frozenset({"cut_answer", "edit", "delay", "fewer", "null_cost"})
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One complete JSON answer, before it is sent or spoiled."""
@@ -81,7 +84,7 @@ def envelope(status: int, message: str = "", error_type: str | None = None) -> d
 
 def needs_normal(fault: Fault) -> bool:
     """Whether the fault's answer is made from the one that would have been given."""
-    return fault.action in ("cut_answer", "edit", "delay") or (fault.body == "truncated" and fault.status < 400)
+    return fault.action in _OF_THE_NORMAL or (fault.body == "truncated" and fault.status < 400)
 
 
 async def spoiled(request: web.Request, fault: Fault, normal: Answer | None = None) -> web.StreamResponse:
@@ -97,7 +100,7 @@ async def spoiled(request: web.Request, fault: Fault, normal: Answer | None = No
         case "edit" if normal is not None:
             content = {name: value for name, value in normal.content.items() if name not in fault.drop}
             return Answer(normal.status, content | dict(fault.fields), normal.headers).response()
-        case "delay" if normal is not None:
+        case "delay" | "fewer" | "null_cost" if normal is not None:
             return normal.response()
     return faulty_answer(fault, normal)
 
@@ -105,7 +108,8 @@ async def spoiled(request: web.Request, fault: Fault, normal: Answer | None = No
 def faulty_answer(fault: Fault, normal: Answer | None = None) -> web.Response:
     """``fault.status`` with ``fault.body``. A truncated body is the first half of the normal answer, or else of the
     error."""
-    error = json.dumps(envelope(fault.status, fault.message, fault.error_type))
+    content = envelope(fault.status, fault.message, fault.error_type)
+    error = json.dumps({"error": content["error"] | dict(fault.fields)})
     whole = normal.text if normal is not None and fault.status < 400 else error
     text, media_type = {
         "json": (error, "application/json"),

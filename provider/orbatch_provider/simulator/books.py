@@ -1,4 +1,4 @@
-"""The simulator's books: every accepted job and every download, in memory and in an append-only journal.
+"""The simulator's books: every accepted job of any kind and every download, in memory and in an append-only journal.
 
 A line is written and flushed before the answer it stands for is given, and the journal is replayed at the start, so
 that a simulator that is killed goes on with the same jobs, charges and counts. A last line that was cut off is dropped:
@@ -33,7 +33,7 @@ class Job:
     ``accepted_at`` in Unix seconds; ``queue_s`` and ``render_s`` in simulated seconds (the render ends ``queue_s +
     render_s`` after the acceptance). ``ends_as``: completed, failed, cancelled, expired or never_ends. ``cost_usd``:
     what is charged when it ends; ``list_usd``: the price of its order. ``submit_count``: which acceptance of this very
-    body it was. ``withheld``: the answer with the id was not given.
+    body it was. ``withheld``: the answer with the id, pictures or text was not given.
     """
 
     id: str
@@ -55,6 +55,7 @@ class Job:
     is_byok: bool
     withheld: bool
     error: str | None = None
+    kind: str = "video"  # or image, text: these end when they are accepted
 
 
 Status = Callable[[Job], str]

@@ -18,7 +18,9 @@ from fractions import Fraction
 from functools import lru_cache
 
 import av
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
+
+from orbatch_provider.simulator.drawing import card
 
 # Few pictures per second, fewer for large ones: nobody looks at a rehearsal for its motion.
 _FPS = 8
@@ -30,9 +32,7 @@ _SOUND_BITS = 32_000  # per second
 _TONE_HZ = 220
 _TONE_LEVEL = 3_000  # of 32767
 
-_BACKGROUNDS = ("#1f3a5f", "#4a2545", "#24523b", "#5c3a21", "#33415c", "#5b2333", "#2b4c4f", "#3f3d56")
 _LUMA_WHITE = 235
-_MAX_LINES = 9
 _CACHED_CLIPS = 64
 
 _CHUNK = 64 * 1024  # bytes
@@ -124,41 +124,8 @@ def _pictures(clip: Clip, fps: int) -> Iterator[av.VideoFrame]:
 
 
 def _draw(clip: Clip) -> Image.Image:
-    # JSON can hold half a surrogate pair, which no font and no hash takes.
-    prompt = clip.prompt.encode("utf-8", "replace").decode()
-    shade = hashlib.sha256(f"{clip.model}\n{prompt}".encode()).digest()[0]
-    image = Image.new("RGB", (clip.width, clip.height), _BACKGROUNDS[shade % len(_BACKGROUNDS)])
-    text_height = max(8, min(clip.width, clip.height) // 16)
-    font = ImageFont.load_default(size=text_height)
-    small = ImageFont.load_default(size=max(8, text_height * 2 // 3))
-    margin = text_height
-    draw = ImageDraw.Draw(image)
-    lines = _wrapped(prompt, font, clip.width - 2 * margin)
-    draw.multiline_text((margin, margin), "\n".join(lines), font=font, fill="white", spacing=text_height // 3)
-    facts = (
-        f"{clip.model}\n{clip.seconds} s  {clip.width}x{clip.height}  {'sound' if clip.audio else 'silent'}  simulated"
-    )
-    draw.multiline_text((margin, clip.height - 4 * text_height), facts, font=small, fill="#d9dee7")
-    return image
-
-
-def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
-    """``text`` in lines of at most ``width`` pixels, words of any length cut, at most _MAX_LINES of them."""
-    lines = [""]
-    for word in " ".join(text.split())[:2000].split(" "):
-        longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= width:
-            lines[-1] = longer
-            continue
-        if lines[-1]:
-            lines.append("")
-        for char in word:
-            if lines[-1] and font.getlength(lines[-1] + char) > width:
-                lines.append("")
-            lines[-1] += char
-        if len(lines) > _MAX_LINES:
-            return [*lines[: _MAX_LINES - 1], lines[_MAX_LINES - 1] + " ..."]
-    return lines
+    facts = f"{clip.seconds} s  {clip.width}x{clip.height}  {'sound' if clip.audio else 'silent'}  simulated"
+    return card(clip.model, clip.prompt, facts, clip.width, clip.height)
 
 
 def _tone(seconds: Decimal) -> Iterator[av.AudioFrame]:

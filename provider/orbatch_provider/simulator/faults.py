@@ -1,7 +1,7 @@
 """What can go wrong on purpose: a list of rules, the first that applies to a call decides.
 
-A fault of a submit strikes before the job is started, or, with ``accept``, after: the job then exists and is paid for,
-and its answer is what goes wrong.
+A fault of a paid call (submit, images, chat) strikes before anything is started, or, with ``accept``, after: the job
+then exists and is paid for, and its answer is what goes wrong.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 Stage = Literal["head", "answer", "accepted"]
 
-CALLS = frozenset({"submit", "poll", "content", "models", "key", "credits", "generation", "job"})
+PAID = frozenset({"submit", "images", "chat"})
+CALLS = PAID | frozenset({"poll", "content", "models", "key", "credits", "generation", "job"})
 BODIES = frozenset({"json", "html", "text", "empty", "list", "truncated"})
 
 JOB_ENDS = frozenset({"failed", "cancelled", "expired"})
@@ -23,18 +24,27 @@ _OF_ANSWERS = frozenset({"answer", "cut", "cut_answer", "delay", "redirect", "ha
 ACTIONS: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(CALLS, _OF_ANSWERS),
     "content": _OF_ANSWERS - {"edit"} | {"stall", "content_type"},
+    "images": _OF_ANSWERS | {"fewer", "null_cost"},
+    "chat": _OF_ANSWERS | {"null_cost"},
     "job": JOB_ENDS | {"never_ends", "null_cost", "byok"},
 }
+
+
+# What can only happen to a call that was accepted: otherwise there is no such answer.
+_IN_THE_ANSWER = frozenset({"edit", "cut_answer"})
+_IN_THE_RESULT = frozenset({"fewer", "null_cost"})
+_RESULT_FIELDS = frozenset({"id", "data", "choices"})  # where a submit, images and chat answer with what was bought
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One rule.
 
-    ``call``: submit, poll, content, models, key, credits, generation; or job, for how an accepted job goes on.
+    ``call``: submit, images, chat, poll, content, models (all three catalogs), key, credits, generation; or job, for
+    how an accepted video goes on.
     ``action``, for calls:
       answer        ``status`` with ``body``: json (the error envelope), html, text, empty, list, truncated; under the
-                    media type ``word`` where it is given
+                    media type ``word`` where it is given; ``fields`` are added to the error object
       cut           the connection is closed without an answer
       hang_up       the connection is reset before the request body is read
       cut_answer    the connection is closed inside the answer, after ``at_byte`` bytes (default: half of it)
@@ -43,6 +53,8 @@ class Fault:
       edit          fields of the JSON answer are replaced (``fields``) or left out (``drop``)
       stall         content only: a pause of ``delay_s`` after ``at_byte`` bytes
       content_type  content only: the right bytes under the media type ``word``
+      fewer         images only: one picture fewer than asked for, and billed so
+      null_cost     images and chat only: all is well, but the answer does not know the cost
     ``action``, for jobs: failed, cancelled, expired (with ``message``; ``charged`` overrides the settings), never_ends,
     null_cost (completed, cost still unknown), byok (completed, billed as the 5 % fee).
     ``retry_after``: seconds, sent as such or with ``retry_after_as="date"`` as an HTTP date; text is sent as it is.
@@ -82,10 +94,11 @@ class Fault:
         _require(self.body in BODIES, f"body must be one of {_words(BODIES)}, not {self.body!r}")
         _require(self.retry_after_as in ("seconds", "date"), "retry_after_as must be seconds or date")
         _require(self.action != "redirect" or bool(self.location), "redirect needs a location")
-        _require(self.accept <= (self.call == "submit"), "accept belongs to submit alone")
+        _require(self.accept <= (self.call in PAID), "accept belongs to submit, images and chat alone")
         _require(not (self.accept and self.action == "hang_up"), "hang_up strikes before anything can be accepted")
-        needs_answer = self.call == "submit" and self.action in ("edit", "cut_answer")
-        _require(self.accept or not needs_answer, f"{self.action} on submit needs accept: there is no answer otherwise")
+        needs_answer = self.call in PAID and self.action in _IN_THE_ANSWER
+        missing = f"{self.action} on {self.call} needs accept: there is no answer otherwise"
+        _require(self.accept or not needs_answer, missing)
         anyone = self.model is None and self.prompt_contains is None and not self.per_job
         _require(anyone or self.action != "hang_up", "hang_up strikes before the model, prompt or job is known")
         _require(0 <= self.probability <= 1, f"probability must be from 0 to 1, not {self.probability}")
@@ -112,14 +125,14 @@ class Fault:
     def stage(self) -> Stage:
         if self.action == "hang_up":
             return "head"
-        return "accepted" if self.accept else "answer"
+        return "accepted" if self.accept or (self.call in PAID and self.action in _IN_THE_RESULT) else "answer"
 
     @property
     def hides_the_job(self) -> bool:
-        """Whether the caller cannot learn the id of an accepted job from the answer."""
+        """Whether the answer does not give the caller what was bought: the id of a job, the pictures, the text."""
         if self.action == "edit":
-            return "id" in self.drop or "id" in self.fields
-        return self.action != "delay"
+            return not _RESULT_FIELDS.isdisjoint({*self.drop, *self.fields})
+        return self.action != "delay" and self.action not in _IN_THE_RESULT
 
     def concerns(self, model: str, prompt: str) -> bool:
         return (self.model is None or self.model == model) and (

@@ -56,6 +56,35 @@ def new_job(world: World, owner: str, order: Order, body: Mapping[str, Any], pri
     )
 
 
+def instant_job(
+    world: World, owner: str, kind: str, body: Mapping[str, Any], prompt: str, price: Decimal, lost: Fault | None
+) -> Job:
+    """An image or text job, which ends when it is accepted. ``lost``: the fault that strikes its answer."""
+    now = world.clock.now()
+    mark = fingerprint(owner, body)
+    return Job(
+        id=f"gen-{int(now)}-{_letters()}",
+        generation_id=f"gen-{int(now)}-{_letters()}",
+        owner=owner,
+        model=body["model"],
+        prompt=prompt,
+        body=body,
+        fingerprint=mark,
+        submit_count=world.books.bodies[mark] + 1,
+        accepted_at=now,
+        queue_s=0,
+        render_s=0,
+        ends_as="completed",
+        cost_usd=price,
+        list_usd=price,
+        reports_cost=lost is None or lost.action != "null_cost",
+        reports_usage=True,
+        is_byok=False,
+        withheld=lost is not None and lost.hides_the_job,
+        kind=kind,
+    )
+
+
 def job_body(world: World, job: Job) -> dict[str, Any]:
     """What a poll answers."""
     status = world.status(job)

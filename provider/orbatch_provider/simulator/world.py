@@ -11,10 +11,11 @@ from collections import defaultdict, deque
 from decimal import Decimal
 from pathlib import Path
 
-from orbatch_provider.catalog import Catalog
+from orbatch_provider.catalog import Catalog, ImageCatalog, TextCatalog
 from orbatch_provider.simulator import clips
 from orbatch_provider.simulator.answers import RefusedError
 from orbatch_provider.simulator.books import Books, Job
+from orbatch_provider.simulator.examples import image_examples, text_examples
 from orbatch_provider.simulator.faults import Fault, FaultBook, Stage
 from orbatch_provider.simulator.order import Order
 from orbatch_provider.simulator.settings import SimulatorSettings
@@ -31,6 +32,8 @@ class World:
         self.settings = settings
         self.clock = clock
         self.catalog = catalog
+        self.image_catalog: ImageCatalog = image_examples()
+        self.text_catalog: TextCatalog = text_examples()
         self.books = Books(books_path, self.status)
         self.faults = FaultBook(settings.faults, settings.seed)
         self.origin = ""  # set when the port is known
@@ -79,7 +82,7 @@ class World:
     def job_of(self, owner: str, job_id: str) -> Job:
         """Raises RefusedError 404 for an unknown job, which another key's job is, too."""
         job = self.books.jobs.get(job_id)
-        if job is None or job.owner != owner:
+        if job is None or job.owner != owner or job.kind != "video":
             raise RefusedError(404, f"Video generation {job_id} not found")
         return job
 

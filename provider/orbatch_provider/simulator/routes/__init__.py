@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from orbatch_provider.simulator.routes import account, control, outputs, videos
+from orbatch_provider.simulator.routes import account, chat, control, images, outputs, videos
 
 
 def all_routes() -> Iterable[web.RouteDef]:
-    return [*videos.ROUTES, *outputs.ROUTES, *account.ROUTES, *control.ROUTES]
+    return [*videos.ROUTES, *outputs.ROUTES, *images.ROUTES, *chat.ROUTES, *account.ROUTES, *control.ROUTES]

@@ -50,6 +50,9 @@ ROUTES = [
 ]
 
 
+_API_TYPES = {"video": "video", "image": "image", "text": "completions"}
+
+
 def _manages(world: World, owner: str) -> bool:
     return any(world.owner_of(each) == owner for each in world.settings.management_keys)
 
@@ -143,7 +146,7 @@ def _generation(job: Job) -> dict[str, Any]:
     return dict.fromkeys(unknown) | {
         "id": job.generation_id,
         "model": job.model,
-        "api_type": "video",
+        "api_type": _API_TYPES[job.kind],
         "total_cost": job.cost_usd,
         "usage": job.cost_usd,
         "is_byok": job.is_byok,
@@ -153,6 +156,6 @@ def _generation(job: Job) -> dict[str, Any]:
         "data_region": "global",
         "generation_time": round(job.render_s * 1000),
         "latency": round(job.queue_s * 1000),
-        "num_media_completion": 1 if job.ends_as == "completed" else 0,
+        "num_media_completion": 1 if job.ends_as == "completed" and job.kind != "text" else 0,
         "origin": "",
     }

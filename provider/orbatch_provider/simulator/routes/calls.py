@@ -9,7 +9,7 @@ from aiohttp import web
 
 from orbatch_provider.simulator.answers import Answer, RefusedError, hang_up, needs_normal, spoiled
 from orbatch_provider.simulator.books import Job
-from orbatch_provider.simulator.faults import Fault
+from orbatch_provider.simulator.faults import PAID, Fault
 from orbatch_provider.simulator.world import World
 
 WORLD: web.AppKey[World] = web.AppKey("world", World)
@@ -32,7 +32,7 @@ def api_call(name: str, *, needs_key: bool = True) -> Callable[[Call], Handler]:
                     return await spoiled(request, fault)
                 return await call(request, world, _owner(request, world) if needs_key else "")
             except RefusedError as refusal:
-                if name == "submit":
+                if name in PAID:
                     world.books.refused[refusal.status] += 1
                 return refusal.answer().response()
             except ConnectionError:

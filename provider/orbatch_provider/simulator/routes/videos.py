@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,28 +14,21 @@ from orbatch_provider.simulator import rules
 from orbatch_provider.simulator.answers import Answer, RefusedError
 from orbatch_provider.simulator.billing import charge
 from orbatch_provider.simulator.books import Job
-from orbatch_provider.simulator.faults import Fault, Stage
+from orbatch_provider.simulator.faults import Fault
 from orbatch_provider.simulator.jobs import job_body, new_job, submit_body
 from orbatch_provider.simulator.order import Order
-from orbatch_provider.simulator.routes.calls import api_call, say, spoil
+from orbatch_provider.simulator.routes.calls import api_call, say
+from orbatch_provider.simulator.routes.paying import Sold, Strike, sell
 from orbatch_provider.simulator.world import World
 
 
 @api_call("submit")
 async def submit(request: web.Request, world: World, owner: str) -> web.StreamResponse:
-    await world.pause(world.settings.submit_latency_s)
-    text = await _read(request, world.settings.max_body_bytes)
-    body = _parsed(text)
-    fault = _fault(world, "answer", body)
-    if fault is not None and fault.action != "delay":
-        if fault.action == "answer":
-            world.books.refused[fault.status] += 1
-        return await spoil(request, world, fault, lambda: Answer(202, {}))
-    if fault is not None:
-        await world.pause(fault.delay_s)
-    job, lost = _accept(world, owner, body)
-    answer = Answer(202, submit_body(world, job))
-    return answer.response() if lost is None else await spoil(request, world, lost, lambda: answer)
+    async def accept(body: object, strike: Strike) -> Sold:
+        job, lost = _accept(world, owner, body, strike)
+        return Sold(Answer(202, submit_body(world, job)), lost)
+
+    return await sell(request, world, "submit", accept)
 
 
 @api_call("poll")
@@ -58,7 +50,7 @@ ROUTES = [
 ]
 
 
-def _accept(world: World, owner: str, raw: object) -> tuple[Job, Fault | None]:
+def _accept(world: World, owner: str, raw: object, strike: Strike) -> tuple[Job, Fault | None]:
     """The accepted job, in the books, and the fault that will spoil its answer. Raises RefusedError."""
     world.limit_rate(owner)
     body = rules.check_form(raw)
@@ -70,7 +62,7 @@ def _accept(world: World, owner: str, raw: object) -> tuple[Job, Fault | None]:
     order = Order.read(body, model, world.settings)
     price = charge(order, model.prices, world.settings.unknown_price_usd)
     world.check_credit(owner, price)
-    lost = _fault(world, "accepted", body)
+    lost = strike()
     withheld = lost is not None and lost.hides_the_job
     job = new_job(world, owner, order, body, price, withheld=withheld)
     world.books.accept(job)
@@ -85,29 +77,6 @@ def _check_continuation(world: World, owner: str, body: Mapping[str, Any]) -> No
         raise RefusedError(400, "previous_job_id: the job is not completed")
     if before.model != body["model"]:
         raise RefusedError(400, f"previous_job_id: the job was made with {before.model}")
-
-
-def _fault(world: World, stage: Stage, body: object) -> Fault | None:
-    named = body if isinstance(body, Mapping) else {}
-    model, prompt = str(named.get("model", "")), str(named.get("prompt", ""))
-    return world.faults.pick("submit", stage, world.simulated_now(), model=model, prompt=prompt)
-
-
-async def _read(request: web.Request, limit: int) -> bytes:
-    content = bytearray()
-    async for chunk in request.content.iter_chunked(64 * 1024):
-        content += chunk
-        if len(content) > limit:
-            raise RefusedError(413, f"The request body is larger than {limit} bytes")
-    return bytes(content)
-
-
-def _parsed(text: bytes) -> object:
-    try:
-        body: object = json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        raise RefusedError(400, "The request body is not valid JSON") from exc
-    return body
 
 
 def _record(model: VideoModel, captured_at: datetime) -> dict[str, Any]:

@@ -1,0 +1,54 @@
+"""The simulator in a process of its own: ``python -m bench.server '{"speed": 20}'`` prints its base URL and serves.
+
+Beside the simulator's settings, ``watch`` names a file: at the end, the real seconds between any two looks at the same
+job are written there as a JSON list.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.harness import raise_file_limit
+from orbatch_provider.simulator import SimulatorSettings, run_forever
+from orbatch_provider.simulator.world import World
+
+
+class Watch:
+    """Counts looks at jobs, by standing where the simulator looks a job up."""
+
+    def __init__(self) -> None:
+        self.gaps: list[float] = []
+        self._last: dict[str, float] = {}
+        self._look_up = World.job_of
+
+    def job_of(self, world: World, owner: str, job_id: str) -> Any:
+        now = time.monotonic()
+        if job_id in self._last:
+            self.gaps.append(now - self._last[job_id])
+        self._last[job_id] = now
+        return self._look_up(world, owner, job_id)
+
+
+def ready(base_url: str) -> None:
+    sys.stdout.write(base_url + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    raise_file_limit()
+    settings = json.loads(sys.argv[1])
+    target = settings.pop("watch", None)
+    watch = Watch()
+    if target is not None:
+        World.job_of = lambda self, owner, job_id: watch.job_of(self, owner, job_id)  # type: ignore[method-assign]
+    run_forever(SimulatorSettings().changed(settings), on_ready=ready)
+    if target is not None:
+        Path(target).write_text(json.dumps(watch.gaps), "ascii")
+
+
+if __name__ == "__main__":
+    main()

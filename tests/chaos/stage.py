@@ -1,0 +1,148 @@
+"""A run in this process: a real ledger and a real runner, with a provider and a clock that the test writes itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+from orbatch.catalogs import LoadedCatalog
+from orbatch.config import load_config
+from orbatch.driver import Terms
+from orbatch.ledger import BatchRecord, JobRecord, Ledger
+from orbatch.lifecycle import Status
+from orbatch.pace import Pace
+from orbatch.preparing import caps_of, prepare
+from orbatch.progress import Progress
+from orbatch.runner import BatchRun, Options, RunResult
+from orbatch_provider.catalog import snapshot
+from orbatch_provider.download import Download
+from orbatch_provider.errors import NotFoundError
+from orbatch_provider.images import ImagesResult
+from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest
+from orbatch_provider.responses import Generation, KeyInfo, Usage, VideoJob
+from orbatch_provider.simulator.clips import TINY, render
+from orbatch_provider.texts import TextResult
+
+ORIGIN = "http://127.0.0.1:1"
+PRICE = Decimal("0.12")  # of every job of the stage: 4 s of google/veo-3.1-lite without sound
+QUICK = 1000.0  # times real time
+
+
+@dataclass
+class Actor:
+    """A provider that does as it should; a test replaces what its job does: ``actor.poll = ...``.
+
+    ``submitted`` and ``polled`` are what it was asked for.
+    """
+
+    account: str = "account-1"
+    origin: str = ORIGIN
+    submitted: list[str] = field(default_factory=list)
+    polled: list[str] = field(default_factory=list)
+    on_submit: Callable[[str], Awaitable[None]] | None = None
+    on_poll: Callable[[str], Awaitable[None]] | None = None
+
+    async def submit(self, request: VideoRequest) -> VideoJob:
+        prompt = str(request.prompt)
+        self.submitted.append(prompt)
+        job_id = f"job-{len(self.submitted)}"
+        if self.on_submit is not None:
+            await self.on_submit(prompt)
+        return VideoJob(job_id, "pending")
+
+    async def create_images(self, request: ImageRequest, directory: Path, stem: str) -> ImagesResult:
+        raise AssertionError("no pictures are ordered here")
+
+    async def complete_text(self, request: TextRequest) -> TextResult:
+        raise AssertionError("no texts are ordered here")
+
+    async def poll(self, job_id: str) -> VideoJob:
+        self.polled.append(job_id)
+        if self.on_poll is not None:
+            await self.on_poll(job_id)
+        return VideoJob(job_id, "completed", generation_id=f"gen-{job_id}", usage=Usage(PRICE))
+
+    async def download(self, job_id: str, index: int, part: Path) -> Download:
+        clip = render(TINY) + job_id.encode()
+        part.write_bytes(clip)
+        return Download(part, len(clip), f"{job_id:0>64}", "video/mp4", resumed=False)
+
+    async def generation(self, generation_id: str) -> Generation:
+        raise NotFoundError(404, "not yet", paid=False)
+
+    async def key(self) -> KeyInfo:
+        raise NotFoundError(404, "not here", paid=False)
+
+
+@dataclass
+class Stage:
+    """A planned batch and what it takes to run it."""
+
+    ledger: Ledger
+    batch: BatchRecord
+    folder: Path
+    options: Options
+    actor: Actor = field(default_factory=Actor)
+    pace: Pace = field(default_factory=lambda: Pace(QUICK))
+    said: list[Progress] = field(default_factory=list)
+
+    def run(self) -> BatchRun:
+        return BatchRun(self.ledger, self.batch, self.actor, self.options, self.pace, self.said.append)
+
+    async def play(self) -> RunResult:
+        async with asyncio.timeout(30):
+            return await self.run().run()
+
+    @property
+    def jobs(self) -> list[JobRecord]:
+        rows = self.ledger.reports.job_rows(self.batch.id, None, None)
+        return [self.ledger.queries.job(row["job_id"]) for row in rows]
+
+    @property
+    def statuses(self) -> list[Status]:
+        return [job.status for job in self.jobs]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(progress.text for progress in self.said)
+
+
+@contextmanager
+def staged(
+    folder: Path, jobs: int = 1, *, in_flight: int = 16, submits_per_minute: int = 600, **options: bool
+) -> Iterator[Stage]:
+    """``jobs`` jobs that are pending; ``options`` are those of the runner."""
+    path = folder / "batch.yaml"
+    batch = {
+        "name": "stage",
+        "output_dir": "out",
+        "models": ["google/veo-3.1-lite"],
+        "defaults": {"duration": 4, "resolution": "720p", "generate_audio": False},
+        "prompts": [f"Cat number {n}" for n in range(jobs)],
+        "limits": {"in_flight": in_flight, "submits_per_minute": submits_per_minute, "polls_per_second": 1000},
+    }
+    path.write_text(json.dumps(batch), "utf-8")  # JSON is YAML
+    config = load_config(path)
+    with Ledger.open(folder / "ledger.db") as ledger:
+        catalog = LoadedCatalog(snapshot(), "snapshot", f"read {datetime.now(UTC)}")
+        plan = prepare(ledger, config, catalog, ORIGIN)
+        terms = Terms(
+            caps=caps_of(config.budget),
+            output_dir=config.output_dir,
+            poll_interval_s=30.0,
+            poll_timeout_s=600.0,
+            attempts=1,
+            retry_on=frozenset(),
+        )
+        yield Stage(ledger, plan.batch, folder, Options(config.limits, terms, **options))  # type: ignore[arg-type]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - what it waits for is in the ledger
+        await asyncio.sleep(0.001)

@@ -1,0 +1,242 @@
+"""``plan`` and plan files: everything that is wrong at once, every cap, and a plan that is executed exactly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orbatch_provider.catalog import Catalog, snapshot
+from orbatch_provider.simulator import Fault
+from tests.e2e.conftest import Open
+from tests.e2e.desk import HORSE, LITE, Desk
+
+
+def test_every_problem_is_named_at_once_with_what_is_allowed_and_nearest(desk: Desk) -> None:
+    path = desk.write(
+        models=[LITE, "alibaba/wan-2.7", "google/veo-3.1-light"],
+        defaults={"duration": 7, "resolution": "480p", "generate_audio": False},
+        prompts=[f"prompt {number}" for number in range(5)],
+    )
+    err = desk.call("plan", path, code=2).err
+    assert f"duration: {LITE} does not offer 7; allowed: 4, 6, 8; nearest: 6" in err
+    assert f"resolution: {LITE} does not offer 480p; allowed: 720p, 1080p; nearest: 720p" in err
+    assert "resolution: alibaba/wan-2.7 does not offer 480p" in err
+    assert "model: google/veo-3.1-light is not" in err
+    assert f"nearest: {LITE}" in err
+    assert "films.yaml:" in err
+    assert "and 2 more" in err
+    assert "nothing was sent" in err
+    assert "has no batch yet" in desk.call("status", "films", code=2).err, "a refused plan leaves nothing behind"
+
+
+def test_the_table_adds_up_by_model_and_in_all(desk: Desk) -> None:
+    out = desk.call("plan", desk.write(models=[LITE, HORSE])).out
+    cells = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.startswith((LITE, HORSE, "total"))}
+    assert cells == {
+        LITE: ["3", "0", "0", "0", "3", "12", "0.36"],
+        HORSE: ["3", "0", "0", "0", "3", "12", "1.1856"],
+        "total": ["6", "0", "0", "0", "6", "24", "1.5456"],
+    }
+    assert "films: 6 jobs to send, 1.5456 USD." in out
+
+
+def test_every_cap_stands_beside_what_is_spent_under_it(desk: Desk) -> None:
+    budget = {"total_usd": 1, "per_job_usd": 0.2, "per_day_usd": 50, "per_model_usd": {LITE: 0.5}}
+    path = desk.write(models=[LITE, HORSE], budget=budget)
+    desk.run(path, "--only", LITE)
+    out = desk.call("plan", path).out
+    assert (
+        "budget.total_usd 1.00 USD: 0.36 spent or reserved, 0.64 left; does not cover the worst case of 1.1856" in out
+    )
+    assert "budget.per_day_usd 50.00 USD: 0.36 spent or reserved, 49.64 left; covers the worst case." in out
+    assert "budget.per_job_usd 0.20 USD: 3 jobs may cost more than that alone, and will not be sent." in out
+    assert "per_model_usd" not in out, "that model has nothing to send any more"
+    assert "3 jobs done or paid for already: free this time." in out
+    caps = {cap["name"]: cap for cap in desk.call("plan", path, "--budget", "5", "--json").json["caps"]}
+    assert caps["budget.total_usd"] == {
+        "name": "budget.total_usd", "cap_usd": 5.0, "committed_usd": 0.36, "needed_usd": 1.1856, "covers": True,
+        "jobs_never_sent": 0, "jobs_unpriced": 0,
+    }  # fmt: skip
+
+
+def test_what_the_key_may_still_spend_is_said(open_desk: Open) -> None:
+    desk = open_desk(key_limit_usd=Decimal("0.30"))
+    assert "The key may spend 0.30 USD more, less than the worst case." in desk.call("plan", desk.write()).out
+    assert desk.call("plan", desk.write(), "--json").json["key_remaining_usd"] == 0.3
+
+
+def test_a_key_that_is_refused_is_said_and_none_is_needed(desk: Desk) -> None:
+    path = desk.write()
+    assert "to send" in desk.call("plan", path, OPENROUTER_API_KEY="").out
+    desk.simulator.set_faults(Fault("key", status=401))
+    assert "The key was not accepted" in desk.call("plan", path).out
+
+
+def test_settings_left_to_chance_are_warned_of_with_their_price_range_until_they_are_paid_for(desk: Desk) -> None:
+    path = desk.write(defaults={}, prompts=["a cat", "a dog"])
+    out = desk.call("plan", path).out
+    assert f"Left to chance: duration of 2 jobs of {LITE}; depending on it, each may cost 0.32 to 0.64 USD." in out
+    assert "Left to chance: resolution" in out
+    assert "Left to chance: generate_audio" in out
+    left = desk.call("plan", path, "--only", "p1", "--json").json["left_open"]
+    assert {group["jobs"] for group in left} == {1}
+    desk.run(path)
+    assert "Left to chance" not in desk.call("plan", path).out
+
+
+def test_a_pattern_that_matches_nothing_is_bad_usage(desk: Desk) -> None:
+    path = desk.write()
+    assert "--only x* matches no prompt id" in desk.call("plan", path, "--only", "x*", code=2).err
+    assert "--only x* matches no prompt id" in desk.run(path, "--only", "x*", code=2).err
+
+
+def test_only_buys_what_it_names(desk: Desk) -> None:
+    path = desk.write(models=[LITE, HORSE])
+    assert desk.call("plan", path, "--only", "p1", "--json").json["jobs_to_send"] == 2
+    desk.run(path, "--only", "*/veo*")
+    assert desk.accepted() == 3
+
+
+def _dearer(times: int) -> Catalog:
+    body = {"data": [_record(model.id, model.prices, times) for model in snapshot().models.values()]}
+    return Catalog.from_json(body, captured_at=snapshot().captured_at, source="test")
+
+
+def _record(model: str, prices: Any, times: int) -> dict[str, Any]:
+    known = json.loads(snapshot().to_json())
+    [record] = [record for record in known["data"] if record["id"] == model]
+    if model == LITE:
+        record = record | {"pricing_skus": {line: str(Decimal(price) * times) for line, price in prices.items()}}
+    return dict(record)
+
+
+def test_prices_that_changed_since_the_last_plan_are_shown_first(open_desk: Open) -> None:
+    desk, dear = open_desk(), open_desk(catalog=_dearer(2))
+    path = desk.write()
+    desk.call("plan", path)
+    changed = desk.call("plan", path, OPENROUTER_BASE_URL=dear.simulator.base_url).out
+    line = f"Price change since the last plan: {LITE} duration_seconds_without_audio_720p: 0.03 -> 0.06."
+    assert line in changed
+    assert changed.index(line) < changed.index("to send, 0.72 USD")
+    assert "Price change" not in desk.call("plan", path, OPENROUTER_BASE_URL=dear.simulator.base_url).out
+
+
+# -- plan files -------------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_is_executed_exactly(desk: Desk) -> None:
+    path = desk.write(models=[LITE, HORSE])
+    desk.call("plan", path, "-o", "plan.json", "--only", LITE, "--budget", "0.24")
+    run = desk.run("plan.json", code=4)
+    assert desk.accepted() == 2, "its pattern and its cap hold as well"
+    assert "budget.total_usd 0.24" in run.err
+    assert "leave out --only" in desk.run("plan.json", "--only", HORSE, code=2).err
+    desk.run("plan.json", "--budget", "1")
+    assert [job.model for job in desk.simulator.books.jobs.values()] == [LITE] * 3
+
+
+Change = Callable[[Desk], dict[str, str]]
+
+
+def _edit_the_batch(desk: Desk) -> dict[str, str]:
+    desk.write(prompts=["a cat", "a dog", "a horse"], prompts_from="more.csv")
+    return {}
+
+
+def _edit_the_prompts(desk: Desk) -> dict[str, str]:
+    (desk.folder / "more.csv").write_text("prompt\na goat\n")
+    return {}
+
+
+CHANGES = [
+    pytest.param(_edit_the_batch, "the batch file was edited", id="the batch file"),
+    pytest.param(_edit_the_prompts, "a prompt file or an input file has changed", id="a prompt file"),
+]
+
+
+@pytest.mark.parametrize(("change", "cause"), CHANGES)
+def test_a_plan_whose_inputs_changed_is_refused(desk: Desk, change: Change, cause: str) -> None:
+    (desk.folder / "more.csv").write_text("prompt\na pig\n")
+    desk.call("plan", desk.write(prompts_from="more.csv"), "-o", "plan.json")
+    change(desk)
+    err = desk.run("plan.json", code=2).err
+    assert cause in err
+    assert "Nothing was sent" in err
+    assert desk.accepted() == 0
+
+
+def test_a_plan_whose_prices_changed_is_refused(open_desk: Open) -> None:
+    desk, dear = open_desk(), open_desk(catalog=_dearer(3))
+    desk.call("plan", desk.write(), "-o", "plan.json")
+    err = desk.run("plan.json", code=2, OPENROUTER_BASE_URL=dear.simulator.base_url).err
+    assert "the catalog has other prices or models" in err
+    assert dear.accepted() == 0
+
+
+def test_a_plan_for_play_money_is_not_run_for_real_money(desk: Desk) -> None:
+    desk.call("plan", desk.write(), "-o", "plan.json", "--simulate")
+    err = desk.run("plan.json", code=2).err
+    assert "The plan was made for simulator" in err
+    assert desk.accepted() == 0
+
+
+def test_a_plan_does_not_buy_jobs_that_were_opened_again_since(desk: Desk) -> None:
+    desk.simulator.set_faults(Fault("job", "failed", times=1))
+    path = desk.write()
+    desk.run(path, code=3)
+    desk.call("plan", path, "-o", "plan.json")
+    desk.call("retry")
+    assert "opened again" in desk.run("plan.json", code=2).err
+
+
+def _not_json(path: Path) -> None:
+    path.write_text("{")
+
+
+def _foreign(path: Path) -> None:
+    path.write_text('{"some": "thing"}')
+
+
+def _edited(path: Path) -> None:
+    path.write_text(path.read_text().replace('"jobs_to_send": 3', '"jobs_to_send": "many"'))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        pytest.param(_not_json, "is not readable JSON", id="no JSON"),
+        pytest.param(_foreign, "is not a plan of this orbatch", id="something else"),
+        pytest.param(_edited, "was edited or is incomplete", id="edited"),
+        pytest.param(Path.unlink, "cannot be read: No such file", id="missing"),
+    ],
+)
+def test_a_plan_file_that_is_none_is_refused(desk: Desk, spoil: Callable[[Path], None], words: str) -> None:
+    desk.call("plan", desk.write(), "-o", "plan.json")
+    spoil(desk.folder / "plan.json")
+    assert words in desk.run("plan.json", code=2).err
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        pytest.param("plan.txt", "ends with .json", id="another suffix"),
+        pytest.param("data.json", "exists, is not a plan", id="another file"),
+        pytest.param("nowhere/plan.json", "cannot be written: No such file", id="a missing folder"),
+    ],
+)
+def test_a_plan_is_written_over_nothing_but_a_plan(desk: Desk, name: str, words: str) -> None:
+    (desk.folder / "data.json").write_text("[]")
+    assert words in desk.call("plan", desk.write(), "-o", name, code=2).err
+    assert (desk.folder / "data.json").read_text() == "[]"
+
+
+def test_a_dry_run_shows_the_plan_and_buys_nothing(desk: Desk) -> None:
+    path = desk.write()
+    assert "films: 3 jobs to send, 0.36 USD." in desk.run(path, "--dry-run").out
+    assert desk.run(path, "--dry-run", "--json").json["jobs_to_send"] == 3
+    assert desk.accepted() == 0

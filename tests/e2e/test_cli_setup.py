@@ -1,0 +1,187 @@
+"""``init``, ``schema``, ``doctor``, ``backup``, ``simulate``, help and completion: what comes before a batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from orbatch.cli.app import app
+from orbatch.config import load_config
+from orbatch_provider.simulator import Fault
+from tests.e2e.conftest import Open
+from tests.e2e.desk import Desk
+
+COMMANDS = [command.callback.__name__ for command in app.registered_commands if command.callback is not None]
+
+
+# -- init and schema --------------------------------------------------------------------------------------------------
+
+
+def test_init_writes_a_starter_and_the_schema_it_names(desk: Desk) -> None:
+    desk.call("init", "films/first.yaml")
+    starter = (desk.folder / "films" / "first.yaml").read_text("utf-8")
+    named = re.search(r"\$schema=(\S+)", starter.splitlines()[0])
+    assert named is not None
+    schema = desk.folder / "films" / named[1]
+    assert json.loads(schema.read_text("utf-8")) == desk.call("schema").json
+    assert load_config(desk.folder / "films" / "first.yaml").name == "my-first-batch"
+
+
+def test_init_overwrites_nothing(desk: Desk) -> None:
+    schema = desk.folder / "orbatch.schema.json"
+    schema.write_text("mine")
+    desk.call("init")
+    assert schema.read_text() == "mine"
+    assert "batch.yaml exists and was left as it is" in desk.call("init", code=2).err
+    assert "is a folder" in desk.call("init", ".", code=2).err
+
+
+# -- doctor -----------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_finds_everything_in_order(open_desk: Open) -> None:
+    desk = open_desk(key_limit_usd=Decimal(5))
+    out = desk.orbatch("doctor").out
+    assert f"ok    ledger: {desk.db} will be made by the first run" in out
+    assert "ok    key: accepted by http://127.0.0.1" in out
+    assert "ok    credit: the key may spend 5.00 USD more" in out
+    assert "GB free" in out
+    assert "Prices read live" in out
+    assert not desk.db.exists(), "looking makes no ledger"
+    desk.run(desk.write())
+    assert f"ok    ledger: {desk.db} can be written" in desk.call("doctor").out
+
+
+def _no_key(desk: Desk) -> dict[str, str]:
+    return {"OPENROUTER_API_KEY": ""}
+
+
+def _bad_key(desk: Desk) -> dict[str, str]:
+    desk.simulator.set_faults(Fault("key", status=401, message="User not found."))
+    return {}
+
+
+def _ledger_below_a_file(desk: Desk) -> dict[str, str]:
+    (desk.folder / "file").write_text("")
+    return {"ORBATCH_DB": str(desk.folder / "file" / "orbatch.db")}
+
+
+def _foreign_ledger(desk: Desk) -> dict[str, str]:
+    (desk.folder / "file").write_text("no database " * 100)
+    return {"ORBATCH_DB": str(desk.folder / "file")}
+
+
+def _plain_http(desk: Desk) -> dict[str, str]:
+    return {"OPENROUTER_BASE_URL": "http://openrouter.invalid/api/v1"}
+
+
+FINDINGS = [
+    pytest.param(_no_key, "key", "OPENROUTER_API_KEY", id="no key"),
+    pytest.param(_bad_key, "key", "did not accept it", id="a key that is refused"),
+    pytest.param(_ledger_below_a_file, "ledger", "cannot be", id="a ledger that cannot be made"),
+    pytest.param(_foreign_ledger, "ledger", "is not a SQLite file", id="a ledger that is none"),
+    pytest.param(_plain_http, "base URL", "http", id="a base URL that must not receive a key"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "subject", "words"), FINDINGS)
+def test_doctor_names_what_is_wrong_and_ends_with_1(desk: Desk, spoil: object, subject: str, words: str) -> None:
+    assert callable(spoil)
+    findings = desk.call("doctor", "--json", code=1, **spoil(desk)).json
+    wrong = {finding["subject"]: finding["text"] for finding in findings if finding["ok"] is False}
+    assert list(wrong) == [subject]
+    assert words in wrong[subject]
+
+
+def test_doctor_and_plan_say_when_prices_are_not_live(desk: Desk) -> None:
+    desk.simulator.set_faults(Fault("models", status=503))
+    assert "note  catalog: Prices from the packaged snapshot" in desk.call("doctor").out
+    plan = desk.call("plan", desk.write(), "--quiet")
+    assert "Prices from the packaged snapshot" in plan.err, "too important to be quiet about"
+
+
+# -- backup -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_backup_is_a_ledger_and_overwrites_nothing(desk: Desk) -> None:
+    desk.run(desk.write())
+    desk.call("backup", "copy.db")
+    assert desk.call("report", "--db", "copy.db", "--json").json == desk.call("report", "--json").json
+    assert "copy.db exists and was left as it is" in desk.call("backup", "copy.db", code=2).err
+    assert "is a folder" in desk.call("backup", ".", code=2).err
+    assert "nowhere is no folder" in desk.call("backup", "nowhere/copy.db", code=2).err
+
+
+# -- simulate ---------------------------------------------------------------------------------------------------------
+
+
+def test_simulate_refuses_a_fault_that_is_none(desk: Desk) -> None:
+    assert "is not JSON" in desk.call("simulate", "--port", "0", "--fault", "submit", code=2).err
+    wrong = '{"call": "submit", "action": "explode"}'
+    assert "submit knows the actions" in desk.call("simulate", "--port", "0", "--fault", wrong, code=2).err
+
+
+def test_simulate_says_when_its_port_is_taken(desk: Desk) -> None:
+    port = desk.simulator.base_url.split(":")[2].split("/")[0]
+    assert "address already in use" in desk.call("simulate", "--port", port, code=1).err
+
+
+# -- help and completion ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_and_its_options(desk: Desk, command: str) -> None:
+    out = desk.call(command, "--help").out
+    assert f"Usage: orbatch {command}" in out or f"{command} [OPTIONS]" in out
+    assert "--json" in out
+    for line in out.splitlines():
+        option = re.match(r"  (-\w, )?--[\w-]+(?P<rest>.*)$", line)
+        assert option is None or option["rest"].strip() or line.endswith(">"), f"{line} has no help"
+
+
+def test_the_list_of_commands_is_whole_and_not_cut_off(desk: Desk) -> None:
+    out = desk.call("--help").out
+    listed = out[out.index("Commands:") :]
+    assert re.findall(r"^  (\w+)  ", listed, re.MULTILINE) == COMMANDS
+    assert "..." not in listed
+
+
+def test_global_options_stand_before_or_behind_the_command(desk: Desk) -> None:
+    desk.run(desk.write(prompts=["one"]))
+    assert desk.call("status", "--json", "--db", desk.db).json == desk.call("--db", desk.db, "--json", "status").json
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        pytest.param(["rum"], "Did you mean", id="command"),
+        pytest.param(["run", "films.yaml", "--buget", "3"], "--budget", id="option"),
+        pytest.param(["run"], "Missing argument", id="missing argument"),
+        pytest.param(["run", "films.yaml", "--budget", "much"], "is not an amount in USD", id="amount"),
+        pytest.param(["run", "films.yaml", "--budget", "-1"], "is not an amount in USD", id="negative amount"),
+        pytest.param(["report", "--by", "colour"], "'prompt'", id="choice"),
+    ],
+)
+def test_bad_usage_ends_with_2_and_a_hint(desk: Desk, arguments: list[str], words: str) -> None:
+    assert words in desk.call(*arguments, code=2).err
+
+
+def test_completion_completes_commands_and_installs(desk: Desk) -> None:
+    environment = dict(os.environ) | desk.env | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    (desk.folder / "home").mkdir()
+    asked = environment | {"_ORBATCH_COMPLETE": "complete_bash", "COMP_WORDS": "orbatch re", "COMP_CWORD": "1"}
+    found = subprocess.run(["orbatch"], env=asked, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["report", "retry", "resolve"]
+    # Which shell it is for is told by the parent process.
+    install = "orbatch --show-completion; orbatch --install-completion; :"
+    done = subprocess.run(["bash", "-c", install], env=environment, capture_output=True, text=True, check=True)
+    assert "complete -o default -F _orbatch_completion orbatch" in done.stdout
+    assert "bash completion installed" in done.stdout
+    assert [*(desk.folder / "home").rglob("orbatch.sh")]

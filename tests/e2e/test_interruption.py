@@ -1,0 +1,124 @@
+"""Stopped, killed, and gone on with: the same command, and nothing bought twice."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from orbatch_provider.simulator import Fault
+from tests.e2e.conftest import Open
+from tests.e2e.desk import LITE, Desk
+
+FIVE = ["one", "two", "three", "four", "five"]
+LONG = 1e6  # simulated seconds: far beyond a test
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_stops_in_order_and_the_same_command_goes_on(open_desk: Open, number: signal.Signals) -> None:
+    desk = open_desk(render_s={LITE: 200.0})
+    path = desk.write(prompts=FIVE, limits={"in_flight": 2, "submits_per_minute": 6000})
+    with desk.running(path) as run:
+        desk.until(lambda: desk.accepted() >= 2, "two jobs in flight")
+        run.signal(number)
+        ended = run.finish(130)
+    assert "2 paid for and not finished, 3 not sent" in ended.out
+    assert "paid for and will be collected" in ended.err
+    assert f"Run the same command to go on: orbatch run {path} --yes --speed 400" in ended.err
+    assert desk.accepted() == 2
+    assert "5 of 5 done" in desk.run(path).out
+    assert desk.accepted() == 5
+    desk.assert_nothing_bought_twice()
+    desk.assert_report_equals_books()
+
+
+def test_a_second_ctrl_c_stops_at_once_and_what_was_in_the_air_is_uncertain(desk: Desk) -> None:
+    path = desk.write(prompts=["one"])
+    desk.simulator.set_faults(Fault("submit", "delay", accept=True, delay_s=LONG, times=1))
+    with desk.running(path) as run:
+        desk.until(lambda: desk.accepted() == 1, "the submit")
+        run.signal(signal.SIGINT)
+        assert run.process.stderr is not None
+        desk.until(lambda: "Press Ctrl-C again" in run.process.stderr.readline(), "the answer to Ctrl-C")  # type: ignore[union-attr]
+        run.signal(signal.SIGINT)
+        assert "Run the same command to go on" in run.finish(130).err
+    _settle_the_uncertain_job(desk, path)
+
+
+def test_killed_while_a_submit_is_answered_the_job_is_uncertain_and_not_sent_again(desk: Desk) -> None:
+    path = desk.write(prompts=["one"])
+    desk.simulator.set_faults(Fault("submit", "delay", accept=True, delay_s=LONG, times=1))
+    with desk.running(path) as run:
+        desk.until(lambda: desk.accepted() == 1, "the submit")
+        run.signal(signal.SIGKILL)
+        run.finish(-signal.SIGKILL)
+    _settle_the_uncertain_job(desk, path)
+
+
+def _settle_the_uncertain_job(desk: Desk, path: object) -> None:
+    run = desk.run(str(path), code=5)
+    assert "1 uncertain" in run.err
+    assert "up to 0.12 USD reserved" in run.err
+    assert "orbatch resolve JOB --remote-id ID" in run.err
+    assert desk.accepted() == 1
+    [row] = desk.jobs()
+    [remote_id] = desk.simulator.books.jobs
+    assert "follows and downloads it" in desk.call("resolve", row["job_id"], "--remote-id", remote_id).out
+    assert "1 of 1 done" in desk.run(str(path)).out
+    desk.assert_nothing_bought_twice()
+    desk.assert_report_equals_books()
+
+
+def test_killed_while_polling_the_jobs_are_followed_and_not_bought_again(open_desk: Open) -> None:
+    desk = open_desk(render_s={LITE: 200.0})
+    path = desk.write()
+    with desk.running(path) as run:
+        desk.until(lambda: _statuses(desk) == ["submitted"] * 3, "three submitted jobs")
+        run.signal(signal.SIGKILL)
+        run.finish(-signal.SIGKILL)
+    assert "3 jobs done or paid for already" in desk.run(path).err
+    assert desk.accepted() == 3
+    desk.assert_nothing_bought_twice()
+    desk.assert_report_equals_books()
+
+
+def test_killed_in_the_middle_of_a_download_the_file_is_fetched_again(desk: Desk) -> None:
+    path = desk.write(prompts=["one"])
+    desk.simulator.set_faults(Fault("content", "stall", at_byte=1000, delay_s=LONG, times=1))
+    with desk.running(path) as run:
+        desk.until(lambda: [*desk.folder.rglob("*.part")], "the download")
+        run.signal(signal.SIGKILL)
+        run.finish(-signal.SIGKILL)
+    assert desk.statuses() == ["completed"]
+    desk.run(path)
+    assert not [*desk.folder.rglob("*.part")]
+    assert desk.call("verify").out.startswith("1 file checked, 0 missing or changed")
+    desk.assert_nothing_bought_twice()
+    desk.assert_report_equals_books()
+
+
+def test_a_run_that_is_going_on_says_who_holds_the_batch_and_keeps_its_plan(open_desk: Open) -> None:
+    desk = open_desk(render_s={LITE: LONG})
+    path = desk.write(prompts=["one"])
+    with desk.running(path) as run:
+        desk.until(lambda: desk.accepted() == 1, "the submit")
+        held = f"Batch films is being run by process {run.process.pid}"
+        assert held in desk.run(path, code=1).err
+        # An edited file must not slip jobs into a run that was confirmed without them.
+        desk.write(prompts=["one", "two"])
+        assert held in desk.call("plan", path, code=1).err
+        assert "films" in desk.call("status").out, "reading never waits for a run"
+        assert "Copied" in desk.call("backup", "copy.db").out
+        run.signal(signal.SIGINT)
+        run.finish(130)
+    with desk.ledger(desk.folder / "copy.db") as copy:
+        assert copy.queries.counts(1).total == 1
+    assert desk.accepted() == 1
+
+
+def _statuses(desk: Desk) -> list[str]:
+    """What the ledger says, read beside a process that writes it; nothing before it is made."""
+    if not desk.db.exists():
+        return []
+    listed = desk.call("jobs", "--json", code=None)
+    return [row["status"] for row in listed.json] if listed.code == 0 else []

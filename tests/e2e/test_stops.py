@@ -1,0 +1,188 @@
+"""Why a run ends before everything is done, the exit code that says so, and the line that says what is missing."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from orbatch import budget, feeding
+from orbatch_provider.simulator import Fault
+from tests.e2e.conftest import Open
+from tests.e2e.desk import HORSE, LITE, Desk
+
+
+def test_what_does_not_fit_under_the_cap_stays_and_cheaper_jobs_go_on(desk: Desk) -> None:
+    dear_first = [{"id": "dear", "prompt": "a horse", "models": [HORSE]}, {"id": "cheap", "prompt": "a cat"}]
+    path = desk.write(models=[HORSE, {"model": LITE}], prompts=dear_first, budget={"total_usd": 0.6})
+    run = desk.orbatch("run", path, "--yes", "--speed", desk.speed, code=4)
+    by_id = {(row["prompt_id"], row["model"]): row["status"] for row in desk.jobs()}
+    assert by_id == {("dear", HORSE): "done", ("cheap", HORSE): "pending", ("cheap", LITE): "done"}
+    assert "1 job not sent: needs up to 0.3952 USD, budget.total_usd 0.60 has 0.0848 USD left" in run.err
+    assert "(0.3104 USD missing)" in run.err
+    assert "1 job waiting: needs up to 0.3952 USD" in desk.call("status").out
+    assert "3 of 3 done" in desk.run(path, "--budget", "0.92").out, "a raised cap goes on"
+
+
+CAPS = [
+    pytest.param({"total_usd": 0.3}, 2, id="total"),
+    pytest.param({"per_job_usd": 0.1}, 0, id="per job"),
+    pytest.param({"per_day_usd": 0.24}, 2, id="per day"),
+    pytest.param({"per_model_usd": {LITE: 0.13}}, 1, id="per model"),
+]
+
+
+@pytest.mark.parametrize(("budget", "bought"), CAPS)
+def test_no_cap_is_ever_exceeded(desk: Desk, budget: dict[str, object], bought: int) -> None:
+    path = desk.write(budget=budget)
+    assert next(iter(budget)) in desk.run(path, code=4).err
+    assert desk.accepted() == bought
+
+
+def test_without_the_reservation_a_cap_would_be_broken(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests of caps prove nothing unless they fail when the caps are not looked at."""
+    monkeypatch.setattr(budget, "decide", lambda model, high, caps, committed: budget.Allowed(high))
+    monkeypatch.setattr(feeding, "room", lambda model, caps, committed: None)
+    desk.run(desk.write(budget={"total_usd": 0.3}), code=None)
+    assert desk.simulator.books.charged > Decimal("0.3")
+
+
+def test_a_job_without_an_upper_price_is_refused_under_a_cap_unless_an_amount_is_named(desk: Desk) -> None:
+    editor = {"model": "runway/aleph-2", "duration": None, "resolution": None, "generate_audio": None}
+    path = desk.write(models=[editor], prompts=["a cat"], budget={"total_usd": 5})
+    assert "refuses 1 job without an upper price" in desk.call("plan", path).out
+    assert "name an amount to reserve with budget.unpriced" in desk.run(path, code=4).err
+    assert desk.accepted() == 0
+    path = desk.write(models=[editor], prompts=["a cat"], budget={"total_usd": 5, "unpriced": 2})
+    assert "2.00 USD is reserved for each" in desk.call("plan", path).out
+    desk.run(path)
+    assert desk.accepted() == 1
+
+
+REFUSALS = [
+    pytest.param(401, 1, "key", id="401 stops the run"),
+    pytest.param(402, 4, "credit", id="402 stops submits"),
+    pytest.param(403, 4, "budget", id="403 for a spent budget stops submits"),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "word"), REFUSALS)
+def test_a_refusal_that_concerns_every_job_stops_the_run_and_buys_nothing(
+    desk: Desk, status: int, code: int, word: str
+) -> None:
+    fault = Fault("submit", status=status, message=f"no more {word}", error_type="permission_denied", after=1)
+    desk.simulator.set_faults(fault)
+    run = desk.run(desk.write(limits={"in_flight": 1, "submits_per_minute": 6000}), code=code)
+    assert word in run.err.lower()
+    assert "2 not sent" in run.out
+    assert desk.accepted() == 1
+    desk.simulator.set_faults()
+    assert "3 of 3 done" in desk.run(desk.folder / "films.yaml").out
+    assert desk.accepted() == 3
+
+
+def test_credit_that_runs_out_is_said_and_running_jobs_are_followed_to_their_end(open_desk: Open) -> None:
+    desk = open_desk(credit_usd=Decimal("0.30"))
+    run = desk.run(desk.write(), code=4)
+    assert "2 of 3 done, 1 not sent" in run.out
+    assert "Insufficient credits" in run.err
+
+
+def test_some_jobs_without_a_result_end_with_3_and_retry_opens_them_again(desk: Desk) -> None:
+    desk.simulator.set_faults(
+        Fault("job", "failed", prompt_contains="cat", message="content policy", times=1),
+        Fault("job", "expired", prompt_contains="dog", times=1),
+    )
+    path = desk.write()
+    run = desk.run(path, code=3)
+    assert "1 of 3 done, 2 without a result" in run.out
+    assert "failed: content policy" in run.err
+    assert "orbatch retry films --status failed,expired, then run" in run.err
+    assert desk.statuses() == ["failed", "expired", "done"]
+    assert desk.run(path, code=3).code == 3, "nothing is bought again without a word"
+    assert "It has: " in desk.call("retry", "--status", "cancelled").out
+    assert "1 job of films is pending again" in desk.call("retry").out
+    assert "1 job of films is pending again" in desk.call("retry", "films", "--status", "expired,failed").out
+    desk.run(path)
+    assert desk.statuses() == ["done"] * 3
+    desk.assert_report_equals_books()
+
+
+def test_fail_fast_submits_nothing_after_the_first_failure(desk: Desk) -> None:
+    desk.simulator.set_faults(Fault("job", "failed", times=1))
+    path = desk.write(limits={"in_flight": 1, "submits_per_minute": 6000})
+    assert "--fail-fast" in desk.run(path, "--fail-fast", code=3).err
+    assert desk.accepted() == 1
+
+
+BAD_FILES = [
+    pytest.param(None, "there is no such file", id="missing"),
+    pytest.param("", "is empty", id="empty"),
+    pytest.param("name: [", "", id="broken"),
+    pytest.param("{}", "models", id="nothing in it"),
+]
+
+
+@pytest.mark.parametrize(("content", "words"), BAD_FILES)
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_batch_file_that_cannot_be_read_is_bad_usage(
+    desk: Desk, content: str | None, words: str, command: str
+) -> None:
+    if content is not None:
+        (desk.folder / "bad.yaml").write_text(content)
+    ended = desk.call(command, "bad.yaml", code=2)
+    assert words in ended.err
+    assert ended.err.endswith("Nothing was sent.\n")
+    assert ended.out == ""
+
+
+def test_a_folder_is_no_batch_file(desk: Desk) -> None:
+    assert "is a folder" in desk.call("run", ".", code=2).err
+
+
+def test_a_real_run_without_a_key_is_refused_before_anything_is_sent(desk: Desk) -> None:
+    ended = desk.run(desk.write(), code=2, OPENROUTER_API_KEY="")
+    assert "OPENROUTER_API_KEY" in ended.err
+    assert "--simulate" in ended.err
+
+
+def test_without_a_terminal_and_without_yes_nothing_is_bought(desk: Desk) -> None:
+    ended = desk.orbatch("run", desk.write(), code=2)
+    assert "3 jobs to send, 0.36 USD" in ended.err
+    assert "pass --yes" in ended.err
+    assert desk.accepted() == 0
+
+
+def test_the_real_service_has_one_speed(desk: Desk) -> None:
+    refused = desk.run(desk.write(), code=2, OPENROUTER_BASE_URL="https://openrouter.invalid/api/v1")
+    assert "--speed is for a simulator on this machine" in refused.err
+
+
+def test_a_ledger_in_a_missing_folder_is_made(desk: Desk) -> None:
+    db = desk.folder / "not" / "yet" / "here.db"
+    desk.run(desk.write(prompts=["one"]), ORBATCH_DB=str(db))
+    assert db.exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        pytest.param(lambda path: path.mkdir(), "is a folder", id="a folder"),
+        pytest.param(lambda path: path.write_text("hello " * 500), "is not a SQLite file", id="no database"),
+    ],
+)
+def test_a_ledger_that_is_none_stops_everything_with_1(desk: Desk, make: object, words: str) -> None:
+    assert callable(make)
+    db = desk.folder / "other.db"
+    make(db)
+    assert words in desk.run(desk.write(), code=1, ORBATCH_DB=str(db)).err
+    assert words in desk.call("status", "--db", db, code=1).err
+    assert desk.accepted() == 0
+
+
+def test_real_and_play_money_do_not_mix_in_one_ledger(desk: Desk, tmp_path: Path) -> None:
+    path = desk.write()
+    desk.run(path)
+    ended = desk.call("plan", path, code=2, OPENROUTER_BASE_URL="https://openrouter.invalid/api/v1")
+    assert "must not mix" in ended.err

@@ -1,0 +1,175 @@
+"""What a person at a terminal sees: the question before money is spent, the live view, and no control characters."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+from orbatch_provider.simulator import Fault
+from tests.e2e.conftest import Open
+from tests.e2e.desk import LITE, PATIENCE_S, Desk
+
+LONG = 1e6  # simulated seconds: far beyond a test
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Terminal:
+    """A process at a terminal of its own. ``shown``: everything that it wrote there, without colours and movements."""
+
+    def __init__(self, process: subprocess.Popen[bytes], end: int) -> None:
+        self.process = process
+        self._end = end
+        self.raw = ""
+
+    @property
+    def shown(self) -> str:
+        return _ESCAPES.sub("", self.raw)
+
+    def until(self, text: str) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while text not in self.shown:
+            assert time.monotonic() < deadline, f"{text!r} was not shown, but:\n{self.shown}"
+            assert self._read(), f"{text!r} was not shown, but:\n{self.shown}"
+
+    def type(self, text: str) -> None:
+        os.write(self._end, text.encode())
+
+    def finish(self, code: int) -> None:
+        while self._read():
+            pass
+        assert self.process.wait(PATIENCE_S) == code, self.shown
+
+    def is_silent(self, seconds: float) -> bool:
+        """Whether nothing new comes in so long."""
+        return not select.select([self._end], [], [], seconds)[0]
+
+    def _read(self) -> bool:
+        assert not self.is_silent(PATIENCE_S), f"it says nothing more after:\n{self.shown}"
+        try:
+            read = os.read(self._end, 65_536)
+        except OSError:  # the other side has gone
+            return False
+        self.raw += read.decode("utf-8", "replace")
+        return bool(read)
+
+
+@contextlib.contextmanager
+def at_a_terminal(desk: Desk, *arguments: object) -> Iterator[Terminal]:
+    end, other = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orbatch", *map(str, arguments)],
+        env=dict(os.environ) | desk.env | {"TERM": "xterm", "LINES": "50"},
+        cwd=desk.folder,
+        stdin=other,
+        stdout=other,
+        stderr=other,
+        start_new_session=True,
+    )
+    os.close(other)
+    try:
+        yield Terminal(process, end)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        os.close(end)
+
+
+def test_it_asks_before_it_spends_and_a_no_buys_nothing(desk: Desk) -> None:
+    with at_a_terminal(desk, "run", desk.write(), "--speed", desk.speed) as terminal:
+        terminal.until("Go ahead? [y/N]:")
+        assert "3 jobs to send, 0.36 USD" in terminal.shown
+        terminal.type("n\n")
+        terminal.finish(0)
+    assert "Nothing was sent." in terminal.shown
+    assert desk.accepted() == 0
+
+
+def test_a_plan_that_changed_while_it_asked_is_not_bought(desk: Desk) -> None:
+    path = desk.write()
+    with at_a_terminal(desk, "run", path, "--speed", desk.speed) as terminal:
+        terminal.until("Go ahead?")
+        desk.write(prompts=["something dearer"], models=["google/veo-3.1"])
+        desk.call("plan", path)
+        terminal.type("y\n")
+        terminal.finish(2)
+    assert "was planned anew meanwhile" in terminal.shown
+    assert desk.accepted() == 0
+
+
+def test_the_live_view_counts_jobs_and_money_and_says_why_it_waits(open_desk: Open) -> None:
+    desk = open_desk(render_s={LITE: LONG})
+    desk.simulator.set_faults(Fault("job", "failed", prompt_contains="a cat"))
+    limits = {"in_flight": 1, "submits_per_minute": 6000}
+    path = desk.write(budget={"total_usd": 1}, limits=limits, prompts=["a dog", "a cow"])
+    with at_a_terminal(desk, "run", path, "--speed", desk.speed, "--quiet") as terminal:
+        terminal.until("Go ahead?")
+        assert "0.24 USD" in terminal.shown, "also a quiet run shows what it asks about"
+        terminal.type("n\n")
+        terminal.finish(0)
+    with at_a_terminal(desk, "run", path, "--speed", desk.speed) as terminal:
+        terminal.until("Go ahead?")
+        terminal.type("yes\n")
+        terminal.until("0 of 2 done · 1 running · 0 to download · 1 waiting · 0 failed")
+        terminal.until("0.00 USD spent, 0.12 reserved of 1.00")
+        terminal.until("waiting: 1 jobs are in flight (limits.in_flight)")
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.finish(130)
+    assert "Run the same command to go on" in terminal.shown
+    assert desk.accepted() == 1
+
+
+def test_ctrl_c_at_the_question_buys_nothing_and_ends_with_130(desk: Desk) -> None:
+    with at_a_terminal(desk, "run", desk.write(), "--speed", desk.speed) as terminal:
+        terminal.until("Go ahead?")
+        # One that comes just before the terminal is read is seen only after it: a person would press again.
+        terminal.process.send_signal(signal.SIGINT)
+        while terminal.is_silent(1.0):
+            terminal.process.send_signal(signal.SIGINT)
+        terminal.finish(130)
+    assert "Interrupted; nothing was done." in terminal.shown
+    assert desk.accepted() == 0
+
+
+HOSTILE = "red \x1b[31m title \x1b]0;pwned\x07 csi \x9b2J bell \x07 back \x08 right-to-left \u202e end"
+
+
+def test_control_characters_in_prompts_never_reach_the_terminal_raw(desk: Desk) -> None:
+    """Neither from prompts nor from the provider's words, in any command."""
+    desk.simulator.set_faults(Fault("job", "failed", message=HOSTILE))
+    path = desk.write(prompts=[{"id": "hostile", "prompt": HOSTILE}])
+    run = desk.run(path, code=3)
+    [row] = desk.jobs()
+    printed = [run.text, desk.run(path, "--json", code=3).text, desk.call("show", row["job_id"], "--json").out]
+    printed += [desk.call(*command).text for command in (["show", row["job_id"]], ["jobs"], ["status"])]
+    for style in ("table", "json", "csv", "markdown"):
+        printed.append(desk.call("report", "--by", "prompt", "--format", style).text)
+    dangerous = set("\x1b\x07\x08\x9b\u202e")
+    for text in printed:
+        assert not dangerous & set(text), ascii(text)
+    assert row["prompt"] == HOSTILE, "the data is whole all the same"
+
+
+def test_a_reader_that_goes_away_is_no_error(desk: Desk) -> None:
+    """As in ``orbatch jobs | head -1``, at its worst: nobody reads at all."""
+    desk.run(desk.write())
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "orbatch", "jobs"],
+        env=dict(os.environ) | desk.env,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,213 @@
+"""Batches that mix kinds, from the batch file to the report: run, stopped, killed, and gone on with."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import signal
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from orbatch_provider.simulator import Fault
+from tests.e2e.desk import LITE, Desk
+from tests.pictures import picture
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+LONG = 1e6  # simulated seconds: far beyond a test
+SEEDREAM = "bytedance-seed/seedream-4.5"  # 0.04 USD a picture
+MINI = "openai/gpt-4o-mini"
+VIDEO = {"model": LITE, "duration": 4, "resolution": "720p", "generate_audio": False}
+IMAGE = {"model": SEEDREAM, "kind": "image", "n": 2}
+TEXT = {"model": MINI, "kind": "text", "max_tokens": 60}
+
+
+def mixed(desk: Desk, **changes: Any) -> Path:
+    """Two prompts for a video, two pictures and a text each."""
+    given = {"models": [VIDEO, IMAGE, TEXT], "prompts": ["a cat", "a dog"], "defaults": None} | changes
+    return desk.write("mixed", **given)
+
+
+def exported(desk: Desk, *more: object, name: str = "mixed") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in desk.call("export", name, *more).out.splitlines()]
+
+
+def test_a_mixed_batch_is_planned_run_reported_and_exported(desk: Desk) -> None:
+    path = mixed(desk, budget={"total_usd": 2})
+    plan = desk.call("plan", path, "--json").json
+    assert [model["to_send"] for model in plan["models"]] == [2, 2, 2]
+    assert "6 of 6 done" in desk.run(path).out
+    assert (desk.accepted(), desk.simulator.books.duplicates) == (6, 0)
+    desk.assert_report_equals_books()
+    rows = exported(desk)
+    assert [(row["kind"], row["prompt"], len(row["paths"])) for row in rows] == [
+        (kind, prompt, count)
+        for prompt in ("a cat", "a dog")
+        for kind, count in (("video", 1), ("image", 2), ("text", 1))
+    ]
+    for row in rows:
+        if row["kind"] == "image":
+            for name in row["paths"]:
+                with Image.open(name) as opened:
+                    opened.load()
+        assert (row["text"] is not None) == (row["kind"] == "text")
+    assert sum(Decimal(row["cost_usd"]) for row in rows) == sum(job.cost_usd for job in desk.simulator.books.ended())
+    bought = desk.accepted()
+    assert "nothing to send" in desk.run(path).err
+    assert desk.accepted() == bought
+    assert not list(desk.folder.rglob("*.part"))
+
+
+def test_texts_are_shown_and_exported_as_a_table_that_no_spreadsheet_executes(desk: Desk) -> None:
+    path = mixed(desk, models=[TEXT | {"system": "Be brief."}], prompts=["=1+1 {{ x }}"])
+    path.write_text(path.read_text().replace('"=1+1 {{ x }}"', '{"prompt": "=1+1 {{ x }}", "vars": {"x": ["a", "b"]}}'))
+    desk.run(path)
+    job = desk.jobs()[0]
+    text = Path(job["output_path"]).read_text("utf-8")
+    shown = desk.call("show", job["job_id"]).out
+    assert all(line in shown for line in text.splitlines())
+    assert desk.call("show", job["job_id"], "--json").json["text"] == text
+    desk.call("export", "mixed", "--format", "csv", "-o", "answers.csv")
+    table = list(csv.DictReader(io.StringIO((desk.folder / "answers.csv").read_text("utf-8"))))
+    assert [row["prompt"] for row in table] == ["'=1+1 a", "'=1+1 b"]
+    assert [json.loads(row["variables"]) for row in table] == [{"x": "a"}, {"x": "b"}]
+    assert json.loads(table[0]["settings"]) == {"system": "Be brief.", "max_tokens": 60}
+    assert table[0]["text"].strip() == text.strip()
+
+
+def test_a_capped_text_without_max_tokens_is_refused_and_the_reason_names_it(desk: Desk) -> None:
+    path = mixed(desk, models=[{"model": MINI, "kind": "text"}], budget={"total_usd": 1})
+    ended = desk.run(path, code=4)
+    assert "max_tokens" in ended.err
+    assert desk.accepted() == 0
+
+
+def test_what_a_model_does_not_take_is_told_before_anything_is_sent(desk: Desk) -> None:
+    path = mixed(desk, models=[IMAGE | {"n": 99 // 9}])
+    assert "allowed: a whole number from 1 to 10" in desk.run(path, code=2).err
+    path = mixed(desk, models=[IMAGE | {"aspect_ratio": "8:1"}])
+    assert "aspect_ratio" in desk.run(path, code=2).err
+    assert desk.accepted() == 0
+
+
+def test_fewer_pictures_than_asked_for_are_recorded_and_shown(desk: Desk) -> None:
+    desk.simulator.set_faults(Fault("images", "fewer", times=1))
+    path = mixed(desk, models=[IMAGE], prompts=["a cat"])
+    assert "1 of 2 pictures came" in desk.run(path).err
+    [row] = desk.jobs()
+    assert "1 of 2 pictures came" in desk.call("show", row["job_id"]).out
+    desk.assert_report_equals_books()
+
+
+def test_a_charge_that_the_answer_does_not_know_is_settled_later(desk: Desk) -> None:
+    desk.simulator.set_faults(Fault("chat", "null_cost", times=1))
+    path = mixed(desk, models=[TEXT], prompts=["a cat"])
+    assert "reserved 0.0000" in desk.run(path).out
+    # The service knows it after a while only.
+    desk.until(lambda: "Every charge is known" in desk.call("report", "--settle").err, "the charge")
+    desk.assert_report_equals_books()
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "bought"),
+    [
+        pytest.param(Fault("images", "answer", status=502, times=1), "done", 1, id="image 502: sent again"),
+        pytest.param(Fault("images", "answer", status=503, times=1), "done", 1, id="image 503: sent again"),
+        pytest.param(Fault("images", "answer", status=500, accept=True, times=1), "uncertain", 1, id="image 500"),
+        pytest.param(Fault("images", "cut_answer", accept=True, times=1), "uncertain", 1, id="image cut off"),
+    ],
+)
+def test_a_failing_image_call_never_costs_twice(desk: Desk, fault: Fault, status: str, bought: int) -> None:
+    desk.simulator.set_faults(fault)
+    path = mixed(desk, models=[IMAGE], prompts=["a cat"])
+    desk.run(path, code=None)
+    assert desk.statuses() == [status]
+    assert desk.accepted() == bought
+    desk.run(path, code=None)
+    assert desk.accepted() == bought
+
+
+def test_killed_while_an_answer_is_on_its_way_the_job_is_uncertain_and_not_sent_again(desk: Desk) -> None:
+    desk.simulator.set_faults(Fault("images", "delay", accept=True, delay_s=LONG))
+    path = mixed(desk, prompts=["a cat"])
+    with desk.running(path) as run:
+        desk.until(lambda: sorted(desk.statuses() if desk.db.exists() else []) == ["done", "done", "submitting"])
+        run.signal(signal.SIGKILL)
+        run.finish(-signal.SIGKILL)
+    bought = desk.accepted()
+    assert "1 uncertain" in desk.run(path, code=5).err
+    assert sorted(desk.statuses()) == ["done", "done", "uncertain"]
+    assert desk.accepted() == bought == 3
+    [row] = [row for row in desk.jobs() if row["status"] == "uncertain"]
+    desk.call("resolve", row["job_id"], "--charged", "0.08")
+    desk.assert_report_equals_books()
+
+
+def test_interrupted_the_answers_in_the_air_are_kept_and_the_same_command_goes_on(desk: Desk) -> None:
+    desk.simulator.set_faults(Fault("images", "delay", accept=True, delay_s=200, times=1))
+    path = mixed(
+        desk, limits={"in_flight": 1, "submits_per_minute": 6000}, models=[IMAGE], prompts=["one", "two", "three"]
+    )
+    with desk.running(path) as run:
+        desk.until(lambda: desk.accepted() >= 1, "an image request")
+        run.signal(signal.SIGINT)
+        run.finish(130)
+    assert desk.accepted() == 1
+    assert desk.statuses() == ["done", "pending", "pending"]
+    assert "3 of 3 done" in desk.run(path).out
+    assert desk.accepted() == 3
+    desk.assert_report_equals_books()
+
+
+@pytest.mark.parametrize("name", ["image-comparison", "mixed", "text"])
+def test_the_examples_are_rehearsed_without_a_key(desk: Desk, name: str) -> None:
+    shutil.copytree(CONFIGS, desk.folder / "configs")
+    config = f"configs/{name}.yaml"
+    assert "to send" in desk.call("plan", config, "--simulate", OPENROUTER_API_KEY="").out
+    desk.call("run", config, "--simulate", "--speed", 400, OPENROUTER_API_KEY="")
+    rows = exported(desk, "--simulate", name=name)
+    assert {row["status"] for row in rows} == {"done"}
+    assert all(Path(path).is_file() for row in rows for path in row["paths"])
+
+
+def test_urls_that_cannot_be_fetched_are_reported_by_the_plan(desk: Desk) -> None:
+    image = IMAGE | {"references": ["https://127.0.0.1:9/a.png?signature=secret"]}
+    path = mixed(desk, models=[image], prompts=["a cat"])
+    ended = desk.call("plan", path, "--check-urls", code=2)
+    assert "https://127.0.0.1/a.png: cannot be reached" in ended.err
+    assert "secret" not in ended.text
+    assert desk.call("plan", path).code == 0
+
+
+def test_a_picture_that_is_cut_short_is_found_before_anything_is_sent(desk: Desk) -> None:
+    (desk.folder / "a.png").write_bytes(picture(size=(90, 90))[:-20])
+    path = mixed(desk, models=[IMAGE | {"references": "a.png"}], prompts=["a cat"])
+    assert "does not open as a picture" in desk.run(path, code=2).err
+    assert desk.accepted() == 0
+
+
+def test_a_prompt_file_may_mix_kinds_row_by_row(desk: Desk) -> None:
+    (desk.folder / "rows.csv").write_text(
+        f"prompt,kind,models,n,max_tokens\na cat,image,{SEEDREAM},1,\na dog,text,{MINI},,40\n", "utf-8"
+    )
+    desk.run(mixed(desk, models=[SEEDREAM, MINI], prompts=None, prompts_from="rows.csv"))
+    assert [(row["kind"], row["status"]) for row in exported(desk)] == [("image", "done"), ("text", "done")]
+    desk.assert_report_equals_books()
+
+
+def test_an_uncertain_picture_cannot_be_followed_and_a_missing_one_not_fetched_again(desk: Desk) -> None:
+    path = mixed(desk, models=[IMAGE], prompts=["a cat", "a dog"])
+    desk.simulator.set_faults(Fault("images", "cut_answer", accept=True, times=1))
+    ended = desk.run(path, code=5)
+    assert "orbatch resolve JOB --charged USD" in ended.err
+    assert "--remote-id" not in ended.err
+    [lost] = [row for row in desk.jobs() if row["status"] == "uncertain"]
+    assert "nothing to follow" in desk.call("resolve", lost["job_id"], "--remote-id", "x", code=2).err
+    [done] = [row for row in desk.jobs() if row["status"] == "done"]
+    Path(done["output_path"]).unlink()
+    assert "cannot be fetched again" in desk.call("verify", "--yes", code=1).err

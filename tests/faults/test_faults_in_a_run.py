@@ -1,0 +1,141 @@
+"""The same faults in a whole run: how often the paid request really leaves, and what the next run makes of the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from orbatch.config import LimitsConfig
+from orbatch.driver import Provider, Terms
+from orbatch.lifecycle import Status
+from orbatch.pace import Pace
+from orbatch.runner import BatchRun, Options, RunResult, Stop
+from orbatch_provider.client import OpenRouterProvider
+from orbatch_provider.simulator import Fault, Simulator, SimulatorSettings
+from tests.faults.faults import FAULTS
+from tests.faults.workshop import KEY, NO_CAPS, Healthy, Switch, Workshop, provider_at
+from tests.provider.rawserver import Servers
+
+FAST = Pace(1000)
+
+
+async def run(workshop: Workshop, provider: Provider, *, resubmit: bool = False) -> RunResult:
+    workshop.ledger.leases.release(workshop.batch.id, workshop.holder)
+    terms = Terms(NO_CAPS, workshop.output_dir, 2.0, 1800.0, 1, frozenset())
+    options = Options(LimitsConfig(), terms, resubmit_uncertain=resubmit)
+    return await BatchRun(workshop.ledger, workshop.batch, provider, options, FAST, workshop.said.append).run()
+
+
+@dataclass(frozen=True)
+class Expected:
+    """``sent``: how often the paid request left in all. ``stop``: why the run ended before its work was done."""
+
+    sent: int
+    ends: Status
+    stop: Stop | None = None
+
+
+ONE_FAULT = {
+    "400": Expected(1, Status.REJECTED),
+    "401": Expected(1, Status.PENDING, Stop.FAILED),
+    "402": Expected(1, Status.PENDING, Stop.NO_CREDIT),
+    "403-budget": Expected(1, Status.PENDING, Stop.NO_CREDIT),
+    "409": Expected(1, Status.REJECTED),
+    "429": Expected(2, Status.DONE),
+    "500": Expected(1, Status.UNCERTAIN),
+    "503": Expected(2, Status.DONE),
+    "cut-after": Expected(1, Status.UNCERTAIN),
+    "no-id": Expected(1, Status.UNCERTAIN),
+}
+
+
+@pytest.mark.parametrize("fault", list(ONE_FAULT))
+async def test_only_what_certainly_never_started_is_sent_again(tmp_path: Path, servers: Servers, fault: str) -> None:
+    expected = ONE_FAULT[fault]
+    healthy = await servers.start(Healthy().script)
+    ill = await servers.start(FAULTS[fault].steps["submit"])
+    with Workshop.at(tmp_path, jobs=1) as workshop:
+        job = workshop.take()
+        async with provider_at(ill) as broken, provider_at(healthy) as well:
+            switch = Switch(broken, well, "submit", 1)
+            result = await run(workshop, switch)
+            assert (switch.calls, workshop.status(job), result.stop) == (expected.sent, expected.ends, expected.stop)
+
+            again = await run(workshop, switch)  # the next run, with the provider well again
+
+        assert workshop.status(job) is (Status.DONE if expected.ends is Status.PENDING else expected.ends)
+        assert switch.calls == expected.sent + (expected.ends is Status.PENDING)
+        assert again.stop is None
+
+
+@pytest.mark.parametrize(("times", "ends"), [(1, Status.DONE), (99, Status.UNCERTAIN)], ids=["once", "always"])
+async def test_who_accepts_the_risk_has_an_uncertain_job_sent_twice_at_most(
+    tmp_path: Path, servers: Servers, times: int, ends: Status
+) -> None:
+    healthy = await servers.start(Healthy().script)
+    ill = await servers.start(FAULTS["500"].steps["submit"])
+    with Workshop.at(tmp_path, jobs=1) as workshop:
+        job = workshop.take()
+        async with provider_at(ill) as broken, provider_at(healthy) as well:
+            switch = Switch(broken, well, "submit", times)
+            await run(workshop, switch, resubmit=True)
+            await run(workshop, switch, resubmit=True)
+
+        assert switch.calls == 2
+        assert workshop.status(job) is ends
+        first, second = workshop.ledger.queries.attempts(job.id)
+        assert (first.status, first.reserved_nusd, first.settled) == ("uncertain", 120_000_000, False)
+        assert second.number == 2
+        total = workshop.ledger.queries.uncertain(workshop.batch.id)
+        assert len(total) == (1 if ends is Status.DONE else 2)  # the doubt about the first is still the user's
+
+
+async def test_an_uncertain_job_that_the_user_finds_is_followed_and_downloaded(tmp_path: Path) -> None:
+    lost_answer = Fault("submit", "cut_answer", accept=True, at_byte=0, times=1)
+    settings = SimulatorSettings(speed=1000, render_median_s=4, clip_bytes=4000, faults=(lost_answer,))
+    async with Simulator(settings) as simulator, OpenRouterProvider(KEY, base_url=simulator.base_url) as provider:
+        with Workshop.at(tmp_path, jobs=1) as workshop:
+            job = workshop.take()
+            await run(workshop, provider)
+            assert workshop.status(job) is Status.UNCERTAIN
+            rise = workshop.ledger.evidence.around(workshop.now(job)[1])
+            assert rise is not None  # the key's usage was read before and after
+
+            (accepted,) = simulator.books.jobs.values()
+            workshop.ledger.resolve_found(workshop.now(job)[1], accepted.id)
+            await run(workshop, provider)
+
+            assert workshop.status(job) is Status.DONE
+            assert workshop.now(job)[1].cost_nusd == int(Decimal("0.12") * 10**9)
+            assert len(simulator.books.jobs) == 1
+
+
+async def test_every_fault_of_a_read_is_survived_in_one_run(tmp_path: Path) -> None:
+    faults = tuple(
+        Fault(call, action, status=status, body=body, times=1, delay_s=0.0)
+        for call, action, status, body in (
+            ("poll", "answer", 404, "json"),
+            ("poll", "answer", 500, "html"),
+            ("poll", "answer", 200, "truncated"),
+            ("poll", "cut", 500, "json"),
+            ("poll", "cut_answer", 500, "json"),
+            ("content", "answer", 404, "json"),
+            ("content", "answer", 409, "json"),
+            ("content", "answer", 200, "html"),
+            ("content", "cut_answer", 500, "json"),
+            ("generation", "answer", 500, "json"),
+            ("key", "answer", 500, "json"),
+        )
+    )
+    settings = SimulatorSettings(speed=1000, render_median_s=4, clip_bytes=4000, faults=faults)
+    async with Simulator(settings) as simulator, OpenRouterProvider(KEY, base_url=simulator.base_url) as provider:
+        with Workshop.at(tmp_path, jobs=3) as workshop:
+            result = await run(workshop, provider)
+
+            assert result.stop is None
+            assert workshop.ledger.queries.counts(workshop.batch.id)[Status.DONE] == 3
+            assert len(simulator.books.jobs) == 3
+            assert sorted(path.suffix for path in workshop.output_dir.iterdir()) == [".mp4"] * 3

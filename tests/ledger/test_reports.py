@@ -1,0 +1,280 @@
+"""Reports: every figure is the sum of the attempts, to the nano-dollar, whatever happened."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from orbatch.budget import Caps, Refused
+from orbatch.ledger import GROUPINGS, Filter, Ledger, LedgerConflict, LedgerError, ReportRow
+from orbatch.ledger.answers import Charge
+from orbatch.ledger.reports import BILLS_NEEDED
+from orbatch.ledger.sums import MEASURES
+from orbatch.lifecycle import Status
+from tests.ledger.books import NO_CAPS, USD, Books, planned, video
+
+S = Status
+
+
+def total(books: Books, which: Filter | None = None) -> ReportRow:
+    return books.ledger.reports.total(which or Filter())
+
+
+@pytest.fixture
+def mixed(books: Books) -> Books:
+    """Two batches, two models, and an attempt in every state; the charges are powers of two."""
+    states = [status for status in Status if status is not S.PENDING]
+    for name in ("one", "two"):
+        jobs = [planned(f"{status} {name}", model=f"a/{name}", position=n) for n, status in enumerate(states)]
+        batch = books.plan_and_claim(jobs, name)
+        for number, (job_id, status) in enumerate(zip(books.job_ids(batch.id), states, strict=True)):
+            books.bring_to(job_id, status, cost_nusd=2**number * (1 if name == "one" else 2**20))
+    return books
+
+
+@pytest.mark.parametrize("by", GROUPINGS)
+def test_the_groups_add_up_to_the_total(mixed: Books, by: str) -> None:
+    rows, whole = mixed.ledger.reports.report(by, Filter())  # type: ignore[arg-type] # parametrised by its values
+    for name in ("charged_nusd", "reserved_nusd", "attempts", "uncertain_nusd", "failed_charged_nusd", "billed_nusd"):
+        assert sum(getattr(row, name) for row in rows) == getattr(whole, name) == getattr(total(mixed), name) > 0
+    assert whole.jobs == 20
+    assert sum(row.done for row in rows) == whole.done == 2
+
+
+def test_a_report_of_one_batch_leaves_the_others_out(mixed: Books) -> None:
+    one, two = total(mixed, Filter(1)), total(mixed, Filter(2))
+    assert (one.jobs, two.jobs) == (10, 10)
+    assert two.charged_nusd == one.charged_nusd << 20
+    assert [row.key for row in mixed.ledger.reports.rows("batch", Filter(2))] == ["two"]
+    assert mixed.ledger.reports.spend(1) == (one.charged_nusd, one.reserved_nusd)
+
+
+def test_the_dearest_group_comes_first(mixed: Books) -> None:
+    assert [row.key for row in mixed.ledger.reports.rows("model", Filter())] == ["a/two", "a/one"]
+
+
+def test_a_report_by_status_says_what_failures_cost(mixed: Books) -> None:
+    rows = {row.key: row for row in mixed.ledger.reports.rows("status", Filter(1))}
+    assert rows[S.FAILED].charged_nusd == rows[S.FAILED].failed_charged_nusd > 0
+    assert (rows[S.UNCERTAIN].uncertain, rows[S.UNCERTAIN].reserved_nusd) == (1, 400_000_000)
+    assert (rows[S.DONE].failed_charged_nusd, rows[S.DONE].jobs) == (0, 1)
+    assert rows[S.REJECTED].attempts == 0
+
+
+def test_a_report_of_days_counts_each_job_where_it_was_sent_first(books: Books) -> None:
+    books.plan_and_claim(planned(str(number), position=number) for number in range(3))
+    for day, job_id in zip((1, 1, 2), books.job_ids(), strict=True):
+        books.try_to_reserve(job_id, now=datetime(2026, 3, day, tzinfo=UTC))
+    rows, whole = books.ledger.reports.report("day", Filter())
+    assert [(row.key, row.jobs, row.reserved_nusd) for row in rows] == [
+        ("2026-03-01", 2, 800_000_000),
+        ("2026-03-02", 1, 400_000_000),
+    ]
+    assert whole.jobs == 3
+    for which, expected in (
+        (Filter(since="2026-03-02"), 1),
+        (Filter(until="2026-03-01"), 2),
+        (Filter(since="2026-03-01", until="2026-03-02"), 3),
+        (Filter(since="2026-03-03"), 0),
+        (Filter(2, since="2026-03-01"), 0),
+    ):
+        assert (total(books, which).jobs, total(books, which).attempts) == (expected, expected)
+        assert sum(row.jobs for row in books.ledger.reports.rows("prompt", which)) == expected
+
+
+def test_a_finished_second_costs_what_those_cost_whose_charge_is_known(books: Books) -> None:
+    for number, (cost, byok) in enumerate([(USD, False), (None, False), (7, True)]):
+        attempt_id = books.reserve(books.one(name=f"batch-{number}"))
+        books.ledger.accept(attempt_id, f"remote-{number}")
+        books.ledger.complete(attempt_id, cost, is_byok=byok, generation_id=None, caps=NO_CAPS)
+        books.ledger.finish(attempt_id, [video(seconds=2.5), video("/outputs/second.mp4", 1.5)])
+    assert (total(books).seconds, total(books).nusd_per_second) == (12.0, USD // 4)
+    assert ReportRow("nothing").nusd_per_second is None
+
+
+def test_estimates_are_compared_only_with_bills_of_the_same_shape(books: Books) -> None:
+    bills = {}
+    for number, lines in enumerate([("per_second",)] * BILLS_NEEDED + [("per_token",)]):
+        batch = books.plan_and_claim([planned("a", usd="0.40", lines=lines)], f"batch-{number}")
+        books.bring_to(books.job_ids(batch.id)[0], S.DONE, cost_nusd=100_000_000)
+        bills = books.ledger.reports.bills(["a/one", "a/two"])
+        assert bool(bills) is (number + 1 >= BILLS_NEEDED)
+    assert list(bills) == [("a/one", "per_second")]
+    found = bills["a/one", "per_second"]
+    assert (found.count, found.estimated_nusd, found.charged_nusd) == (3, 3 * 400_000_000, 3 * 100_000_000)
+
+
+def test_rows_of_jobs_come_in_the_order_of_the_file_and_by_status(books: Books) -> None:
+    books.plan_and_claim([planned(prompt, position=n) for n, prompt in enumerate("dacb")])
+    ids = books.job_ids()
+    for job_id in (ids[3], ids[0]):
+        books.bring_to(job_id, S.FAILED, cost_nusd=3)
+    rows = list(books.ledger.reports.job_rows(1, "failed"))
+    assert [row["prompt"] for row in rows] == ["d", "b"]
+    assert [row["prompt"] for row in books.ledger.reports.job_rows(limit=3)] == ["d", "a", "c"]
+    first = rows[0]
+    assert (first["error"], first["attempts"], first["batch"], first["estimate_high_usd"]) == (
+        "it ended so",
+        1,
+        "cats",
+        0.4,
+    )
+    assert list(books.ledger.reports.job_rows(99)) == []
+
+
+def test_rows_and_total_are_of_one_moment_while_a_run_writes(
+    books: Books, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books.plan_and_claim([planned("a"), planned("b")])
+    first, second = books.job_ids()
+    books.bring_to(first, S.DONE, cost_nusd=1)
+    with Ledger.open(path) as reader:
+        from orbatch.ledger import reports
+
+        count = reports._job_counts
+
+        def after_another_wrote(*arguments: object) -> object:
+            books.bring_to(second, S.DONE, cost_nusd=1)
+            monkeypatch.undo()
+            return count(*arguments)  # type: ignore[arg-type] # passed through as they came
+
+        monkeypatch.setattr(reports, "_job_counts", after_another_wrote)
+        [row], whole = reader.reports.report("model", Filter())
+        assert (row.charged_nusd, row.done, whole.charged_nusd, whole.done) == (1, 1, 1, 1)
+        assert total(Books(reader)).charged_nusd == 2
+
+
+# -- any sequence of steps --------------------------------------------------------------------------------------------
+
+BATCHES, JOBS = ("cats", "dogs"), 3
+COSTS = st.one_of(st.none(), st.integers(0, 2 * USD))
+CAPS = Caps(total=2 * USD, per_job=USD, unpriced=USD // 2)
+
+
+class AnyHistory(RuleBasedStateMachine):
+    """Verbs in any order: refused or not, the kept sums equal those over the attempts, and no cap is passed by a
+    reservation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.books = Books(Ledger(Path("memory"), sqlite3.connect(":memory:", isolation_level=None)))
+        from orbatch.ledger.connection import _prepare
+
+        with self.books.ledger.reading() as db:
+            _prepare(db, Path("memory"))
+
+    @initialize()
+    def plan(self) -> None:
+        for name in BATCHES:
+            prices = ("0.40", "0.000000001", None)
+            self.books.plan_and_claim([planned(f"{n}", usd=usd, position=n) for n, usd in enumerate(prices)], name)
+
+    def teardown(self) -> None:
+        self.books.ledger.close()
+
+    @rule(batch=st.integers(1, 2), index=st.integers(0, JOBS - 1), resubmit=st.booleans())
+    def reserve(self, batch: int, index: int, resubmit: bool) -> None:
+        job_id = self.books.job_ids(batch)[index]
+        try:
+            decision = self.books.try_to_reserve(job_id, CAPS, resubmit=resubmit)
+        except LedgerConflict:
+            return
+        if not isinstance(decision, Refused):
+            assert self.books.ledger.committed(batch, "a/one").total <= 2 * USD
+
+    @rule(which=st.integers(1, 12), verb=st.sampled_from(["accept", "reject", "release", "doubt", "lose"]))
+    def step(self, which: int, verb: str) -> None:
+        ledger = self.books.ledger
+        self.attempted(
+            lambda: {
+                "accept": lambda: ledger.accept(which, f"remote-{which}"),
+                "reject": lambda: ledger.reject(which, "no"),
+                "release": lambda: ledger.release(which, "busy"),
+                "doubt": lambda: ledger.doubt(which, "cut"),
+                "lose": lambda: ledger.lose(which, "gone"),
+            }[verb]()
+        )
+
+    @rule(
+        which=st.integers(1, 12),
+        cost=COSTS,
+        byok=st.booleans(),
+        end=st.sampled_from([S.COMPLETED, S.FAILED, S.EXPIRED]),
+    )
+    def end(self, which: int, cost: int | None, byok: bool, end: Status) -> None:
+        ledger = self.books.ledger
+        if end is S.COMPLETED:
+            self.attempted(lambda: ledger.complete(which, cost, is_byok=byok, generation_id=None, caps=CAPS))
+        else:
+            self.attempted(lambda: ledger.end(which, end, "so", cost_nusd=cost, is_byok=byok, caps=CAPS))
+
+    @rule(which=st.integers(1, 12), cost=COSTS, byok=st.booleans())
+    def answer(self, which: int, cost: int | None, byok: bool) -> None:
+        charge = Charge(cost, byok)
+        self.attempted(lambda: self.books.ledger.answers.finish(which, [video(seconds=None)], charge, CAPS))
+
+    @rule(which=st.integers(1, 12), seconds=st.floats(0, 60))
+    def finish(self, which: int, seconds: float) -> None:
+        self.attempted(lambda: self.books.ledger.finish(which, [video(seconds=seconds)]))
+
+    @rule(which=st.integers(1, 12), cost=st.integers(0, 2 * USD), byok=st.booleans())
+    def settle(self, which: int, cost: int, byok: bool) -> None:
+        self.attempted(lambda: self.books.ledger.settle(which, cost, is_byok=byok, caps=CAPS))
+
+    @rule(which=st.integers(0, 5), cost=st.integers(0, 2 * USD), found=st.sampled_from(["found", "free", "charged"]))
+    def resolve(self, which: int, cost: int, found: str) -> None:
+        ledger = self.books.ledger
+        uncertain = [job.attempt for job in ledger.queries.uncertain() if job.attempt is not None]
+        for attempt in uncertain[which : which + 1]:
+            if found == "found":
+                ledger.resolve_found(attempt, f"found-{attempt.id}")
+            elif found == "free":
+                ledger.resolve_not_charged(attempt)
+            else:
+                ledger.resolve_charged(attempt, cost)
+
+    @rule(batch=st.integers(1, 2), forgive=st.booleans())
+    def reopen(self, batch: int, forgive: bool) -> None:
+        self.books.ledger.reopen(self.books.job_ids(batch), forgive=forgive)
+
+    def attempted(self, verb: Callable[[], object]) -> None:
+        with contextlib.suppress(LedgerError):
+            verb()
+
+    @invariant()
+    def kept_sums_are_the_sums_of_the_attempts(self) -> None:
+        with self.books.ledger.reading() as db:
+            kept = ", ".join(f"sum({name})" for name in MEASURES)
+            summed = ", ".join(f"sum({measure.format('a')})" for measure in MEASURES.values())
+            by = "group by batch_id, model, day, price_lines order by batch_id, model, day, price_lines"
+            of_spend = [tuple(row) for row in db.execute(f"select {kept} from spend {by}")]  # noqa: S608 - constants
+            of_attempts = [tuple(row) for row in db.execute(f"select {summed} from attempts a {by}")]  # noqa: S608
+            (plain,) = db.execute(
+                "select coalesce(sum(cost_nusd), 0) from attempts where settled = 1 and is_byok = 0"
+            ).fetchone()
+        assert of_spend == of_attempts
+        assert total(self.books).charged_nusd == plain == sum(self.books.ledger.reports.spend(n)[0] for n in (1, 2))
+
+    @invariant()
+    def a_job_is_open_exactly_while_an_attempt_may_be_paid_for(self) -> None:
+        """Above all: a job that may be sent without asking has no attempt that may have been accepted."""
+        with self.books.ledger.reading() as db:
+            open_and_pending = db.execute(
+                "select count(*) from jobs join attempts on job_id = jobs.id where jobs.status = 'pending' "
+                "and attempts.status in ('submitting', 'submitted', 'completed', 'uncertain')"
+            ).fetchone()[0]
+        assert open_and_pending == 0
+
+
+AnyHistory.TestCase.settings = settings(
+    max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestAnyHistory = AnyHistory.TestCase

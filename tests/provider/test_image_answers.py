@@ -1,0 +1,296 @@
+"""The answer to an image request: what becomes a file, what is kept of the rest, what is said when it goes wrong."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import random
+import tracemalloc
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from orbatch_provider.client import OpenRouterProvider
+from orbatch_provider.errors import (
+    ConfigurationError,
+    InvalidResponseError,
+    NotSentError,
+    OutcomeUnknownError,
+    UnusableResultError,
+)
+from orbatch_provider.spool import PictureSpool, Spooled
+from tests.provider.conftest import KEY
+from tests.provider.paintings import SVG, answer_with, painted, usage
+from tests.provider.rawserver import RawServer, answer, raw_answer, read_request, reset, send
+
+REQUEST = {"model": "openrouter/a/painter", "prompt": "a cat", "n": 2}
+
+
+def folder_of(tmp_path: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+
+
+async def test_pictures_come_as_verified_parts_and_the_rest_of_the_answer_without_them(
+    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path
+) -> None:
+    png, jpeg = painted("PNG", (40, 30)), painted("JPEG")
+    raw_server.script(answer(answer_with(png, jpeg), chunked=True))
+
+    result = await provider.create_images(REQUEST, tmp_path, "cat")
+
+    assert [(each.path.name, each.mime_type, each.width, each.height) for each in result.files] == [
+        ("cat.part", "image/png", 40, 30),
+        ("cat-2.part", "image/jpeg", 30, 20),  # whatever the answer called it
+    ]
+    assert [each.path.read_bytes() for each in result.files] == [png, jpeg]
+    assert result.files[0].sha256 == hashlib.sha256(png).hexdigest()
+    assert result.files[0].size == len(png)
+    assert result.usage is not None
+    assert (result.usage.cost, result.usage.prompt_tokens) == (Decimal("0.04"), 3)
+    assert (result.asked, result.missing) == (2, 0)
+    assert result.raw["data"] == [{"media_type": "image/png"}] * 2
+    sent = json.loads(raw_server.requests[0].body)
+    assert sent == {"model": "a/painter", "prompt": "a cat", "n": 2}
+    assert raw_server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+async def test_one_call_gives_files_with_the_ending_of_what_they_are(
+    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path
+) -> None:
+    pictures = [painted("PNG"), painted("JPEG"), painted("WEBP"), SVG]
+    raw_server.script(answer(answer_with(*pictures)))
+
+    result = await provider.generate_image(
+        "a cat", "a/painter", n=4, resolution="2K", directory=tmp_path / "new", steps=30
+    )
+
+    assert [(file.path.suffix, file.mime_type) for file in result.images] == [
+        (".png", "image/png"),
+        (".jpg", "image/jpeg"),
+        (".webp", "image/webp"),
+        (".svg", "image/svg+xml"),
+    ]
+    assert [file.get_bytes() for file in result.files] == pictures
+    assert [file.size for file in result.files] == [len(each) for each in pictures]
+    assert result.cost_usd == Decimal("0.04")
+    assert len(folder_of(tmp_path / "new")) == 4
+    sent = json.loads(raw_server.requests[0].body)
+    assert (sent["resolution"], sent["steps"]) == ("2K", 30)
+
+
+async def test_without_a_folder_the_files_outlive_the_client(
+    raw_server: RawServer, provider: OpenRouterProvider
+) -> None:
+    raw_server.script(answer(answer_with(painted())))
+    result = await provider.generate_image("a cat", "a/painter")
+    await provider.aclose()
+    assert result.files[0].get_bytes() == painted()
+    result.files[0].path.unlink()
+    result.files[0].path.parent.rmdir()
+
+
+async def test_fewer_pictures_than_asked_for_are_a_result(
+    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path
+) -> None:
+    raw_server.script(answer(answer_with(painted())))
+    result = await provider.create_images(REQUEST, tmp_path, "cat")
+    assert (len(result.files), result.asked, result.missing) == (1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        pytest.param(b"hello, I am text", "it is no PNG", id="text"),
+        pytest.param(painted()[:-40], "does not open as image/png", id="truncated PNG"),
+        pytest.param(painted("JPEG")[:-30], "does not open as image/jpeg", id="truncated JPEG"),
+        pytest.param(b"", "it is empty", id="empty"),
+    ],
+)
+async def test_a_picture_that_does_not_open_is_told_apart_from_those_that_do(
+    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path, content: bytes, problem: str
+) -> None:
+    raw_server.script(answer(answer_with(content, painted())), answer(answer_with(content)))
+
+    result = await provider.create_images(REQUEST, tmp_path, "one")
+    assert [each.path.name for each in result.files] == ["one-2.part"]
+    assert problem in result.problems[0]
+
+    with pytest.raises(UnusableResultError, match=problem) as caught:
+        await provider.create_images(REQUEST, tmp_path, "two")
+    assert not caught.value.nothing_started
+    assert not caught.value.may_resend
+    assert caught.value.usage is not None
+    assert "0.04 USD were charged" in str(caught.value)
+
+
+async def test_an_answer_without_pictures_is_unusable_and_says_what_it_cost(
+    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path
+) -> None:
+    raw_server.script(answer({"created": 1, "data": [], "usage": usage(cost=None)}))
+    with pytest.raises(UnusableResultError, match=r"none in the answer \(the charge is not known\)"):
+        await provider.create_images(REQUEST, tmp_path, "cat")
+    assert folder_of(tmp_path) == {}
+
+
+@pytest.mark.parametrize("cost", [pytest.param(None, id="null"), pytest.param("free", id="unreadable")])
+async def test_a_cost_that_is_not_told_does_not_lose_the_picture(
+    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path, cost: object
+) -> None:
+    raw_server.script(answer(answer_with(painted(), usage=usage(cost=cost)), headers={"X-Generation-Id": "gen-1"}))
+    result = await provider.create_images(REQUEST, tmp_path, "cat")
+    assert result.usage is None or result.usage.cost is None
+    assert (len(result.files), result.generation_id) == (1, "gen-1")
+
+
+CUT = json.dumps(answer_with(painted(), painted())).encode()
+LOST: list[object] = [
+    pytest.param([read_request, reset], OutcomeUnknownError, id="no answer"),
+    pytest.param(
+        [read_request, send(raw_answer(CUT[:40], length=len(CUT))), reset], OutcomeUnknownError, id="cut early"
+    ),
+    pytest.param(answer(b""), InvalidResponseError, id="empty"),
+    pytest.param(answer(b"<html>"), InvalidResponseError, id="html"),
+    pytest.param(answer([1]), InvalidResponseError, id="a list"),
+    pytest.param(answer({"data": "none"}), InvalidResponseError, id="no list"),
+    pytest.param(answer({"error": {"code": 502, "message": "no"}}), InvalidResponseError, id="an error in a 200"),
+    pytest.param(answer(b"{" + b" " * 5_000_000), InvalidResponseError, id="megabytes of nothing"),
+]
+
+
+@pytest.mark.parametrize(("script", "kind"), LOST)
+async def test_an_answer_that_is_lost_leaves_the_payment_unknown_and_no_file(
+    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path, script: Any, kind: type[Exception]
+) -> None:
+    raw_server.script(script)
+    with pytest.raises(kind) as caught:
+        await provider.create_images(REQUEST, tmp_path, "cat")
+    assert isinstance(caught.value, OutcomeUnknownError | InvalidResponseError)
+    assert not caught.value.nothing_started
+    assert folder_of(tmp_path) == {}
+    assert len(raw_server.requests) == 1  # never sent again
+
+
+async def test_the_whole_pictures_of_an_answer_that_broke_off_are_kept_and_named(
+    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path
+) -> None:
+    raw_server.script([read_request, send(raw_answer(CUT[:-150], length=len(CUT))), reset])
+    with pytest.raises(OutcomeUnknownError) as caught:
+        await provider.create_images(REQUEST, tmp_path, "cat")
+    assert folder_of(tmp_path) == {"cat.part": len(painted())}
+    assert str(tmp_path / "cat.part") in caught.value.__notes__[-1]
+
+
+async def test_a_folder_that_cannot_be_written_to_is_found_out_before_anything_is_sent(
+    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    raw_server.script(answer(answer_with(painted())))
+    with pytest.raises(OSError, match="file"):
+        await provider.create_images(REQUEST, tmp_path / "file", "cat")
+    assert raw_server.connections == 0
+
+
+@pytest.mark.parametrize("stem", ["", "../up", "a/b"])
+async def test_a_name_that_leaves_the_folder_is_refused_before_anything_is_sent(
+    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path, stem: str
+) -> None:
+    with pytest.raises(ConfigurationError, match="no name of a file"):
+        await provider.create_images(REQUEST, tmp_path, stem)
+    assert raw_server.connections == 0
+
+
+async def test_a_request_that_never_left_leaves_no_file(tmp_path: Path) -> None:
+    async with OpenRouterProvider(KEY, base_url="http://127.0.0.1:9") as provider:
+        with pytest.raises(NotSentError):
+            await provider.create_images(REQUEST, tmp_path, "cat")
+    assert folder_of(tmp_path) == {}
+
+
+async def test_a_stream_is_refused_before_anything_is_sent(
+    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match="leave stream out"):
+        await provider.generate_image("a cat", "a/painter", directory=tmp_path, stream=True)
+    assert raw_server.connections == 0
+
+
+def spooled(folder: Path, body: bytes, piece: int) -> tuple[list[Spooled], bytes]:
+    with PictureSpool(folder, "x") as spool:
+        for at in range(0, len(body), piece):
+            spool.write(body[at : at + piece])
+        return spool.finish(), spool.kept
+
+
+CONTENT = random.Random(1).randbytes(1000)
+PLAIN = base64.b64encode(CONTENT).decode()
+SPELLINGS = {
+    "plain": PLAIN,
+    "escaped slashes": PLAIN.replace("/", "\\/"),
+    "escaped plus": PLAIN.replace("+", "\\u002B"),
+    "in lines": "\\n".join(PLAIN[at : at + 76] for at in range(0, len(PLAIN), 76)),
+    "no padding": PLAIN.rstrip("="),
+    "data URL": f"data:image/png;base64,{PLAIN}",
+}
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 7, 100_000])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_base64_is_read_however_it_is_written_and_cut(tmp_path: Path, spelling: str, piece: int) -> None:
+    value = SPELLINGS[spelling]
+    words = r"the words \"b64_json\": \"AAAA\" are no picture \\"
+    body = f'{{"note": "{words}", "data": [{{"b64_json" :\n "{value}"}}, {{"b64_json": null}}], "end": 1}}'.encode()
+
+    pictures, kept = spooled(tmp_path, body, piece)
+
+    assert [each.problem for each in pictures] == [None]
+    assert pictures[0].path.read_bytes() == CONTENT
+    assert pictures[0].sha256 == hashlib.sha256(CONTENT).hexdigest()
+    whole = json.loads(kept)
+    assert whole == json.loads(body) | {"data": [{"b64_json": "0"}, {"b64_json": None}]}
+
+
+@pytest.mark.parametrize("value", ["!!!!", "A", "AAAA=AAA", "\\u00zz", "\\ud800"])
+def test_what_is_no_base64_is_a_problem_of_that_picture_alone(tmp_path: Path, value: str) -> None:
+    body = f'[{{"b64_json": "{value}"}}, {{"b64_json": "{PLAIN}"}}]'.encode()
+    pictures, _ = spooled(tmp_path, body, 5)
+    assert "base64" in (pictures[0].problem or "")
+    assert pictures[1].problem is None
+    assert list(folder_of(tmp_path)) == ["x-2.part"]
+
+
+def test_a_full_disk_is_a_problem_and_the_rest_of_the_answer_is_still_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    body = json.dumps(answer_with(CONTENT)).encode()
+    with PictureSpool(tmp_path, "x") as spool:
+        monkeypatch.setattr(Path, "open", full)
+        spool.write(body)
+        assert [each.problem for each in spool.finish()] == ["it could not be written (No space left on device)"]
+    assert json.loads(spool.kept)["usage"]["cost"] == 0.04
+
+
+def test_memory_does_not_grow_with_the_answer(tmp_path: Path) -> None:
+    body = b'{"data": [{"b64_json": "' + base64.b64encode(bytes(9_000_000)) + b'"}]}'
+    tracemalloc.start()
+    try:
+        spooled(tmp_path, body, 256 * 1024)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4_000_000
+
+
+async def test_a_large_picture_comes_whole(raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path) -> None:
+    target = io.BytesIO()
+    Image.frombytes("RGB", (700, 700), random.Random(2).randbytes(3 * 700 * 700)).save(target, "PNG", compress_level=0)
+    raw_server.script(answer(answer_with(target.getvalue())))
+    result = await provider.create_images(REQUEST, tmp_path, "cat")
+    assert result.files[0].path.read_bytes() == target.getvalue()

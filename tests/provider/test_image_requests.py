@@ -1,0 +1,241 @@
+"""An image request before it is sent: its body, what a model refuses, and what it will cost wherever it is routed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import respx
+
+from orbatch_provider.catalog import ImageCatalog, ImageModel, check_image, image_snapshot
+from orbatch_provider.client import OpenRouterProvider
+from orbatch_provider.pricing import EstimateStatus, Hints, estimate_image_model
+from orbatch_provider.requests import ImageRequest
+
+BASE = "https://openrouter.ai/api/v1"
+REFERENCE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+
+
+def wanted(model: str, **fields: Any) -> tuple[ImageRequest, ImageModel]:
+    found = image_snapshot().find(model)
+    assert found is not None
+    return ImageRequest.from_body({"model": model, "prompt": "a cat playing", **fields}), found
+
+
+def test_a_body_comes_back_as_it_was_with_the_prefix_taken_off() -> None:
+    body = {"model": "a/b", "prompt": "p", "n": 2, "background": "opaque", "steps": 30, "provider": {"only": ["x"]}}
+    assert ImageRequest.from_body(body | {"model": "openrouter/a/b"}).body() == body
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "problem"),
+    [
+        pytest.param("openai/gpt-image-2", {"prompt": ""}, "prompt: is required", id="no prompt"),
+        pytest.param("openai/gpt-image-2", {"n": 11}, "n: is not a number of pictures; allowed: 1 to 10", id="n"),
+        pytest.param(
+            "google/gemini-3-pro-image",
+            {"n": 2},
+            "n: MODEL does not offer 2; allowed: 1 to 1; nearest: 1",
+            id="n of the model",
+        ),
+        pytest.param(
+            "google/gemini-3-pro-image",
+            {"resolution": "8K"},
+            "resolution: MODEL does not offer 8K; allowed: 1K, 2K, 4K; nearest: 4K",
+            id="resolution",
+        ),
+        pytest.param(
+            "google/gemini-3-pro-image",
+            {"size": "768"},
+            "size: MODEL does not offer 768; allowed: 1K, 2K, 4K; nearest: 1K",
+            id="tier as size",
+        ),
+        pytest.param(
+            "openai/gpt-image-2",
+            {"quality": "hi"},
+            "quality: MODEL does not offer hi; allowed: auto, high, low, medium; nearest: high",
+            id="quality",
+        ),
+        pytest.param("openai/gpt-image-2", {"seed": 1}, "seed: MODEL has no such choice; leave it out", id="seed"),
+        pytest.param(
+            "sourceful/riverflow-v2.5-pro",
+            {"background": "transparent", "output_format": "jpeg"},
+            "output_format: jpeg has no transparent background; allowed: png, webp; nearest: png",
+            id="transparent",
+        ),
+        pytest.param(
+            "google/gemini-3-pro-image",
+            {"size": "2K", "aspect_ratio": "1:1"},
+            "size: send either size, or resolution and aspect_ratio, not both",
+            id="size and ratio",
+        ),
+        pytest.param(
+            "microsoft/mai-image-2.5-pro",
+            {"input_references": [REFERENCE, REFERENCE]},
+            "input_references: MODEL does not offer 2; allowed: 0 to 1; nearest: 1",
+            id="references",
+        ),
+        pytest.param(
+            "google/gemini-3-pro-image",
+            {"input_references": [{"type": "video_url"}]},
+            "input_references: video_url is no picture; allowed: image_url; nearest: image_url",
+            id="video reference",
+        ),
+        pytest.param(
+            "openai/gpt-image-2",
+            {"stream": True},
+            "stream: pictures are not read from a stream; leave it out",
+            id="stream",
+        ),
+        pytest.param(
+            "openai/gpt-image-2",
+            {"output_compression": 101},
+            "output_compression: is no percentage; allowed: 0 to 100",
+            id="compression",
+        ),
+        pytest.param(
+            "openai/gpt-image-2",
+            {"provider": {"options": {"openai": {"moderatio": "low"}}}},
+            "provider.options.openai.moderatio: MODEL would drop it silently; allowed: moderation; nearest: moderation",
+            id="passthrough",
+        ),
+        pytest.param(
+            "google/gemini-3-pro-image",
+            {"provider": {"only": ["azure"]}},
+            "provider: no endpoint of MODEL is left; allowed: google-vertex/global, google-ai-studio",
+            id="no endpoint left",
+        ),
+    ],
+)
+def test_what_a_model_does_not_support_is_a_problem(model: str, fields: Mapping[str, Any], problem: str) -> None:
+    assert [str(each) for each in check_image(*wanted(model, **fields))] == [problem.replace("MODEL", model)]
+
+
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        pytest.param(
+            "krea/krea-2-large", {"n": 1, "seed": 7, "aspect_ratio": "4:5"}, id="one picture is what all make"
+        ),
+        pytest.param("black-forest-labs/flux.2-pro", {"size": "1024x768"}, id="pixels"),
+        pytest.param("meta/muse-image", {"resolution": "4K", "seed": 1}, id="a model of which nothing is known"),
+        pytest.param("google/gemini-3-pro-image", {"provider": {"only": ["google-vertex"]}}, id="all regions of one"),
+    ],
+)
+def test_what_a_model_supports_is_none(model: str, fields: Mapping[str, Any]) -> None:
+    assert check_image(*wanted(model, **fields)) == []
+
+
+def endpoint(slug: str, usd: str, **parameters: Any) -> dict[str, Any]:
+    return {
+        "provider_slug": slug,
+        "supported_parameters": {"n": {"type": "range", "min": 1, "max": 4}, **parameters},
+        "pricing": [{"billable": "output_image", "unit": "image", "cost_usd": usd}],
+    }
+
+
+SEVERAL = ImageModel.from_json(
+    {
+        "id": "a/several",
+        "supported_parameters": {"seed": {"type": "boolean"}},
+        "endpoints": [
+            endpoint("cheap", "0.02"),
+            endpoint("dear/eu", "0.08", seed={"type": "boolean"}),
+            endpoint("dear/us", "0.06", seed={"type": "boolean"}),
+        ],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("provider", "low", "exact", "high"),
+    [
+        pytest.param(None, "0.04", None, "0.16", id="free routing"),
+        pytest.param({"only": ["cheap"]}, "0.04", "0.04", "0.04", id="pinned"),
+        pytest.param({"only": ["Dear"]}, "0.12", None, "0.16", id="regions of one"),
+        pytest.param({"ignore": ["dear/eu"]}, "0.04", None, "0.12", id="ignored"),
+        pytest.param({"order": ["dear/us"]}, "0.04", None, "0.16", id="order with fallbacks"),
+        pytest.param({"order": ["dear/us"], "allow_fallbacks": False}, "0.12", "0.12", "0.12", id="order without"),
+        pytest.param({"only": ["nobody"]}, None, None, None, id="nobody left"),
+    ],
+)
+def test_the_price_is_that_of_the_endpoints_that_the_routing_leaves(
+    provider: Mapping[str, Any] | None, low: str | None, exact: str | None, high: str | None
+) -> None:
+    found = estimate_image_model(ImageRequest("a/several", "p", n=2, provider=provider), SEVERAL)
+    assert [found.low, found.exact, found.high] == [None if x is None else Decimal(x) for x in (low, exact, high)]
+    assert found.why
+
+
+def test_a_request_has_to_fit_one_of_the_endpoints_it_may_go_to() -> None:
+    assert check_image(ImageRequest("a/several", "p", seed=1), SEVERAL) == []
+    pinned = ImageRequest("a/several", "p", seed=1, provider={"only": ["cheap"]})
+    assert [each.field for each in check_image(pinned, SEVERAL)] == ["seed"]
+
+
+def test_an_endpoint_without_a_name_cannot_be_ruled_out() -> None:
+    found = estimate_image_model(*wanted("recraft/recraft-v4", provider={"only": ["somebody"]}))
+    assert found.exact == Decimal("0.04")
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "low", "high"),
+    [
+        pytest.param("google/gemini-3.1-flash-image", {"resolution": "4K"}, "0.1512", "0.151265", id="by tier"),
+        pytest.param("google/gemini-3.1-flash-image", {}, "0.04482", "0.151265", id="no tier: all of them"),
+        pytest.param(
+            "openai/gpt-image-1", {"quality": "medium", "aspect_ratio": "1:1"}, "0.04224", "0.042305", id="the square"
+        ),
+        pytest.param("openai/gpt-image-1", {"quality": "medium"}, "0.02112", "0.063425", id="perhaps no square"),
+        pytest.param("microsoft/mai-image-2.5-pro", {}, "0.110592", "0.110657", id="one number for all"),
+    ],
+)
+def test_pictures_billed_by_the_token_have_the_tokens_their_vendor_documents(
+    model: str, fields: Mapping[str, Any], low: str, high: str
+) -> None:
+    found = estimate_image_model(*wanted(model, **fields))
+    assert (found.low, found.high) == (Decimal(low), Decimal(high))
+
+
+def test_tokens_that_are_known_better_are_used_instead() -> None:
+    request, model = wanted("openai/gpt-image-2", quality="high")
+    found = estimate_image_model(request, model, Hints(output_tokens_per_image=7024, prompt_tokens=100))
+    assert (found.exact, found.status) == (Decimal("0.21122"), EstimateStatus.EXACT)
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-image-1-mini", "krea/krea-2-large", "black-forest-labs/flux.2-max"])
+def test_a_picture_whose_price_is_not_known_is_unpriced_and_never_free(model: str) -> None:
+    assert estimate_image_model(*wanted(model)).is_unpriced
+
+
+async def test_the_catalog_is_read_without_a_key_and_joined_with_the_endpoints() -> None:
+    listed = {"id": "a/one", "name": "One", "endpoints": "/api/v1/images/models/a/one/endpoints"}
+    with respx.mock(using="httpx") as router:
+        router.get(f"{BASE}/images/models").respond(json={"data": [listed, {"id": "a/gone"}, {"id": "a/two"}, {}]})
+        one = router.get(f"{BASE}/images/models/a/one/endpoints").respond(
+            json={"id": "a/one", "endpoints": [endpoint("x", "0.03")]}
+        )
+        router.get(f"{BASE}/images/models/a/gone/endpoints").respond(404)
+
+        async with OpenRouterProvider("sk-or-v1-c0ffee", base_url=BASE) as provider:
+            catalog = await provider.image_catalog(only=["openrouter/a/one", "a/gone"])
+
+    assert list(catalog.models) == ["a/one", "a/gone", "a/two"]
+    assert [len(model.endpoints) for model in catalog.models.values()] == [1, 0, 0]
+    assert catalog.models["a/one"].endpoints[0].provider_slug == "x"
+    assert "authorization" not in one.calls[0].request.headers
+    assert catalog.nearest("a/onee") == "a/one"
+    assert ImageCatalog.from_text(catalog.to_json()) == catalog
+
+
+async def test_the_provider_checks_an_image_request_by_the_catalog_of_images() -> None:
+    with respx.mock(using="httpx") as router:
+        router.get(f"{BASE}/images/models").respond(json={"data": [{"id": "a/one"}]})
+        router.get(f"{BASE}/images/models/a/one/endpoints").respond(json={"endpoints": [endpoint("x", "0.03")]})
+        async with OpenRouterProvider("", base_url=BASE) as provider:
+            assert await provider.check(ImageRequest("a/one", "p")) == []
+            assert [each.field for each in await provider.check(ImageRequest("a/one", "p", seed=1))] == ["seed"]
+            assert [each.nearest for each in await provider.check(ImageRequest("a/ona", "p"))] == ["a/one"]
+        assert router.calls.call_count == 2  # read once

@@ -1,0 +1,299 @@
+"""Texts: the request and its messages, the answer, what a model refuses, and what it may cost at most."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import respx
+
+from orbatch_provider.catalog import TextCatalog, TextModel, check_text
+from orbatch_provider.client import OpenRouterProvider
+from orbatch_provider.errors import (
+    ConfigurationError,
+    InvalidResponseError,
+    OpenRouterError,
+    OutcomeUnknownError,
+    UnusableResultError,
+)
+from orbatch_provider.pricing import EstimateStatus, estimate_text
+from orbatch_provider.requests import TextRequest
+from tests.provider.rawserver import RawServer, answer, raw_answer, read_request, reset, send
+
+BASE = "https://openrouter.ai/api/v1"
+USAGE = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13, "cost": 0.0000125}
+MESSAGE = {"role": "assistant", "content": "Meow."}
+REQUEST = {"model": "a/poet", "prompt": "a poem", "max_tokens": 10}
+
+
+def said(**fields: Any) -> dict[str, Any]:
+    choice = {"index": 0, "message": MESSAGE, "finish_reason": "stop"} | fields
+    return {"id": "gen-1", "model": "a/poet", "choices": [choice], "usage": USAGE}
+
+
+async def test_a_text_comes_with_its_cost_and_why_it_ends(raw_server: RawServer, provider: OpenRouterProvider) -> None:
+    raw_server.script(answer(said()))
+    result = await provider.complete_text(REQUEST)
+    assert (result.text, result.finish_reason, result.generation_id) == ("Meow.", "stop", "gen-1")
+    assert result.usage is not None
+    assert (result.usage.cost, result.usage.prompt_tokens, result.usage.completion_tokens) == (
+        Decimal("0.0000125"),
+        9,
+        4,
+    )
+    assert result.raw["model"] == "a/poet"
+
+
+async def test_one_call_sends_the_messages_and_returns_the_text(
+    raw_server: RawServer, provider: OpenRouterProvider
+) -> None:
+    raw_server.script(answer(said()))
+    result = await provider.generate_text(
+        "a poem", "openrouter/a/poet", system="Be brief.", max_tokens=10, temperature=0.5, top_p=0.9
+    )
+    assert (result.text, result.cost_usd, result.files, result.job_id) == ("Meow.", Decimal("0.0000125"), (), "gen-1")
+    assert raw_server.requests[0].target == "/chat/completions"
+    assert json.loads(raw_server.requests[0].body) == {
+        "model": "a/poet",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "a poem"}],
+        "max_tokens": 10,
+        "temperature": 0.5,
+        "top_p": 0.9,
+    }
+
+
+@pytest.mark.parametrize(
+    ("choice", "text", "reason"),
+    [
+        pytest.param({"finish_reason": "length"}, "Meow.", "length", id="cut at max_tokens"),
+        pytest.param(
+            {"message": {"content": None}, "finish_reason": "length"}, "", "length", id="all spent on thinking"
+        ),
+        pytest.param(
+            {"message": {"content": [{"type": "text", "text": "Me"}, {"text": "ow"}, {"type": "x"}]}},
+            "Meow",
+            "stop",
+            id="in parts",
+        ),
+        pytest.param({"finish_reason": None}, "Meow.", None, id="no reason"),
+    ],
+)
+async def test_every_form_of_text_is_a_result(
+    raw_server: RawServer, provider: OpenRouterProvider, choice: Mapping[str, Any], text: str, reason: str | None
+) -> None:
+    raw_server.script(answer(said(**choice)))
+    result = await provider.complete_text(REQUEST)
+    assert (result.text, result.finish_reason) == (text, reason)
+
+
+ERROR = {"code": 502, "message": "The model fell over"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(said(finish_reason="error"), id="finish_reason"),
+        pytest.param(said(error=ERROR, message=None), id="in the choice"),
+        pytest.param({"id": "gen-1", "error": ERROR, "usage": USAGE}, id="beside the id"),
+        pytest.param({"id": "gen-1", "choices": [], "usage": USAGE}, id="no choice"),
+    ],
+)
+async def test_an_answer_without_text_is_unusable_and_says_what_it_cost(
+    raw_server: RawServer, provider: OpenRouterProvider, body: Mapping[str, Any]
+) -> None:
+    raw_server.script(answer(body))
+    with pytest.raises(UnusableResultError, match=r"gave no text.*0\.0000125 USD were charged") as caught:
+        await provider.complete_text(REQUEST)
+    assert (caught.value.may_resend, caught.value.generation_id) == (False, "gen-1")
+    assert caught.value.usage is not None
+    assert caught.value.raw["id"] == "gen-1"
+
+
+LOST: list[object] = [
+    pytest.param([read_request, reset], OutcomeUnknownError, id="no answer"),
+    pytest.param([read_request, send(raw_answer(b"{", length=90)), reset], OutcomeUnknownError, id="cut"),
+    pytest.param(answer(b"<html>"), InvalidResponseError, id="html"),
+    pytest.param(answer(["x"]), InvalidResponseError, id="a list"),
+    pytest.param(answer({}), InvalidResponseError, id="nothing in it"),
+    pytest.param(answer({"id": "gen-1", "error": ERROR}), InvalidResponseError, id="an error that names no cost"),
+]
+
+
+@pytest.mark.parametrize(("script", "kind"), LOST)
+async def test_an_answer_that_is_lost_leaves_the_payment_unknown(
+    raw_server: RawServer, provider: OpenRouterProvider, script: Any, kind: type[OpenRouterError]
+) -> None:
+    raw_server.script(script)
+    with pytest.raises(kind) as caught:
+        await provider.complete_text(REQUEST)
+    assert not caught.value.nothing_started
+    assert len(raw_server.requests) == 1
+
+
+async def test_a_stream_is_refused_before_anything_is_sent(raw_server: RawServer, provider: OpenRouterProvider) -> None:
+    with pytest.raises(ConfigurationError, match="leave stream out"):
+        await provider.generate_text("a poem", "a/poet", stream=True)
+    assert raw_server.connections == 0
+
+
+async def test_json_that_was_asked_for_is_read_where_it_is_valid(
+    raw_server: RawServer, provider: OpenRouterProvider
+) -> None:
+    raw_server.script(answer(said(message={"content": '{"a": 1}'})), answer(said(message={"content": '{"a": '})))
+    assert (await provider.complete_text(REQUEST)).json() == {"a": 1}
+    with pytest.raises(ValueError, match="line 1"):
+        (await provider.complete_text(REQUEST)).json()
+    assert TextRequest("a/b", "p", response_format={"type": "json_schema"}).wants_json
+    assert not TextRequest("a/b", "p", response_format={"type": "text"}).wants_json
+
+
+def test_a_body_comes_back_as_it_was() -> None:
+    body = {"model": "a/b", "messages": [{"role": "user", "content": "p"}], "max_tokens": 3, "stop": ["x"]}
+    assert TextRequest.from_body(body).body() == body
+    short = TextRequest("a/b", "p", max_tokens=3, extra={"stop": ["x"]})
+    assert short.body() == body
+
+
+POET = TextModel.from_json(
+    {
+        "id": "a/poet",
+        "pricing": {"prompt": "0.000001", "completion": "0.000004", "request": "0", "discount": 0},
+        "top_provider": {"max_completion_tokens": 1000},
+        "supported_parameters": ["max_tokens", "temperature", "response_format"],
+    }
+)
+
+
+def poem(**fields: Any) -> TextRequest:
+    return TextRequest.from_body(REQUEST | fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        pytest.param({"prompt": ""}, "prompt: is required", id="no prompt"),
+        pytest.param(
+            {"prompt": None, "messages": [{"role": "system", "content": "x"}]}, "prompt: is required", id="system alone"
+        ),
+        pytest.param({"max_tokens": 0}, "max_tokens: 0 is not a whole number of tokens above 0", id="max_tokens 0"),
+        pytest.param({"max_tokens": 1.5}, "max_tokens: 1.5 is not a whole number of tokens above 0", id="a fraction"),
+        pytest.param(
+            {"max_tokens": 1001}, "max_tokens: a/poet writes at most 1000; allowed: 1 to 1000; nearest: 1000", id="more"
+        ),
+        pytest.param({"temperature": 2.1}, "temperature: is out of range; allowed: 0 to 2", id="temperature"),
+        pytest.param({"temperature": "hot"}, "temperature: is out of range; allowed: 0 to 2", id="no number"),
+        pytest.param({"seed": 1}, "seed: a/poet would drop it silently; leave it out", id="seed"),
+        pytest.param(
+            {"response_format": {"type": "json_schema"}},
+            "response_format: a/poet does not promise json_schema answers",
+            id="json_schema",
+        ),
+        pytest.param(
+            {"response_format": {"type": "yaml"}},
+            "response_format: yaml is no type of answer; allowed: text, json_object, json_schema",
+            id="no format",
+        ),
+        pytest.param({"stream": True}, "stream: text is not read from a stream; leave it out", id="stream"),
+    ],
+)
+def test_what_a_model_does_not_support_is_a_problem(fields: Mapping[str, Any], problem: str) -> None:
+    assert [str(each) for each in check_text(poem(**fields), POET)] == [problem]
+
+
+@pytest.mark.parametrize("fields", [{}, {"temperature": 0, "response_format": {"type": "json_object"}}])
+def test_what_a_model_supports_is_none(fields: Mapping[str, Any]) -> None:
+    assert check_text(poem(**fields), POET) == []
+    assert check_text(poem(seed=1, **fields), TextModel("a/unknown")) == []
+
+
+def priced(**pricing: Any) -> TextModel:
+    return TextModel.from_json({"id": "a/poet", "pricing": {"prompt": "0.000001", "completion": "0.000004", **pricing}})
+
+
+# "a poem" has 6 bytes, its message 16 tokens of frame, the request 32: at most 54 tokens.
+@pytest.mark.parametrize(
+    ("fields", "pricing", "high"),
+    [
+        pytest.param({}, {}, "0.000094", id="prompt and completion"),
+        pytest.param({"prompt": "ä poem"}, {}, "0.000095", id="bytes, not characters"),
+        pytest.param({"system": "x" * 100}, {}, "0.00021", id="every message counts"),
+        pytest.param(
+            {"max_tokens": None, "max_completion_tokens": 10}, {}, "0.000094", id="the newer name of the limit"
+        ),
+        pytest.param({"n": 3}, {}, "0.000174", id="several replies"),
+        pytest.param({}, {"request": "0.005"}, "0.005094", id="a fee for each request"),
+        pytest.param({}, {"internal_reasoning": "0.00001"}, "0.000154", id="thinking may be dearer"),
+        pytest.param(
+            {}, {"overrides": [{"min_prompt_tokens": 9, "prompt": "0.000002"}]}, "0.000148", id="long context"
+        ),
+        pytest.param({}, {"input_cache_write": "0.00001"}, "0.000094", id="no cache, no price of it"),
+        pytest.param(
+            {"messages": [{"role": "user", "content": "a", "cache_control": {}}], "prompt": None},
+            {"input_cache_write": "0.00001"},
+            "0.00074",
+            id="a cache that is written",
+        ),
+    ],
+)
+def test_the_upper_bound_needs_no_tokenizer(fields: Mapping[str, Any], pricing: Mapping[str, Any], high: str) -> None:
+    found = estimate_text(poem(**fields), priced(**pricing))
+    assert found.high == Decimal(high)
+    assert found.exact is None
+    assert found.low is not None
+    assert 0 <= found.low < found.high
+    assert "one token per byte" in found.why
+
+
+@pytest.mark.parametrize(
+    ("fields", "pricing", "reason"),
+    [
+        pytest.param({"max_tokens": None}, {}, "max_tokens is not given", id="no limit"),
+        pytest.param({}, {"prompt": "-1"}, "the price of the prompt varies", id="a router"),
+        pytest.param({}, {"completion": None}, "names no price for the completion", id="no price"),
+        pytest.param({"plugins": [{"id": "web"}]}, {}, "plugins are billed apart", id="plugins"),
+        pytest.param({"models": ["a/other"]}, {}, "another model may answer", id="fallback models"),
+        pytest.param(
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            {},
+            "tokens of image_url",
+            id="pictures",
+        ),
+    ],
+)
+def test_what_cannot_be_bounded_is_unpriced_with_the_reason(
+    fields: Mapping[str, Any], pricing: Mapping[str, Any], reason: str
+) -> None:
+    found = estimate_text(poem(**fields), priced(**pricing))
+    assert found.is_unpriced
+    assert reason in found.why
+
+
+def test_a_model_that_is_free_is_free_without_a_limit_too() -> None:
+    found = estimate_text(poem(max_tokens=None), priced(prompt="0", completion="0"))
+    assert found.exact == 0
+    assert found.status == EstimateStatus.EXACT
+
+
+async def test_the_catalog_of_texts_is_read_without_a_key() -> None:
+    with respx.mock(using="httpx") as router:
+        route = router.get(f"{BASE}/models").respond(json={"data": [{"id": "a/poet", "pricing": {"prompt": "0.1"}}, 5]})
+        async with OpenRouterProvider("sk-or-v1-c0ffee", base_url=BASE) as provider:
+            assert [model.prices for model in await provider.text_models()] == [{"prompt": "0.1"}]
+            catalog = await provider.text_catalog()
+            assert await provider.check(poem()) == []
+            assert [each.nearest for each in await provider.check(poem(model="a/poets"))] == ["a/poet"]
+        assert "authorization" not in route.calls[0].request.headers
+        assert route.call_count == 2
+    assert TextCatalog.from_text(catalog.to_json()) == catalog
+
+
+@pytest.mark.parametrize("body", [{}, [], {"data": {}}])
+async def test_a_catalog_that_cannot_be_read_says_so(body: object) -> None:
+    with respx.mock(using="httpx") as router:
+        router.get(f"{BASE}/models").respond(json=body)
+        async with OpenRouterProvider("", base_url=BASE) as provider:
+            with pytest.raises(InvalidResponseError, match="no list of models"):
+                await provider.text_models()

@@ -1,0 +1,83 @@
+"""A proxy may carry the key through a tunnel that it cannot see into, and in no other way."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from orbatch_provider.client import OpenRouterProvider
+from orbatch_provider.connections import _proxy_for
+from orbatch_provider.errors import NotSentError
+from tests.provider.rawserver import Exchange, RawServer, Servers, answer
+
+KEY = "sk-or-v1-c0ffee0123456789"
+REQUEST = {"model": "m/m", "prompt": "a cat"}
+
+
+@pytest.fixture
+async def servers() -> AsyncIterator[Servers]:
+    started = Servers()
+    _proxy_for.cache_clear()
+    yield started
+    _proxy_for.cache_clear()
+    await started.stop()
+
+
+@pytest.fixture
+def forged(tmp_path: Path) -> ssl.SSLContext:
+    """TLS with a certificate for the real name that nobody vouches for."""
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    names = ["-subj", "/CN=openrouter.ai", "-addext", "subjectAltName=DNS:openrouter.ai"]
+    try:
+        subprocess.run([*command, *names, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+async def test_a_proxy_that_opens_the_tunnel_gets_no_request(
+    servers: Servers, forged: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[bytes] = []
+
+    async def open_the_tunnel(exchange: Exchange) -> None:
+        await exchange.take_head()
+        exchange.writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        await exchange.writer.drain()
+        try:
+            await exchange.writer.start_tls(forged)
+            read.append(await exchange.reader.read(65536))
+        except (ssl.SSLError, OSError):
+            exchange.writer.close()
+
+    proxy = await servers.start([open_the_tunnel])
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+
+    async with OpenRouterProvider(KEY, base_url="https://openrouter.ai/api/v1", connect_timeout_s=5) as provider:
+        with pytest.raises(NotSentError, match="ertificate"):
+            await provider.submit(REQUEST)
+
+    assert proxy.connections == 1
+    assert not b"".join(read)
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+async def test_what_goes_to_this_machine_in_clear_text_goes_through_no_proxy(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    proxy: RawServer = await servers.start(answer({}))
+    service = await servers.start(answer({"id": "job-1", "status": "pending"}, 202))
+    monkeypatch.setenv(variable, proxy.url)
+
+    async with OpenRouterProvider(KEY, base_url=service.url) as provider:
+        await provider.submit(REQUEST)
+
+    assert proxy.connections == 0
+    assert len(service.requests) == 1

@@ -1,0 +1,184 @@
+"""POST /chat/completions and its catalog: answers, refusals, bills and faults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from itertools import product
+from typing import Any
+
+import aiohttp
+import pytest
+
+from orbatch_provider.catalog import TextModel, check_text
+from orbatch_provider.client import OpenRouterProvider
+from orbatch_provider.errors import OutcomeUnknownError, ServerError
+from orbatch_provider.pricing import estimate_text
+from orbatch_provider.requests import TextRequest
+from orbatch_provider.simulator import Fault, SimulatorSettings
+from orbatch_provider.simulator import chat as simulated
+from orbatch_provider.simulator.examples import text_examples
+from tests.simulator.conftest import HOUR, KEY, Caller, Open, Reply
+
+MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say something about cats"}]
+ORDER = {"model": "openai/gpt-4o-mini", "messages": MESSAGES, "max_tokens": 100}
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "legs": {"type": "integer", "minimum": 4},
+        "furry": {"type": "boolean"},
+        "sounds": {"type": "array", "items": {"enum": ["meow", "purr"]}},
+        "rest": {},
+    },
+}
+
+
+async def complete(caller: Caller, **changes: Any) -> Reply:
+    body = {name: value for name, value in (ORDER | changes).items() if value is not None}
+    return await caller.call("POST", "/chat/completions", json=body)
+
+
+async def test_the_answer_names_the_model_and_the_prompt_and_is_billed_by_its_tokens(caller: Caller) -> None:
+    reply = (await complete(caller)).json
+    (choice,) = reply["choices"]
+    assert choice["message"]["content"] == "A simulated answer of openai/gpt-4o-mini to: Say something about cats"
+    assert choice["finish_reason"] == "stop"
+    # 9 and 24 bytes, 4 of them a token, and 4 tokens for each message; 69 bytes of answer.
+    assert (reply["usage"]["prompt_tokens"], reply["usage"]["completion_tokens"]) == (17, 18)
+    charged = 17 * Decimal("0.00000015") + 18 * Decimal("0.0000006")
+    assert caller.simulator.books.charged == charged == Decimal(str(reply["usage"]["cost"]))
+    (job,) = (await caller.books())["jobs"]
+    assert (job["kind"], job["status"], job["prompt"]) == ("text", "completed", "Say something about cats")
+
+
+async def test_the_answer_ends_at_max_tokens(caller: Caller) -> None:
+    reply = (await complete(caller, max_tokens=3)).json
+    assert reply["choices"][0]["message"]["content"] == "A simulated "
+    assert (reply["choices"][0]["finish_reason"], reply["usage"]["completion_tokens"]) == ("length", 3)
+
+
+async def test_json_is_answered_where_it_is_asked_for(caller: Caller) -> None:
+    async with OpenRouterProvider(KEY, base_url=caller.simulator.base_url) as provider:
+        plain = await provider.complete_text({**ORDER, "response_format": {"type": "json_object"}})
+        wanted = {"type": "json_schema", "json_schema": {"name": "cat", "schema": SCHEMA}}
+        shaped = await provider.complete_text({**ORDER, "response_format": wanted})
+        cut = await provider.complete_text({**ORDER, "response_format": {"type": "json_object"}, "max_tokens": 2})
+    assert plain.json()["prompt"] == "Say something about cats"
+    assert shaped.json() == {"name": "simulated", "legs": 4, "furry": True, "sounds": ["meow"], "rest": None}
+    with pytest.raises(ValueError, match="line 1"):
+        cut.json()
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        pytest.param({"model": None}, "model: required", id="no model"),
+        pytest.param({"model": "a/b"}, "a/b is not a valid model ID", id="unknown model"),
+        pytest.param({"messages": None}, "messages: required", id="no messages"),
+        pytest.param({"messages": []}, "messages: required", id="none"),
+        pytest.param({"messages": [{"role": "cat", "content": "x"}]}, "needs a role", id="no role"),
+        pytest.param({"messages": [{"role": "user"}]}, "content must be", id="no content"),
+        pytest.param({"max_tokens": 0}, "max_tokens: expected an integer of at least 1", id="max_tokens 0"),
+        pytest.param({"max_tokens": 20_000}, "writes at most 16384", id="more than it writes"),
+        pytest.param({"messages": [{"role": "user", "content": "x" * 600_000}]}, "exceed 128000 tokens", id="context"),
+        pytest.param({"temperature": 3}, "temperature: must be from 0 to 2", id="temperature"),
+        pytest.param({"seed": "x"}, "seed: expected an integer", id="seed"),
+        pytest.param({"response_format": {"type": "xml"}}, "response_format: type must be", id="format"),
+        pytest.param({"response_format": {"type": "json_schema"}}, "schema is required", id="no schema"),
+        pytest.param({"stream": True}, "does not stream", id="stream"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused_and_not_charged(
+    caller: Caller, fields: Mapping[str, Any], words: str
+) -> None:
+    reply = await complete(caller, **fields)
+    assert reply.status == 400
+    assert words in reply.json["error"]["message"]
+    assert caller.simulator.books.accepted == 0
+
+
+async def test_the_credit_has_to_cover_all_that_was_allowed(open_simulator: Open) -> None:
+    caller = await open_simulator(SimulatorSettings(credit_usd=Decimal("0.001")))
+    assert (await complete(caller, max_tokens=10_000)).status == 402
+    assert (await complete(caller, max_tokens=None)).status == 402  # then it is all that the model can write
+    assert (await complete(caller, max_tokens=100)).status == 200
+
+
+@pytest.mark.parametrize("model", text_examples().models.values(), ids=lambda model: model.id)
+def test_the_estimate_bounds_the_bill(model: TextModel) -> None:
+    prompts, limits, formats = ("x", "Ü" * 5000, "word " * 200_000), (1, 500), (None, {"type": "json_object"})
+    for prompt, limit, wanted in product(prompts, limits, formats):
+        request = TextRequest(model.id, prompt, system="Be brief.", max_tokens=limit, response_format=wanted)
+        if check_text(request, model):
+            continue
+        charged = simulated.charge_text(simulated.answer(request.body(), model), model)
+        estimate = estimate_text(request, model)
+        assert estimate.low is not None
+        assert estimate.high is not None
+        assert estimate.low <= charged <= estimate.high
+
+
+async def test_the_catalog_is_in_the_form_of_the_live_one(caller: Caller) -> None:
+    async with OpenRouterProvider(KEY, base_url=caller.simulator.base_url) as provider:
+        models = {model.id: model for model in await provider.text_models()}
+    assert models == text_examples().models
+    assert models["perplexity/sonar"].prices["request"] == "0.005"
+    page = (await caller.call("GET", "/models?offset=3&limit=1", key=None)).json
+    assert [item["id"] for item in page["data"]] == [list(models)[3]]
+    assert (page["total_count"], page["links"]["next"]) == (5, "/api/v1/models?offset=4&limit=1")
+    assert (await caller.call("GET", "/models?limit=all", key=None)).status == 400
+
+
+@pytest.mark.parametrize("accept", [False, True], ids=["refused", "accepted"])
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 524, 529])
+async def test_any_status_can_come_before_or_after_the_payment(caller: Caller, status: int, accept: bool) -> None:
+    caller.simulator.set_faults(Fault("chat", status=status, accept=accept, prompt_contains="cats"))
+    assert (await complete(caller)).status == status
+    assert caller.simulator.books.accepted == int(accept)
+    assert (await complete(caller, messages=[{"role": "user", "content": "dogs"}])).status == 200
+
+
+@pytest.mark.parametrize("action", ["cut", "cut_answer"])
+async def test_an_accepted_order_can_lose_its_answer(caller: Caller, action: str) -> None:
+    caller.simulator.set_faults(Fault("chat", action, accept=True))
+    with pytest.raises(aiohttp.ClientError):
+        await complete(caller)
+    async with OpenRouterProvider(KEY, base_url=caller.simulator.base_url) as provider:
+        with pytest.raises(OutcomeUnknownError):
+            await provider.complete_text(ORDER)
+    assert [job.withheld for job in caller.simulator.books.jobs.values()] == [True, True]
+
+
+async def test_an_answer_can_say_that_it_may_be_asked_again(caller: Caller) -> None:
+    caller.simulator.set_faults(Fault("chat", status=500, fields={"availability": {"retryable": True}}))
+    async with OpenRouterProvider(KEY, base_url=caller.simulator.base_url) as provider:
+        with pytest.raises(ServerError) as caught:
+            await provider.complete_text(ORDER)
+    assert caught.value.may_resend
+
+
+async def test_a_cost_can_stay_unknown_until_the_generation_is_asked_for(caller: Caller) -> None:
+    caller.simulator.set_faults(Fault("chat", "null_cost"))
+    async with OpenRouterProvider(KEY, base_url=caller.simulator.base_url) as provider:
+        result = await provider.complete_text(ORDER)
+        assert result.usage is not None
+        assert result.usage.cost is None
+        assert result.generation_id is not None
+        caller.clock.advance(HOUR)
+        found = await provider.generation(result.generation_id)
+    assert found.total_cost == caller.simulator.books.charged
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        pytest.param({"call": "poll", "accept": True}, "accept belongs to submit, images and chat alone", id="accept"),
+        pytest.param({"call": "chat", "action": "fewer"}, "chat knows the actions", id="fewer texts"),
+        pytest.param({"call": "images", "action": "edit"}, "edit on images needs accept", id="edit"),
+        pytest.param({"call": "chat", "action": "cut_answer"}, "cut_answer on chat needs accept", id="cut"),
+    ],
+)
+def test_a_fault_that_makes_no_sense_is_refused(fault: Mapping[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Fault.from_json(fault)

@@ -1,0 +1,305 @@
+"""POST /images and its catalog: real pictures, strict refusals, bills, and faults before and after the payment."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from collections.abc import Mapping
+from decimal import Decimal
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from PIL import Image
+
+from orbatch_provider.catalog import ImageModel, check_image
+from orbatch_provider.client import OpenRouterProvider
+from orbatch_provider.pricing import estimate_image_model
+from orbatch_provider.requests import ImageRequest
+from orbatch_provider.simulator import Fault, SimulatorSettings
+from orbatch_provider.simulator.examples import image_examples
+from orbatch_provider.simulator.imagebilling import Painting, charge_images
+from orbatch_provider.simulator.imagerules import choose_endpoint
+from tests.simulator.conftest import HOUR, KEY, Caller, Open, Reply
+
+ORDER = {"model": "bytedance-seed/seedream-4.5", "prompt": "A cat playing with yarn"}  # 0.04 USD each
+REFERENCE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+
+
+async def generate(caller: Caller, **changes: Any) -> Reply:
+    body = {name: value for name, value in (ORDER | changes).items() if value is not None}
+    return await caller.call("POST", "/images", json=body)
+
+
+def pictures(reply: Reply) -> list[bytes]:
+    return [base64.b64decode(item["b64_json"]) for item in reply.json["data"]]
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "kind", "size"),
+    [
+        pytest.param("sourceful/riverflow-v2.5-pro", {}, "PNG", (1024, 1024), id="png"),
+        pytest.param("sourceful/riverflow-v2.5-pro", {"output_format": "webp"}, "WEBP", (1024, 1024), id="webp"),
+        pytest.param("black-forest-labs/flux.2-pro", {"output_format": "jpeg"}, "JPEG", (1024, 1024), id="jpeg"),
+        pytest.param("black-forest-labs/flux.2-pro", {"size": "640x360"}, "PNG", (640, 360), id="pixels"),
+        pytest.param("bytedance-seed/seedream-4.5", {"size": "2K"}, "PNG", (2048, 2048), id="tier"),
+        pytest.param(
+            "google/gemini-3.1-flash-image",
+            {"resolution": "512", "aspect_ratio": "16:9"},
+            "PNG",
+            (683, 384),
+            id="ratio",
+        ),
+    ],
+)
+async def test_a_picture_is_real_and_of_the_order_s_format_and_size(
+    caller: Caller, model: str, fields: Mapping[str, Any], kind: str, size: tuple[int, int]
+) -> None:
+    reply = await generate(caller, model=model, **fields)
+    assert reply.status == 200, reply.body
+    with Image.open(io.BytesIO(pictures(reply)[0])) as image:
+        image.load()
+        assert (image.format, image.size) == (kind, size)
+        assert len(image.convert("RGB").getcolors(1 << 24) or ()) > 10  # words are drawn on it
+    assert reply.json["data"][0]["media_type"] == f"image/{kind.lower()}"
+
+
+async def test_an_svg_holds_the_prompt_and_the_model_as_text(caller: Caller) -> None:
+    reply = await generate(caller, model="meta/muse-image", output_format="svg", prompt="<cat> & \x07 dog")
+    text = pictures(reply)[0].decode()
+    assert "&lt;cat&gt; &amp;   dog" in text
+    assert "meta/muse-image" in text
+
+
+@pytest.mark.parametrize("output_format", ["png", "jpeg", "webp", "svg"])
+async def test_no_two_pictures_are_alike(caller: Caller, output_format: str) -> None:
+    order = {"model": "black-forest-labs/flux.2-klein-4b", "size": "64x64", "output_format": output_format, "n": 2}
+    seen = pictures(await generate(caller, **order)) + pictures(await generate(caller, **order))
+    assert len(set(seen)) == 4
+
+
+async def test_n_pictures_are_in_the_books(caller: Caller) -> None:
+    reply = await generate(caller, n=3)
+    books = await caller.books()
+    (job,) = books["jobs"]
+    assert (job["kind"], job["status"], job["cost_usd"], books["charged"]) == ("image", "completed", "0.12", "0.12")
+    digests = [hashlib.sha256(each).hexdigest() for each in pictures(reply)]
+    assert [each["sha256"] for each in job["outputs"]] == digests
+    assert reply.json["usage"]["cost"] == 0.12
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "words"),
+    [
+        pytest.param({"prompt": None}, 400, "prompt: required", id="no prompt"),
+        pytest.param({"model": None}, 400, "model: required", id="no model"),
+        pytest.param({"model": "nobody/nothing"}, 404, "not a valid image model", id="unknown model"),
+        pytest.param({"model": "google/veo-3.1"}, 404, "not a valid image model", id="a video model"),
+        pytest.param({"n": 11}, 400, "n: must be from 1 to 10", id="too many"),
+        pytest.param({"n": "2"}, 400, "n: expected an integer", id="no number"),
+        pytest.param({"resolution": "3K"}, 400, "resolution: must be one of", id="no tier"),
+        pytest.param({"resolution": "768"}, 400, "resolution: does not support '768'", id="a tier of others"),
+        pytest.param({"size": "768"}, 400, "resolution: does not support '768'", id="a tier of others as size"),
+        pytest.param({"size": "huge"}, 400, "size: must be a tier", id="no size"),
+        pytest.param({"size": "2K", "resolution": "4K"}, 400, "size: conflicts", id="size and resolution"),
+        pytest.param({"quality": "high"}, 400, "quality: does not support 'high'", id="an absent parameter"),
+        pytest.param({"background": "transparent", "output_format": "jpeg"}, 400, "needs output_format", id="jpeg"),
+        pytest.param({"stream": True}, 400, "does not support streaming", id="stream"),
+        pytest.param({"input_references": [REFERENCE] * 15}, 400, "input_references: does not", id="references"),
+        pytest.param({"input_references": [{"type": "video_url"}]}, 400, "needs a type: image_url", id="a video"),
+        pytest.param({"provider": {"only": ["elsewhere"]}}, 404, "No endpoints found", id="nobody left"),
+        pytest.param({"provider": {"only": "openai"}}, 400, "expected an array of strings", id="no list"),
+    ],
+)
+async def test_what_is_not_supported_is_refused_and_not_charged(
+    caller: Caller, fields: Mapping[str, Any], status: int, words: str
+) -> None:
+    reply = await generate(caller, **fields)
+    assert reply.status == status
+    assert words in reply.json["error"]["message"]
+    assert caller.simulator.books.accepted == 0
+    assert caller.simulator.books.refused[status] == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "usd"),
+    [
+        pytest.param("bytedance-seed/seedream-4.5", {"n": 4}, "0.16", id="per picture"),
+        pytest.param("qwen/qwen-image-3-pro", {"resolution": "2K"}, "0.075", id="by label"),
+        pytest.param(
+            "sourceful/riverflow-v2.5-pro", {"resolution": "4K"}, "0.17", id="by place where labels are missing"
+        ),
+        pytest.param(
+            "x-ai/grok-imagine-image-quality", {"input_references": [REFERENCE]}, "0.06", id="and a reference"
+        ),
+        pytest.param("black-forest-labs/flux.2-pro", {"size": "2048x1024"}, "0.06", id="per megapixel"),
+        pytest.param("google/gemini-3-pro-image", {"resolution": "2K"}, "0.1344015", id="per token"),
+        pytest.param("openai/gpt-image-2", {"quality": "high"}, "0.21075", id="tokens by quality"),
+        pytest.param("krea/krea-2-large", {}, "0.1", id="no price: never free"),
+    ],
+)
+async def test_the_bill_follows_the_price_lines(
+    caller: Caller, model: str, fields: Mapping[str, Any], usd: str
+) -> None:
+    reply = await generate(caller, model=model, **fields)
+    assert caller.simulator.books.charged == Decimal(usd)
+    assert Decimal(str(reply.json["usage"]["cost"])) == Decimal(usd)
+
+
+CHOICES: Mapping[str, tuple[Any, ...]] = {
+    "n": (None, 3),
+    "resolution": (None, "1K", "4K"),
+    "quality": (None, "low"),
+    "size": (None, "1600x900"),
+    "input_references": (None, [REFERENCE, REFERENCE]),
+    "prompt": ("A cat", "Ü" * 300),
+}
+
+
+@pytest.mark.parametrize("model", image_examples().models.values(), ids=lambda model: model.id)
+def test_the_check_lets_pass_what_the_rules_do_and_the_estimate_bounds_the_bill(model: ImageModel) -> None:
+    for values in product(*CHOICES.values()):
+        body = {name: value for name, value in zip(CHOICES, values, strict=True) if value is not None}
+        if "size" in body and "resolution" in body:
+            continue
+        body = {"model": model.id, **body}
+        request = ImageRequest.from_body(body)
+        if check_image(request, model):
+            with pytest.raises(Exception, match="does not support"):
+                choose_endpoint(body, model)
+            continue
+        endpoint = choose_endpoint(body, model)
+        charged = charge_images(Painting.read(body, endpoint), endpoint, Decimal("0.1"))
+        estimate = estimate_image_model(request, model)
+        if estimate.low is not None:
+            assert estimate.low - Decimal("1e-9") <= charged, (body, estimate)
+        if estimate.high is not None:
+            assert charged <= estimate.high + Decimal("1e-9"), (body, estimate)
+
+
+async def test_the_catalog_names_every_model_and_its_endpoints(caller: Caller) -> None:
+    listed = (await caller.call("GET", "/images/models", key=None)).json["data"]
+    assert len(listed) == 20
+    path = next(item["endpoints"] for item in listed if item["id"] == "google/gemini-3-pro-image")
+    found = (await caller.call("GET", path.removeprefix("/api/v1"), key=None)).json
+    assert found["id"] == "google/gemini-3-pro-image"
+    assert [each["provider_slug"] for each in found["endpoints"]] == ["google-vertex/global", "google-ai-studio"]
+    assert (await caller.call("GET", "/images/models/no/body/endpoints", key=None)).status == 404
+
+
+@pytest.mark.parametrize(
+    ("settings", "status"),
+    [
+        pytest.param(SimulatorSettings(credit_usd=Decimal("0.05")), 402, id="credit"),
+        pytest.param(SimulatorSettings(budget_usd=Decimal("0.05")), 403, id="budget"),
+        pytest.param(SimulatorSettings(submits_per_minute=1), 429, id="rate"),
+    ],
+)
+async def test_limits_hold_for_pictures_as_for_videos(
+    open_simulator: Open, settings: SimulatorSettings, status: int
+) -> None:
+    caller = await open_simulator(settings)
+    assert (await generate(caller)).status == 200
+    assert (await generate(caller)).status == status
+    assert caller.simulator.books.accepted == 1
+
+
+@pytest.mark.parametrize("accept", [False, True], ids=["refused", "accepted"])
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 524, 529])
+async def test_any_status_can_come_before_or_after_the_payment(caller: Caller, status: int, accept: bool) -> None:
+    caller.simulator.set_faults(Fault("images", status=status, accept=accept, times=1))
+    assert (await generate(caller)).status == status
+    assert caller.simulator.books.accepted == int(accept)
+    assert caller.simulator.books.downloads == 0
+    assert (await generate(caller)).status == 200
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param({"action": "cut"}, id="no answer"),
+        pytest.param({"action": "cut_answer"}, id="half an answer"),
+        pytest.param({"action": "cut_answer", "at_byte": 10}, id="its first bytes"),
+    ],
+)
+async def test_an_accepted_order_can_lose_its_answer(caller: Caller, fault: Mapping[str, Any]) -> None:
+    caller.simulator.set_faults(Fault("images", accept=True, **fault))
+    with pytest.raises(aiohttp.ClientError):
+        await generate(caller)
+    (job,) = caller.simulator.books.jobs.values()
+    assert (job.withheld, job.cost_usd, caller.simulator.books.downloads) == (True, Decimal("0.04"), 0)
+
+
+async def test_one_picture_fewer_is_billed_so(caller: Caller) -> None:
+    caller.simulator.set_faults(Fault("images", "fewer", times=2))
+    reply = await generate(caller, n=3)
+    assert (len(reply.json["data"]), reply.json["usage"]["cost"]) == (2, 0.08)
+    reply = await generate(caller)
+    assert (reply.json["data"], reply.json["usage"]["cost"]) == ([], 0)
+
+
+async def test_a_cost_can_stay_unknown(caller: Caller) -> None:
+    caller.simulator.set_faults(Fault("images", "null_cost"))
+    reply = await generate(caller)
+    assert reply.json["usage"]["cost"] is None
+    assert caller.simulator.books.charged == Decimal("0.04")
+    (job,) = caller.simulator.books.jobs.values()
+    caller.clock.advance(HOUR)
+    found = (await caller.call("GET", f"/generation?id={job.generation_id}")).json["data"]
+    assert (found["api_type"], found["total_cost"], found["num_media_completion"]) == ("image", 0.04, 1)
+
+
+async def test_a_success_can_hold_an_error_or_nothing_readable(caller: Caller) -> None:
+    caller.simulator.set_faults(
+        Fault("images", status=200, accept=True, fields={"code": 502}, times=1),
+        Fault("images", status=200, body="truncated", accept=True, times=1),
+        Fault("images", "edit", accept=True, fields={"data": [{"b64_json": "!"}]}, times=1),
+    )
+    assert (await generate(caller)).json["error"]["code"] == 502
+    with pytest.raises(ValueError, match="line 1"):
+        _ = (await generate(caller)).json
+    assert (await generate(caller)).json["data"] == [{"b64_json": "!"}]
+    assert [job.withheld for job in caller.simulator.books.jobs.values()] == [True] * 3
+
+
+async def test_a_picture_is_no_video_job(caller: Caller) -> None:
+    await generate(caller)
+    (job_id,) = caller.simulator.books.jobs
+    assert (await caller.call("GET", f"/videos/{job_id}")).status == 404
+    assert (await caller.call("GET", f"/videos/{job_id}/content")).status == 404
+
+
+async def test_a_restarted_simulator_remembers_pictures(open_simulator: Open, tmp_path: Path) -> None:
+    journal = tmp_path / "books.jsonl"
+    before = await open_simulator(books_path=journal)
+    await generate(before)
+    seen = await before.books()
+    await before.simulator.stop()
+    assert await (await open_simulator(books_path=journal)).books() == seen
+
+
+async def test_a_journal_from_before_there_were_pictures_is_read(open_simulator: Open, tmp_path: Path) -> None:
+    journal = tmp_path / "books.jsonl"
+    before = await open_simulator(books_path=journal)
+    await before.start()
+    await before.simulator.stop()
+    old = journal.read_text("utf-8")
+    assert ', "kind": "video"' in old
+    journal.write_text(old.replace(', "kind": "video"', ""), "utf-8")
+    books = (await open_simulator(books_path=journal)).simulator.books
+    assert [job.kind for job in books.jobs.values()] == ["video"]
+
+
+async def test_the_provider_gets_its_pictures_and_pays_what_the_books_say(caller: Caller, tmp_path: Path) -> None:
+    async with OpenRouterProvider(KEY, base_url=caller.simulator.base_url) as provider:
+        result = await provider.generate_image("A cat", ORDER["model"], n=2, directory=tmp_path)
+        catalog = await provider.image_catalog()
+    books = caller.simulator.books
+    (job_id,) = books.jobs
+    assert result.cost_usd == books.charged == Decimal("0.08")
+    served = [each.sha256 for _, each in sorted(books.outputs(job_id).items())]
+    assert [hashlib.sha256(file.get_bytes()).hexdigest() for file in result.images] == served
+    assert catalog.models == image_examples().models

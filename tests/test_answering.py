@@ -1,0 +1,393 @@
+"""Kinds that answer at once: what came is on disk and in its place before the job is done, and no answer is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orbatch import keeping
+from orbatch.answering import Answering
+from orbatch.budget import Caps, Refused
+from orbatch.config import LimitsConfig, load_config
+from orbatch.driver import StopRun, Terms
+from orbatch.expand import expand
+from orbatch.ledger import BatchFile, Holder, JobRecord, Ledger, Reservation, utc_now
+from orbatch.ledger.answers import Charge
+from orbatch.lifecycle import Status
+from orbatch.limits import Gates
+from orbatch.offers import Offers
+from orbatch.pace import Pace
+from orbatch.plan import plan_jobs
+from orbatch.progress import Progress
+from orbatch.steps import Shared
+from orbatch_provider.catalog import snapshot
+from orbatch_provider.errors import (
+    BadGatewayError,
+    BadRequestError,
+    NotSentError,
+    OpenRouterError,
+    OutcomeUnknownError,
+    ServerError,
+    UnusableResultError,
+)
+from orbatch_provider.images import ImagesResult
+from orbatch_provider.images import Picture as PictureFile
+from orbatch_provider.requests import ImageRequest, TextRequest
+from orbatch_provider.responses import KeyInfo, Usage
+from orbatch_provider.simulator.examples import image_examples, text_examples
+from orbatch_provider.texts import TextResult
+from tests.pictures import picture
+
+BATCH = """
+name: made
+output_dir: out
+models:
+  - {model: bytedance-seed/seedream-4.5, kind: image, resolution: 2K, n: 2}
+  - {model: openai/gpt-4o-mini, kind: text, max_tokens: 100}
+  - {model: anthropic/claude-haiku-4.5, kind: text, max_tokens: 100, response_format: json}
+prompts: [a cat]
+filename: "{{ kind }}-{{ position }}"
+"""
+PAID = Usage(Decimal("0.08"))
+CENTS = Usage(Decimal("0.00005"))
+
+
+class Service:
+    """Answers with ``says``: pictures in these colours, a text, or an error. ``before``: what happens meanwhile."""
+
+    account, origin = "account", "http://127.0.0.1"
+
+    def __init__(self) -> None:
+        self.says: list[str] | str | Exception = ["red", "blue"]
+        self.usage: Usage | None = PAID
+        self.before: Callable[[], Any] = lambda: None
+        self.asked = 0
+
+    async def _arrived(self) -> None:
+        self.asked += 1
+        waiting = self.before()
+        if waiting is not None:
+            await waiting
+        if isinstance(self.says, Exception):
+            raise self.says
+
+    async def create_images(self, request: ImageRequest, directory: Path, stem: str) -> ImagesResult:
+        await self._arrived()
+        files = []
+        for index, color in enumerate(self.says if isinstance(self.says, list) else ()):
+            part, content = directory / f"{stem}-{index}.part", picture(color)
+            part.write_bytes(content)
+            digest = hashlib.sha256(content).hexdigest()
+            files.append(PictureFile(part, "image/png", len(content), digest, 8, 6))
+        return ImagesResult(tuple(files), request.asked, self.usage, "gen-1", ("picture 3: it is empty",))
+
+    async def complete_text(self, request: TextRequest) -> TextResult:
+        await self._arrived()
+        assert isinstance(self.says, str)
+        return TextResult(self.says, "stop", self.usage, "gen-1")
+
+    async def key(self) -> KeyInfo:
+        return KeyInfo("k", Decimal(1), None, None, None)
+
+
+class Bench:
+    """A ledger with one job of each kind, and the step under test."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "b.yaml"
+        path.write_text(BATCH)
+        config = load_config(path)
+        offers = Offers(snapshot(), image_examples(), text_examples())
+        self.ledger = Ledger.open(folder / "ledger.db")
+        file = BatchFile("made", path, "sha", folder / "out", "http://127.0.0.1")
+        self.batch = self.ledger.plans.write(file, offers, plan_jobs(expand(config), offers))
+        self.holder = Holder.this_process()
+        self.ledger.leases.claim(self.batch.id, self.holder, utc_now())
+        self.out = folder / "out"
+        self.service = Service()
+        self.said: list[Progress] = []
+        self.blocked: dict[str, str] = {}
+        self.attempts = 1
+
+    def job(self, model: str = "bytedance-seed/seedream-4.5") -> JobRecord:
+        [job] = self.ledger.queries.next_pending(self.batch.id, model, room_nusd=None, unpriced_nusd=None, limit=1)
+        return job
+
+    @property
+    def text(self) -> JobRecord:
+        return self.job("openai/gpt-4o-mini")
+
+    @property
+    def structured(self) -> JobRecord:
+        return self.job("anthropic/claude-haiku-4.5")
+
+    def reserve(self, job: JobRecord) -> Reservation:
+        owner = self.holder.owner
+        decision = self.ledger.reserve(job.id, Caps(), owner=owner, origin="http://127.0.0.1", account="account")
+        assert not isinstance(decision, Refused)
+        return decision
+
+    def step(self) -> Answering:
+        terms = Terms(Caps(), self.out, 30.0, 60.0, self.attempts, frozenset({Status.FAILED}))
+        gates = Gates(LimitsConfig())
+        provider: Any = self.service
+        shared = Shared(self.ledger, provider, gates, terms, Pace(1000.0), self.said.append)
+        return Answering(shared, self.blocked.__setitem__)
+
+    async def answer(self, job: JobRecord) -> JobRecord:
+        await self.step().answer(job, self.reserve(job))
+        return self.ledger.queries.job(job.id)
+
+    def history(self, job: JobRecord) -> list[str]:
+        return [event.to_status for event in self.ledger.queries.events(job.id)]
+
+    def charged(self) -> int:
+        return self.ledger.reports.spend(self.batch.id)[0]
+
+    def reserved(self) -> int:
+        return self.ledger.reports.spend(self.batch.id)[1]
+
+    def parts(self) -> list[Path]:
+        return [path for path in self.out.rglob("*") if ".part" in path.name]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    with made.ledger:
+        yield made
+
+
+async def test_pictures_are_in_their_places_before_the_job_is_done(bench: Bench) -> None:
+    done = await bench.answer(bench.job())
+    assert done.status is Status.DONE
+    assert [(Path(each.path).name, each.width, each.height) for each in bench.ledger.queries.outputs(done.id)] == [
+        ("image-1.png", 8, 6),
+        ("image-1-2.png", 8, 6),
+    ]
+    assert [path.read_bytes() for path in (bench.out / "image-1.png", bench.out / "image-1-2.png")] == [
+        picture("red"),
+        picture("blue"),
+    ]
+    assert bench.history(done) == ["submitting", "done"]
+    assert (bench.charged(), bench.reserved()) == (80_000_000, 0)
+    assert bench.parts() == []
+
+
+async def test_fewer_pictures_than_asked_for_are_recorded_and_said(bench: Bench) -> None:
+    bench.service.says = ["red"]
+    done = await bench.answer(bench.job())
+    [output] = bench.ledger.queries.outputs(done.id)
+    assert output.warning == "1 of 2 pictures came; picture 3: it is empty"
+    assert any("1 of 2 pictures came" in progress.text for progress in bench.said)
+
+
+async def test_a_text_is_a_file(bench: Bench) -> None:
+    bench.service.says = "A cat.\nIt purrs \u2026"
+    done = await bench.answer(bench.text)
+    [output] = bench.ledger.queries.outputs(done.id)
+    assert (Path(output.path).name, output.mime_type) == ("text-2.txt", "text/plain")
+    assert Path(output.path).read_text("utf-8") == "A cat.\nIt purrs \u2026"
+
+
+async def test_json_that_was_asked_for_is_a_json_file(bench: Bench) -> None:
+    bench.service.says = '{"cat": 1}'
+    done = await bench.answer(bench.structured)
+    [output] = bench.ledger.queries.outputs(done.id)
+    assert Path(output.path).suffix == ".json"
+    assert json.loads(Path(output.path).read_text()) == {"cat": 1}
+
+
+async def test_json_that_is_none_is_a_failed_job_with_its_cost_and_its_text_is_kept(bench: Bench) -> None:
+    bench.service.says, bench.service.usage = "Sure! {broken" + "x" * 5000, CENTS
+    failed = await bench.answer(bench.structured)
+    assert failed.status is Status.FAILED
+    assert bench.history(failed) == ["submitting", "submitted", "failed"]
+    assert failed.error is not None
+    assert "JSON was asked for, and the answer is none" in failed.error
+    assert len(failed.error) < 700
+    [kept] = bench.out.iterdir()
+    assert str(kept) in failed.error
+    assert kept.read_text() == bench.service.says
+    assert (bench.charged(), bench.reserved()) == (50_000, 0)
+    assert bench.ledger.queries.outputs(failed.id) == []
+
+
+async def test_an_empty_text_is_a_failed_job_with_its_cost(bench: Bench) -> None:
+    bench.service.says, bench.service.usage = " \n", CENTS
+    failed = await bench.answer(bench.text)
+    assert failed.status is Status.FAILED
+    assert "holds no text" in str(failed.error)
+    assert bench.charged() == 50_000
+
+
+async def test_a_failed_answer_is_asked_for_again_as_often_as_the_batch_says(bench: Bench) -> None:
+    bench.attempts = 2
+    bench.service.says = "no json"
+    job = bench.structured
+    assert (await bench.answer(job)).status is Status.PENDING
+    assert (await bench.answer(job)).status is Status.FAILED
+    assert bench.charged() == 160_000_000
+
+
+async def test_an_answer_without_a_picture_is_a_failed_job_with_its_cost(bench: Bench) -> None:
+    bench.service.says = UnusableResultError("The answer holds no picture that can be used: there was none", usage=PAID)
+    failed = await bench.answer(bench.job())
+    assert failed.status is Status.FAILED
+    assert bench.charged() == 80_000_000
+
+
+async def test_a_charge_that_is_not_known_yet_stays_reserved_until_it_is_settled(bench: Bench) -> None:
+    bench.service.usage = Usage(None)
+    job = bench.job()
+    await bench.answer(job)
+    [unsettled] = bench.ledger.queries.unsettled(bench.batch.id)
+    assert unsettled.attempt is not None
+    assert unsettled.attempt.generation_id == "gen-1"
+    assert (bench.charged(), bench.reserved()) == (0, 80_000_000)
+    bench.ledger.settle(unsettled.attempt.id, 75_000_000, is_byok=False, caps=Caps())
+    assert (bench.charged(), bench.reserved()) == (75_000_000, 0)
+
+
+async def test_a_charge_above_the_reservation_is_written_down(bench: Bench) -> None:
+    bench.service.usage = Usage(Decimal("0.50"))
+    done = await bench.answer(bench.job())
+    assert done.status is Status.DONE
+    assert any("more than" in progress.text for progress in bench.said)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reserved"),
+    [
+        pytest.param(NotSentError("no route"), Status.PENDING, 0, id="never left"),
+        pytest.param(BadGatewayError(502, "failed", kind="image"), Status.PENDING, 0, id="image 502: not billed"),
+        pytest.param(BadRequestError(400, "no", kind="image"), Status.REJECTED, 0, id="refused"),
+        pytest.param(ServerError(500, "oops", kind="image"), Status.UNCERTAIN, 80_000_000, id="image 500"),
+        pytest.param(OutcomeUnknownError("cut off"), Status.UNCERTAIN, 80_000_000, id="cut off"),
+    ],
+)
+async def test_each_refusal_leaves_the_job_where_its_money_is(
+    bench: Bench, error: OpenRouterError, status: Status, reserved: int
+) -> None:
+    bench.service.says = error
+    assert (await bench.answer(bench.job())).status is status
+    assert bench.reserved() == reserved
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        pytest.param(BadGatewayError(502, "failed", kind="text"), Status.UNCERTAIN, id="text 502"),
+        pytest.param(BadGatewayError(502, "x", kind="text", retryable=True), Status.PENDING, id="text 502, retryable"),
+        pytest.param(ServerError(500, "x", kind="text", retryable=False), Status.UNCERTAIN, id="text 500, not so"),
+    ],
+)
+async def test_a_text_that_failed_is_uncertain_unless_the_answer_says_otherwise(
+    bench: Bench, error: OpenRouterError, status: Status
+) -> None:
+    bench.service.says = error
+    assert (await bench.answer(bench.text)).status is status
+
+
+async def test_nothing_is_sent_where_nothing_can_be_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.out.write_text("a file where the folder should be")
+    job = bench.job()
+    with pytest.raises(StopRun, match="so it was not sent"):
+        await bench.answer(job)
+    assert bench.service.asked == 0
+    assert bench.job().status is Status.PENDING
+    assert bench.reserved() == 0
+
+
+async def test_nothing_is_sent_when_the_disk_is_nearly_full(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "FREE_BYTES", 10**18)
+    with pytest.raises(StopRun, match="MB are free on the disk"):
+        await bench.answer(bench.job())
+    assert bench.service.asked == 0
+
+
+async def test_a_file_in_the_way_is_left_alone_and_the_result_gets_another_name(bench: Bench) -> None:
+    bench.out.mkdir()
+    (bench.out / "image-1.png").write_bytes(b"somebody else's")
+    done = await bench.answer(bench.job())
+    assert done.status is Status.DONE
+    first, _ = bench.ledger.queries.outputs(done.id)
+    assert Path(first.path).name == "image-1-attempt1.png"
+    assert first.warning == "another file has the name image-1.png"
+    assert (bench.out / "image-1.png").read_bytes() == b"somebody else's"
+
+
+async def test_a_result_that_cannot_be_placed_is_lost_with_its_cost_and_named(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("orbatch.outputs.place", full)
+    lost = await bench.answer(bench.job())
+    assert lost.status is Status.LOST
+    assert bench.history(lost) == ["submitting", "submitted", "completed", "lost"]
+    [*parts] = bench.parts()
+    assert any(str(part) in str(lost.error) for part in parts)
+    assert (bench.charged(), bench.reserved()) == (80_000_000, 0)
+
+
+async def test_stopped_while_the_request_is_on_its_way_the_job_is_uncertain(bench: Bench) -> None:
+    sent, never = asyncio.Event(), asyncio.Event()
+
+    async def hang() -> None:
+        sent.set()
+        await never.wait()
+
+    bench.service.before = hang
+    job = bench.job()
+    task = asyncio.create_task(bench.answer(job))
+    await sent.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert bench.ledger.queries.job(job.id).status is Status.UNCERTAIN
+    assert bench.reserved() == 80_000_000
+
+
+async def test_stopped_after_the_answer_the_result_is_kept_all_the_same(bench: Bench) -> None:
+    job = bench.job()
+    task = asyncio.create_task(bench.answer(job))
+
+    def stop_soon() -> None:
+        asyncio.get_running_loop().call_soon(task.cancel)
+
+    bench.service.before = stop_soon
+    await asyncio.gather(task, return_exceptions=True)
+    status = bench.ledger.queries.job(job.id).status
+    assert status is Status.DONE
+    assert bench.charged() == 80_000_000
+
+
+async def test_an_answer_that_comes_late_ends_an_uncertain_attempt(bench: Bench) -> None:
+    job = bench.job()
+    attempt_id = bench.reserve(job).attempt_id
+    bench.ledger.doubt(attempt_id, "another runner thought so")
+    bench.ledger.answers.finish(attempt_id, [], Charge(80_000_000), Caps())
+    assert bench.ledger.queries.job(job.id).status is Status.DONE
+    assert bench.history(job) == ["submitting", "uncertain", "submitted", "completed", "done"]
+
+
+async def test_what_an_earlier_attempt_left_is_never_written_over(bench: Bench) -> None:
+    bench.service.says = OutcomeUnknownError("cut off")
+    job = bench.job()
+    await bench.answer(job)
+    leftover = bench.out / "answer-0123.part"
+    leftover.write_bytes(b"perhaps paid for")
+    uncertain = bench.ledger.queries.job(job.id)
+    assert uncertain.attempt is not None
+    bench.ledger.resolve_not_charged(uncertain.attempt)
+    bench.service.says = ["green"]
+    assert (await bench.answer(job)).status is Status.DONE
+    assert leftover.read_bytes() == b"perhaps paid for"

@@ -1,0 +1,474 @@
+"""The way of a paid file to its place: every disk and download that can fail, and what the next run makes of it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orbatch import outputs
+from orbatch.collecting import fetch_again
+from orbatch.ledger import AttemptRecord, JobRecord, LedgerError, OutputRecord
+from orbatch.lifecycle import Status
+from orbatch_provider.errors import (
+    BadGatewayError,
+    DownloadError,
+    GoneError,
+    NotFoundError,
+    OutcomeUnknownError,
+    PermissionDeniedError,
+)
+from orbatch_provider.responses import VideoJob
+from tests.faults.fakes import FakeProvider
+from tests.faults.workshop import NO_CAPS, Switch, Workshop, clip, provider_at
+from tests.provider.rawserver import Exchange, Servers, raw_answer, read_request
+
+
+@pytest.fixture
+async def servers() -> AsyncIterator[Servers]:
+    started = Servers()
+    yield started
+    await started.stop()
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    with Workshop.at(tmp_path_factory.mktemp("collecting"), jobs=80) as made:
+        yield made
+
+
+@pytest.fixture
+def provider() -> FakeProvider:
+    return FakeProvider()
+
+
+async def collect(
+    workshop: Workshop, provider: FakeProvider | Switch, job: JobRecord, attempt: AttemptRecord, files: int = 1
+) -> None:
+    """One run's try."""
+    urls = tuple(f"https://example.com/{number}" for number in range(files))
+    seen = VideoJob(attempt.remote_id or "", "completed", unsigned_urls=urls)
+    await workshop.driver(provider).collect(job, attempt, seen)
+
+
+def files_of(workshop: Workshop, job: JobRecord) -> list[OutputRecord]:
+    records = workshop.ledger.queries.outputs(job.id)
+    for record in records:
+        assert hashlib.sha256(Path(record.path).read_bytes()).hexdigest() == record.sha256
+    return records
+
+
+def names(workshop: Workshop, job: JobRecord) -> list[str]:
+    return sorted(path.name.removeprefix(job.stem) for path in workshop.output_dir.glob(f"{job.stem}*"))
+
+
+def place_of(workshop: Workshop, job: JobRecord) -> Path:
+    return workshop.output_dir / f"{job.stem}.mp4"
+
+
+def part_of(workshop: Workshop, job: JobRecord, attempt: AttemptRecord) -> Path:
+    workshop.output_dir.mkdir(exist_ok=True)
+    return outputs.part_path(workshop.output_dir / job.stem, attempt.remote_id or "")
+
+
+# -- what is kept ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_is_placed_measured_and_hashed(workshop: Workshop, provider: FakeProvider) -> None:
+    job, attempt = workshop.completed()
+
+    await collect(workshop, provider, job, attempt)
+
+    assert workshop.status(job) is Status.DONE
+    (record,) = files_of(workshop, job)
+    assert (record.width, record.height, record.video_codec, record.mime_type) == (64, 64, "h264", "video/mp4")
+    assert names(workshop, job) == [".mp4"]
+
+
+async def test_a_length_that_was_not_ordered_is_a_warning(workshop: Workshop, provider: FakeProvider) -> None:
+    job, attempt = workshop.completed()
+
+    await collect(workshop, provider, job, attempt)
+
+    (record,) = files_of(workshop, job)
+    assert record.warning == "1.00 s long, 4 s were ordered"
+    assert workshop.status(job) is Status.DONE
+    assert record.warning in workshop.text
+
+
+async def test_every_output_of_a_job_is_kept(workshop: Workshop, provider: FakeProvider) -> None:
+    job, attempt = workshop.completed()
+    provider.contents = lambda index: clip(str(index))
+
+    await collect(workshop, provider, job, attempt, files=3)
+
+    assert [record.sha256 for record in files_of(workshop, job)] == [
+        hashlib.sha256(clip(str(index))).hexdigest() for index in range(3)
+    ]
+    assert names(workshop, job) == ["-2.mp4", "-3.mp4", ".mp4"]
+
+
+async def test_an_output_that_fails_does_not_cost_the_others_a_download(
+    workshop: Workshop, provider: FakeProvider
+) -> None:
+    job, attempt = workshop.completed()
+    failures = [BadGatewayError(502), BadGatewayError(502)]
+    provider.contents = lambda index: failures.pop() if index == 1 and failures else clip(str(index))
+
+    await collect(workshop, provider, job, attempt, files=2)
+
+    assert provider.downloads == [0, 1, 1, 1]
+    assert workshop.status(job) is Status.DONE
+
+
+async def test_what_is_left_of_several_outputs_is_kept(workshop: Workshop, provider: FakeProvider) -> None:
+    job, attempt = workshop.completed()
+    provider.contents = lambda index: GoneError(410) if index == 1 else clip(str(index))
+
+    await collect(workshop, provider, job, attempt, files=3)
+
+    assert workshop.status(job) is Status.DONE
+    assert "of 3 outputs, 2 is gone" in (files_of(workshop, job)[0].warning or "")
+
+
+async def test_a_job_is_lost_when_nothing_is_left(workshop: Workshop, provider: FakeProvider) -> None:
+    job, attempt = workshop.completed()
+    provider.contents = lambda _: GoneError(410)
+
+    await collect(workshop, provider, job, attempt, files=2)
+
+    assert workshop.status(job) is Status.LOST
+    assert workshop.shown(job).startswith("paid, but")
+
+
+# -- disks ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_disk_that_is_full_at_the_last_moment_leaves_the_job_completed(
+    workshop: Workshop, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, attempt = workshop.completed()
+    server = await servers.start([read_request, serve_ranges])
+    async with provider_at(server) as real:
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "fsync", full_disk)
+            await collect(workshop, Switch(real, real, "", 0), job, attempt)
+
+        assert workshop.status(job) is Status.COMPLETED
+        assert f"{workshop.output_dir / job.stem} could not be written (No space left on device)" in workshop.shown(job)
+
+        await collect(workshop, Switch(real, real, "", 0), job, attempt)
+    assert workshop.status(job) is Status.DONE
+    assert names(workshop, job) == [".mp4"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(OSError(errno.ENOSPC, "No space left on device"), id="full, and it does not say where"),
+        pytest.param(OSError(errno.EROFS, "Read-only file system", "/media/x"), id="read-only"),
+        pytest.param(PermissionError(errno.EACCES, "Permission denied", "/media/x"), id="not ours"),
+        pytest.param(OSError(errno.EIO, "Input/output error"), id="dying"),
+    ],
+)
+async def test_a_disk_that_refuses_is_named_and_the_next_run_goes_on(
+    workshop: Workshop, provider: FakeProvider, error: OSError
+) -> None:
+    job, attempt = workshop.completed()
+    provider.contents = lambda _: error
+    await collect(workshop, provider, job, attempt)
+
+    assert workshop.status(job) is Status.COMPLETED
+    shown = workshop.shown(job)
+    assert str(error.filename or workshop.output_dir / job.stem) in shown
+    assert str(error.strerror) in shown
+    assert "run the same command again" in workshop.text
+
+    provider.contents = lambda _: clip()
+    await collect(workshop, provider, job, attempt)
+    assert workshop.status(job) is Status.DONE
+
+
+async def test_an_output_folder_that_is_a_file_is_named(tmp_path: Path, provider: FakeProvider) -> None:
+    with Workshop.at(tmp_path, jobs=1) as workshop:
+        workshop.output_dir.write_text("not a folder")
+        job, attempt = workshop.completed()
+
+        await collect(workshop, provider, job, attempt)
+
+        assert workshop.status(job) is Status.COMPLETED
+        assert str(workshop.output_dir) in workshop.shown(job)
+        assert workshop.output_dir.read_text() == "not a folder"
+
+
+async def test_a_folder_that_is_deleted_meanwhile_is_made_again_by_the_next_run(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
+    def delete(_: int) -> bytes:
+        shutil.rmtree(tmp_path / "out")
+        return clip()
+
+    with Workshop.at(tmp_path, jobs=1) as workshop:
+        job, attempt = workshop.completed()
+        provider.contents = delete
+        await collect(workshop, provider, job, attempt)
+        assert workshop.status(job) is Status.COMPLETED
+        assert str(workshop.output_dir) in workshop.shown(job)
+
+        provider.contents = lambda _: clip()
+        await collect(workshop, provider, job, attempt)
+        assert workshop.status(job) is Status.DONE
+
+
+async def test_a_name_that_the_disk_refuses_leaves_the_job_completed(
+    workshop: Workshop, provider: FakeProvider
+) -> None:
+    job, attempt = workshop.completed()
+
+    await collect(workshop, provider, replace(job, stem="x" * 300), attempt)
+
+    assert workshop.status(job) is Status.COMPLETED
+    assert "File name too long" in workshop.shown(job)
+    assert "x" * 300 in workshop.shown(job)
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+async def test_a_file_in_the_way_is_left_alone(
+    workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    job, attempt = workshop.completed()
+    if not has_links:
+        forbid_links(monkeypatch)
+    place = place_of(workshop, job)
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("somebody's diary")
+    await collect(workshop, provider, job, attempt)
+
+    assert place.read_text() == "somebody's diary"
+    assert workshop.status(job) is Status.COMPLETED
+    assert f"{place} is another file. Move it away" in workshop.shown(job)
+
+    place.unlink()
+    await collect(workshop, provider, job, attempt)
+    assert workshop.status(job) is Status.DONE
+    assert names(workshop, job) == [".mp4"]
+
+
+# -- crashes between placing and recording --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+async def test_a_file_that_was_placed_and_not_recorded_is_recognised(
+    workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    job, attempt = workshop.completed()
+    if not has_links:
+        forbid_links(monkeypatch)
+    with monkeypatch.context() as crash:
+        crash.setattr(workshop.ledger, "finish", full)
+        with pytest.raises(LedgerError):
+            await collect(workshop, provider, job, attempt)
+    assert workshop.status(job) is Status.COMPLETED
+    assert place_of(workshop, job).exists()
+
+    await collect(workshop, provider, job, attempt)
+
+    assert workshop.status(job) is Status.DONE
+    assert names(workshop, job) == [".mp4"]
+    assert len(files_of(workshop, job)) == 1
+    assert len(provider.downloads) == (1 if has_links else 2)  # without links nothing proves that it is ours but bytes
+
+
+async def test_a_placed_file_that_was_damaged_before_it_was_recorded_is_not_taken(
+    workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, attempt = workshop.completed()
+    with monkeypatch.context() as crash:
+        crash.setattr(workshop.ledger, "finish", full)
+        with pytest.raises(LedgerError):
+            await collect(workshop, provider, job, attempt)
+    place_of(workshop, job).write_bytes(b"\0" * 1000)
+
+    await collect(workshop, provider, job, attempt)
+
+    assert workshop.status(job) is Status.COMPLETED
+    assert "is another file" in workshop.shown(job)
+
+
+# -- parts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("honours_range", [True, False])
+async def test_what_a_killed_run_left_is_gone_on_with_where_the_server_can(
+    workshop: Workshop,
+    servers: Servers,
+    honours_range: bool,
+) -> None:
+    job, attempt = workshop.completed()
+    half = len(clip()) // 2
+    part_of(workshop, job, attempt).write_bytes(clip()[:half])
+    server = await servers.start([read_request, serve_ranges if honours_range else serve_whole])
+    async with provider_at(server) as real:
+        await collect(workshop, Switch(real, real, "", 0), job, attempt)
+
+    assert server.requests[0].headers["range"] == f"bytes={half}-"
+    assert workshop.status(job) is Status.DONE
+    assert files_of(workshop, job)[0].sha256 == hashlib.sha256(clip()).hexdigest()
+
+
+async def test_a_part_of_other_content_with_the_same_name_is_never_gone_on_with(
+    workshop: Workshop,
+    servers: Servers,
+) -> None:
+    job, attempt = workshop.completed()
+    other = part_of(workshop, job, replace(attempt, remote_id="another attempt, or another batch"))
+    other.write_bytes(clip("other")[: len(clip()) // 2])
+    server = await servers.start([read_request, serve_ranges])
+    async with provider_at(server) as real:
+        await collect(workshop, Switch(real, real, "", 0), job, attempt)
+
+    assert "range" not in server.requests[0].headers
+    assert files_of(workshop, job)[0].sha256 == hashlib.sha256(clip()).hexdigest()
+    other.unlink()
+
+
+# -- downloads that fail --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [NotFoundError(404), PermissionDeniedError(403), DownloadError("cut off")])
+async def test_a_download_that_fails_at_first_is_tried_again(
+    workshop: Workshop, provider: FakeProvider, error: Exception
+) -> None:
+    job, attempt = workshop.completed()
+    failures = [error, error, error]
+    provider.contents = lambda _: failures.pop() if failures else clip()
+
+    await collect(workshop, provider, job, attempt)
+
+    assert workshop.status(job) is Status.DONE
+
+
+async def test_an_outage_of_an_hour_does_not_end_a_download(workshop: Workshop, provider: FakeProvider) -> None:
+    job, attempt = workshop.completed()
+    driver = workshop.driver(provider)
+    pace = driver._collecting._shared.pace
+    provider.contents = lambda _: OutcomeUnknownError("cut off.") if pace.now() < 3600 else clip()
+
+    await driver.collect(job, attempt, VideoJob(attempt.remote_id or "", "completed"))
+
+    assert workshop.status(job) is Status.DONE
+    assert workshop.text.count("cut off") == 1
+    assert len(provider.downloads) < 60
+
+
+async def test_a_file_that_does_not_play_is_fetched_again_and_kept_aside(
+    workshop: Workshop, provider: FakeProvider
+) -> None:
+    job, attempt = workshop.completed()
+    provider.contents = lambda _: clip()[:200] + b"\xff" * (len(clip()) - 200)
+    await collect(workshop, provider, job, attempt)
+
+    assert workshop.status(job) is Status.COMPLETED
+    assert len(provider.downloads) == 5
+    (kept,) = workshop.output_dir.glob(f"{job.stem}*.unplayable")
+    assert str(kept) in workshop.shown(job)
+
+    provider.contents = lambda _: clip()
+    await collect(workshop, provider, job, attempt)
+    assert names(workshop, job) == [".mp4"]
+
+
+async def test_nothing_is_fetched_once_the_run_is_stopping(workshop: Workshop, provider: FakeProvider) -> None:
+    job, attempt = workshop.completed()
+    driver = workshop.driver(provider)
+    driver.stopping.set()
+
+    await driver.collect(job, attempt, None)
+
+    assert provider.downloads == []
+    assert workshop.status(job) is Status.COMPLETED
+
+
+async def test_a_forgotten_job_is_still_asked_for_its_content(workshop: Workshop, provider: FakeProvider) -> None:
+    job, attempt = workshop.completed()
+    provider.polls = lambda: NotFoundError(404)
+
+    await workshop.driver(provider).collect(job, attempt, None)
+
+    assert workshop.status(job) is Status.DONE
+
+
+# -- verify ---------------------------------------------------------------------------------------------------------
+
+
+async def test_missing_and_changed_files_are_fetched_again(workshop: Workshop, provider: FakeProvider) -> None:
+    job, attempt = workshop.completed()
+    provider.contents = lambda index: clip(str(index))
+    await collect(workshop, provider, job, attempt, files=3)
+    first, second, third = (Path(record.path) for record in files_of(workshop, job))
+    first.unlink()
+    second.write_text("edited")
+
+    fetched = await fetch_again(workshop.ledger, provider, workshop.now(job)[0])
+
+    assert fetched == 2
+    assert [Path(record.path) for record in files_of(workshop, job)] == [first, second, third]
+    assert second.with_name(second.name + ".changed").read_text() == "edited"
+    assert names(workshop, job) == ["-2.mp4", "-2.mp4.changed", "-3.mp4", ".mp4"]
+
+
+async def test_both_results_of_a_job_that_was_paid_twice_are_kept_and_fetched_again(
+    workshop: Workshop, provider: FakeProvider
+) -> None:
+    job = workshop.take()
+    first = workshop.reserve(job)
+    workshop.ledger.doubt(first.attempt_id, "")
+    second = workshop.reserve(job, resubmit=True)
+    for number, reservation in enumerate((first, second)):
+        workshop.ledger.accept(reservation.attempt_id, f"twice-{number}")
+        workshop.ledger.complete(reservation.attempt_id, 1, is_byok=False, generation_id=None, caps=NO_CAPS)
+        attempt = workshop.ledger.queries.attempts(job.id)[number]
+        provider.contents = lambda _, label=str(number): clip(label)  # type: ignore[misc]
+        await collect(workshop, provider, workshop.now(job)[0], attempt)
+
+    assert workshop.status(job) is Status.DONE
+    assert names(workshop, job) == ["-attempt1.mp4", ".mp4"]
+    place_of(workshop, job).unlink()
+    assert await fetch_again(workshop.ledger, provider, workshop.now(job)[0]) == 1
+    assert len(files_of(workshop, job)) == 2
+
+
+def forbid_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(source: object, target: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted", str(source), None, str(target))
+
+    monkeypatch.setattr(os, "link", link)
+
+
+def full_disk(_: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def full(*_: object) -> None:
+    raise LedgerError("The disk of the ledger is full.")
+
+
+async def serve_whole(exchange: Exchange) -> None:
+    exchange.writer.write(raw_answer(clip(), content_type="video/mp4", chunked=True))
+
+
+async def serve_ranges(exchange: Exchange) -> None:
+    assert exchange.request is not None
+    wanted = exchange.request.headers.get("range")
+    if wanted is None:
+        exchange.writer.write(raw_answer(clip(), content_type="video/mp4"))
+        return
+    start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+    headers = {"Content-Range": f"bytes {start}-{len(clip()) - 1}/{len(clip())}"}
+    exchange.writer.write(raw_answer(clip()[start:], 206, content_type="video/mp4", headers=headers))

@@ -1,0 +1,162 @@
+"""The pages say what the code does: their commands run, their tables are complete, their links lead somewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import io
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from orbatch.lifecycle import TRANSITIONS, Status
+from orbatch_provider import OpenRouterProvider, errors
+from orbatch_provider.simulator import SimulatorSettings, simulator_thread
+from tests.console import ROOT, SPEED, blocks, differences, steps, terminal
+
+DOCS = ROOT / "docs"
+TYPED = ["README.md", "docs/guide.md", "docs/recipes.md"]
+PYTHON = [
+    pytest.param(page, code, id=f"{page}:{line}")
+    for page in ("README.md", "docs/sdk.md")
+    for line, code in blocks((ROOT / page).read_text("utf-8"), "python")
+]
+KINDS: tuple[errors.Kind, ...] = ("video", "image", "text")
+PAGES = [path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.md"), *DOCS.glob("*.md")]]
+
+
+@pytest.fixture
+def service() -> Iterator[str]:
+    with simulator_thread(SimulatorSettings(speed=SPEED)) as simulator:
+        yield simulator.base_url
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the pages show a POSIX shell")
+@pytest.mark.parametrize("page", TYPED)
+def test_every_command_of_a_page_runs_as_it_is_written_and_prints_what_is_shown(
+    page: str, tmp_path: Path, service: str
+) -> None:
+    here = terminal(tmp_path, service)
+    try:
+        typed = steps((ROOT / page).read_text("utf-8"))
+        for step, following in zip(typed, [*typed[1:], None], strict=True):
+            output = here.type(step)
+            told = following is not None and following.command == "echo $?"
+            assert here.last_code == 0 or told or step.command == "echo $?", f"{step.command}\n" + "\n".join(output)
+            assert not differences(step, output, here.folder), f"{page}:{step.line}: {step.command}"
+    finally:
+        here.close()
+
+
+@pytest.mark.parametrize(("page", "code"), PYTHON)
+def test_an_example_in_python_runs_and_prints_what_is_shown(
+    page: str, code: str, tmp_path: Path, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = re.search(re.escape(code) + r"```\n```text\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
+    assert shown is not None, "no output is shown"
+    really = asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda delay, result=None: really(delay / SPEED, result))
+    monkeypatch.setenv("OPENROUTER_BASE_URL", service)
+    monkeypatch.setenv("OPENROUTER_API_KEY", "sk-or-v1-0123456789abcdef")
+    monkeypatch.chdir(tmp_path)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code, page, "exec"), {"__name__": "__main__"})  # noqa: S102 - our own examples
+    assert printed.getvalue() == shown[1]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_of_a_page_leads_to_a_file_and_a_heading(page: str) -> None:
+    prose = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for link in re.findall(r"\]\((?!https?://)([^)\s]+)\)", prose):
+        path, _, heading = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), link
+        if heading:
+            assert heading in anchors(target.read_text("utf-8")), link
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that a forge gives to the headings."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_index_names_every_page() -> None:
+    index = (DOCS / "README.md").read_text("utf-8")
+    assert [page.name for page in DOCS.glob("*.md") if page.name != "README.md" and f"({page.name})" not in index] == []
+
+
+def test_the_layout_names_only_what_is_there() -> None:
+    [(_, layout)] = blocks((ROOT / "CONTRIBUTING.md").read_text("utf-8"), "text")
+    folder = ROOT
+    for line in layout.splitlines():
+        names = line[:28].strip().split(", ")
+        if not line.startswith(" "):
+            folder = ROOT / names[0]
+            names = ["."]
+        for name in names:
+            assert (folder / name).is_dir() or (folder / f"{name}.py").is_file(), name
+
+
+def test_the_diagram_of_the_lifecycle_shows_exactly_the_transitions_there_are() -> None:
+    [(_, diagram)] = blocks((DOCS / "lifecycle.md").read_text("utf-8"), "mermaid")
+    drawn = {(old, new) for old, new in re.findall(r"^ +(\w+) --> (\w+)", diagram, re.MULTILINE)}
+    assert drawn == {(old.value, new.value) for old, following in TRANSITIONS.items() for new in following}
+
+
+def test_the_lifecycle_page_explains_every_status() -> None:
+    page = (DOCS / "lifecycle.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \| [^|]+ \|$", page, re.MULTILINE)
+    assert rows == [status.value for status in Status]
+
+
+def test_the_errors_of_the_sdk_page_are_those_of_the_code() -> None:
+    page = (DOCS / "sdk.md").read_text("utf-8")
+    shown = re.search(r"<!-- errors: begin .*?-->\n(.*?)<!-- errors: end -->", page, re.DOTALL)
+    assert shown is not None
+    assert shown[1] == errors_table()
+
+
+def errors_table() -> str:
+    """One row for each error that can follow a paid request, by status."""
+    by_kind: list[tuple[str, Sequence[errors.OpenRouterError]]] = [
+        (str(status), [kind_of_error(status, kind=kind) for kind in KINDS])
+        for status, kind_of_error in errors.ERROR_BY_STATUS.items()
+    ]
+    rows: list[tuple[str, Sequence[errors.OpenRouterError]]] = [
+        *by_kind,
+        ("other 4xx", [errors.ClientStatusError(418)]),
+        ("other", [errors.UnexpectedStatusError(599)]),
+        ("none", [errors.ConfigurationError()]),
+        ("none", [errors.NotSentError()]),
+        ("none", [errors.OutcomeUnknownError()]),
+        ("2xx", [errors.InvalidResponseError("unreadable")]),
+    ]
+    lines = ["| Status | Error | Meaning | Nothing was started | May be sent again |", "|---|---|---|---|---|"]
+    for status, found in rows:
+        meaning = " ".join((inspect.getdoc(type(found[0])) or "").split("\n\n")[0].split())
+        meaning = re.sub(r"^\d+: ", "", meaning).replace("``", "`")
+        started = where([error.nothing_started for error in found])
+        again = where([error.may_resend for error in found])
+        lines.append(f"| {status} | `{type(found[0]).__name__}` | {meaning} | {started} | {again} |")
+    return "\n".join(lines) + "\n"
+
+
+def where(answers: Sequence[bool]) -> str:
+    """yes or no; or the kinds of request for which it is yes."""
+    if len(set(answers)) == 1:
+        return "yes" if answers[0] else "no"
+    return "for " + " and ".join(f"{kind}s" for kind, answer in zip(KINDS, answers, strict=True) if answer)
+
+
+@pytest.mark.parametrize("name", ["check", "submit", "poll", "wait", "fetch"])
+def test_the_phases_of_the_sdk_page_have_the_parameters_of_the_code(name: str) -> None:
+    [signature] = re.findall(rf"^\| `{name}\(([^`]*)\)` \|", (DOCS / "sdk.md").read_text("utf-8"), re.MULTILINE)
+    parameters = list(inspect.signature(getattr(OpenRouterProvider, name)).parameters.values())[1:]
+    told = [p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters]
+    assert signature.split(", ") == told

@@ -1,0 +1,473 @@
+"""A job's way from intent to id and to the provider's last word: what is in the ledger after everything that can
+interfere."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from orbatch import sending
+from orbatch.budget import Caps
+from orbatch.driver import StopRun
+from orbatch.ledger import LedgerConflict, LedgerError
+from orbatch.lifecycle import Status
+from orbatch.schedule import MAX_RETRY_AFTER_S
+from orbatch.steps import OUTAGE_PATIENCE_S, Patience
+from orbatch_provider.errors import (
+    BadRequestError,
+    NotFoundError,
+    OpenRouterError,
+    OutcomeUnknownError,
+    PaymentRequiredError,
+    RateLimitError,
+    ServiceUnavailableError,
+)
+from orbatch_provider.responses import KeyInfo, Usage, VideoJob
+from tests.faults.fakes import FakeProvider
+from tests.faults.workshop import MODEL, InstantPace, Workshop, briefly
+
+UNKNOWN = OutcomeUnknownError("cut off")
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    with Workshop.at(tmp_path_factory.mktemp("driver"), jobs=60) as made:
+        yield made
+
+
+@pytest.fixture
+def provider() -> FakeProvider:
+    return FakeProvider()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every answer to a submit that is not there at once is late."""
+    monkeypatch.setattr(sending, "ANSWER_PATIENCE_S", 0.0)
+
+
+# -- late answers ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_late_answer_resolves_the_uncertain_job_by_itself(workshop: Workshop, provider: FakeProvider) -> None:
+    job, driver = workshop.take(), workshop.driver(provider)
+    task = asyncio.create_task(driver.send(job, workshop.reserve(job)))
+    await provider.asked.wait()
+    await briefly()
+    assert workshop.status(job) is Status.UNCERTAIN
+
+    provider.answer(VideoJob("late-1", "pending"))
+
+    assert await task is not None
+    assert workshop.status(job) is Status.SUBMITTED
+    assert workshop.now(job)[1].remote_id == "late-1"
+    assert "accepted as late-1, after all" in workshop.text
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        pytest.param(BadRequestError(400, "no"), Status.REJECTED, id="refused"),
+        pytest.param(RateLimitError(429), Status.PENDING, id="not now"),
+        pytest.param(PaymentRequiredError(402), Status.PENDING, id="no credit"),
+        pytest.param(OutcomeUnknownError("cut off"), Status.UNCERTAIN, id="never known"),
+    ],
+)
+async def test_a_late_refusal_ends_the_doubt(
+    workshop: Workshop, provider: FakeProvider, error: OpenRouterError, status: Status
+) -> None:
+    job, driver = workshop.take(), workshop.driver(provider)
+    task = asyncio.create_task(driver.send(job, workshop.reserve(job)))
+    await provider.asked.wait()
+    await briefly()
+
+    provider.answer(error)
+    await asyncio.wait({task})
+
+    assert workshop.status(job) is status
+    assert workshop.now(job)[1].settled is (status is not Status.UNCERTAIN)
+    if task.exception() is not None:
+        assert isinstance(error, PaymentRequiredError)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("answer", [VideoJob("late-2", "pending"), BadRequestError(400, "no")], ids=["id", "refusal"])
+async def test_what_the_user_resolved_meanwhile_is_not_overruled(
+    workshop: Workshop, provider: FakeProvider, answer: VideoJob | OpenRouterError
+) -> None:
+    job, driver = workshop.take(), workshop.driver(provider)
+    task = asyncio.create_task(driver.send(job, workshop.reserve(job)))
+    await provider.asked.wait()
+    await briefly()
+    workshop.ledger.resolve_not_charged(workshop.now(job)[1])
+
+    provider.answer(answer)
+    await asyncio.wait({task})
+
+    assert workshop.status(job) is Status.PENDING
+    if isinstance(answer, VideoJob):  # an id is never lost: it stands beside the job, and the run stops
+        assert isinstance(task.exception(), StopRun)
+        assert "late-2" in workshop.shown(job)
+        assert "late-2" in workshop.text
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_an_id_that_the_user_has_named_already_is_no_surprise(workshop: Workshop, provider: FakeProvider) -> None:
+    job, driver = workshop.take(), workshop.driver(provider)
+    task = asyncio.create_task(driver.send(job, workshop.reserve(job)))
+    await provider.asked.wait()
+    await briefly()
+    workshop.ledger.resolve_found(workshop.now(job)[1], "late-3")
+
+    provider.answer(VideoJob("late-3", "pending"))
+
+    assert await task is not None
+    assert workshop.status(job) is Status.SUBMITTED
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_ledger_that_cannot_note_the_doubt_does_not_cost_the_id(
+    workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, driver = workshop.take(), workshop.driver(provider)
+    monkeypatch.setattr(workshop.ledger, "doubt", failing(LedgerError("The disk is full.")))
+    task = asyncio.create_task(driver.send(job, workshop.reserve(job)))
+    await provider.asked.wait()
+    await briefly()
+
+    provider.answer(VideoJob("late-4", "pending"))
+
+    assert await task is not None
+    assert workshop.now(job)[1].remote_id == "late-4"
+
+
+# -- an id is never lost ------------------------------------------------------------------------------------------
+
+
+async def test_an_id_is_recorded_when_the_ledger_works_again(
+    workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, driver = workshop.take(), workshop.driver(provider)
+    monkeypatch.setattr(sending, "RECORDING_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(workshop.ledger, "accept", failing(LedgerError("Full."), then=workshop.ledger.accept))
+    provider.answer(VideoJob("kept-1", "pending"))
+
+    await driver.send(job, workshop.reserve(job))
+
+    assert workshop.now(job)[1].remote_id == "kept-1"
+    assert "accepted as kept-1, not recorded yet (Full.)" in workshop.text  # it may be the last thing that is said
+
+
+async def test_an_id_that_cannot_be_recorded_stops_the_run_with_the_command_to_save_it(
+    workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, driver = workshop.take(), workshop.driver(provider)
+    monkeypatch.setattr(sending, "RECORDING_PAUSES_S", (0.0,))
+    provider.answer(VideoJob("kept-2", "pending"))
+    reservation = workshop.reserve(job)
+    with monkeypatch.context() as broken:
+        broken.setattr(workshop.ledger, "accept", failing(LedgerError("Full."), times=9))
+        with pytest.raises(StopRun, match=f"orbatch resolve {job.id} --remote-id kept-2"):
+            await driver.send(job, reservation)
+
+    assert workshop.status(job) is Status.SUBMITTING  # which the next run takes for uncertain
+    workshop.ledger.doubt(reservation.attempt_id, "orbatch was stopped")
+    workshop.ledger.resolve_found(workshop.now(job)[1], "kept-2")
+    assert workshop.status(job) is Status.SUBMITTED
+
+
+async def test_a_run_that_is_torn_down_goes_on_recording_the_id(
+    workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, driver = workshop.take(), workshop.driver(provider)
+    monkeypatch.setattr(sending, "RECORDING_PAUSES_S", (0.05, 0.05))
+    monkeypatch.setattr(workshop.ledger, "accept", failing(LedgerError("Full."), then=workshop.ledger.accept))
+    provider.answer(VideoJob("kept-3", "pending"))
+    task = asyncio.create_task(driver.send(job, workshop.reserve(job)))
+    await asyncio.sleep(0.005)  # it was refused once, and is to be tried again
+    assert "kept-3" in workshop.text
+    task.cancel()
+    await asyncio.wait({task})
+
+    assert task.cancelled()
+    assert workshop.now(job)[1].remote_id == "kept-3"
+
+
+async def test_an_id_that_belongs_to_another_job_is_kept_beside_an_uncertain_one(
+    workshop: Workshop, provider: FakeProvider
+) -> None:
+    _, taken = workshop.submitted()
+    assert taken.remote_id is not None
+    job, driver = workshop.take(), workshop.driver(provider)
+    provider.answer(VideoJob(taken.remote_id, "pending"))
+
+    with pytest.raises(StopRun, match=taken.remote_id):
+        await driver.send(job, workshop.reserve(job))
+
+    assert workshop.status(job) is Status.UNCERTAIN
+    assert taken.remote_id in workshop.shown(job)
+
+
+# -- interruptions --------------------------------------------------------------------------------------------------
+
+
+async def test_a_request_in_the_air_is_uncertain_when_the_run_is_torn_down(
+    workshop: Workshop, provider: FakeProvider
+) -> None:
+    job, driver = workshop.take(), workshop.driver(provider)
+    task = asyncio.create_task(driver.send(job, workshop.reserve(job)))
+    await provider.asked.wait()
+
+    task.cancel()
+    await asyncio.wait({task})
+
+    assert task.cancelled()
+    assert workshop.status(job) is Status.UNCERTAIN
+
+
+async def test_an_answer_that_is_here_counts_when_the_run_is_torn_down(
+    workshop: Workshop, provider: FakeProvider
+) -> None:
+    job, driver = workshop.take(), workshop.driver(provider)
+    task = asyncio.create_task(driver.send(job, workshop.reserve(job)))
+    await provider.asked.wait()
+
+    provider.answer(VideoJob("here-1", "pending"))
+    await asyncio.sleep(0)  # the answer is in, and nobody has looked at it
+    task.cancel()
+    await asyncio.wait({task})
+
+    assert workshop.now(job)[1].remote_id == "here-1"
+
+
+async def test_a_job_whose_request_has_not_left_is_free_when_the_run_is_torn_down(
+    workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, driver = workshop.take(), workshop.driver(provider)
+
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio, "to_thread", never)  # where local files are read
+    with_picture = replace(job, request={**job.request, "frame_images": [{"url": "a.png"}]})
+    task = asyncio.create_task(driver.send(with_picture, workshop.reserve(job)))
+    await briefly()
+    task.cancel()
+    await asyncio.wait({task})
+
+    assert not provider.asked.is_set()
+    assert workshop.status(job) is Status.PENDING
+    assert workshop.now(job)[1].settled
+
+
+async def test_a_bug_while_sending_leaves_the_job_uncertain_and_stops_the_run(
+    workshop: Workshop, provider: FakeProvider
+) -> None:
+    job, driver = workshop.take(), workshop.driver(provider)
+    provider.answer(KeyError("surprise"))
+
+    with pytest.raises(StopRun, match="unforeseen fault"):
+        await driver.send(job, workshop.reserve(job))
+
+    assert workshop.status(job) is Status.UNCERTAIN
+
+
+# -- what a refusal costs the others --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked_s", "waited_s"), [(7.0, 7.0), (1e9, MAX_RETRY_AFTER_S), (0.0, 1.0)], ids=["obeyed", "bounded", "not blind"]
+)
+async def test_retry_after_closes_the_gate_of_the_model_within_bounds(
+    workshop: Workshop, provider: FakeProvider, asked_s: float, waited_s: float
+) -> None:
+    job, driver = workshop.take(), workshop.driver(provider)
+    driver._sending._shared.pace.real = lambda seconds: seconds  # type: ignore[method-assign]
+    provider.answer(ServiceUnavailableError(503, retry_after_s=asked_s))
+
+    await driver.send(job, workshop.reserve(job))
+
+    wait = driver._sending._shared.gates.why_not(MODEL)
+    assert wait is not None
+    assert wait.seconds == pytest.approx(waited_s, abs=0.5)
+    assert driver._sending._shared.gates.why_not("another/model") is None
+
+
+# -- following ------------------------------------------------------------------------------------------------------
+
+
+async def test_an_outage_of_an_hour_is_ridden_out_and_talked_about(workshop: Workshop, provider: FakeProvider) -> None:
+    job, attempt = workshop.submitted()
+    driver = workshop.driver(provider, timeout_s=600)
+    pace = driver._following._shared.pace
+    provider.polls = lambda: UNKNOWN if pace.now() < 3600 else VideoJob(attempt.remote_id or "", "completed")
+
+    assert await driver.follow(job, attempt) is not None
+
+    assert workshop.status(job) is Status.COMPLETED
+    assert workshop.text.count("the provider cannot be reached") == 1
+    assert "the provider answers again" in workshop.text
+
+
+async def test_the_time_of_an_outage_is_not_held_against_the_job(workshop: Workshop, provider: FakeProvider) -> None:
+    job, attempt = workshop.submitted()
+    driver = workshop.driver(provider, timeout_s=600)
+    pace = driver._following._shared.pace
+    done = VideoJob(attempt.remote_id or "", "completed")
+
+    def poll() -> VideoJob | Exception:
+        if pace.now() < 3600:
+            return UNKNOWN
+        return NotFoundError(404) if pace.now() < 3900 else done
+
+    provider.polls = poll
+
+    assert await driver.follow(job, attempt) is not None
+
+
+def test_an_outage_without_end_leaves_the_job_for_the_next_run() -> None:
+    pace = InstantPace()
+    patience = Patience(pace)
+
+    pace.real(OUTAGE_PATIENCE_S - 1)
+    patience.failed(UNKNOWN)
+    assert not patience.is_over(600)
+    pace.real(2)
+    patience.failed(UNKNOWN)
+    assert patience.is_over(600)
+
+
+async def test_a_job_of_another_key_is_said_to_be_one(workshop: Workshop, provider: FakeProvider) -> None:
+    job, attempt = workshop.submitted()
+    provider.account = "another account"
+    provider.polls = lambda: NotFoundError(404)
+
+    await workshop.driver(provider).follow(job, attempt)
+
+    assert workshop.status(job) is Status.SUBMITTED
+    assert workshop.text.count("It was submitted with another API key.") == 1
+
+
+async def test_a_failed_job_is_tried_again_as_often_as_allowed(workshop: Workshop, provider: FakeProvider) -> None:
+    job, attempt = workshop.submitted()
+    failed = VideoJob(attempt.remote_id or "", "failed", error="moderation", usage=Usage(Decimal("0.03")))
+    provider.polls = lambda: failed
+    driver = workshop.driver(provider, attempts=2, retry_on=frozenset({Status.FAILED}))
+
+    assert await driver.follow(job, attempt) is None
+    assert workshop.status(job) is Status.PENDING
+    assert workshop.now(job)[1].cost_nusd == 30_000_000
+
+    workshop.ledger.accept(workshop.reserve(job).attempt_id, f"second-{job.id}")
+    job, attempt = workshop.now(job)
+    assert await driver.follow(job, attempt) is None
+    assert workshop.status(job) is Status.FAILED
+
+
+async def test_a_charge_that_breaks_a_cap_blocks_the_model(workshop: Workshop, provider: FakeProvider) -> None:
+    job, attempt = workshop.submitted()
+    dear = VideoJob(attempt.remote_id or "", "completed", usage=Usage(Decimal(99)))
+    provider.polls = lambda: dear
+    driver = workshop.driver(provider, caps=Caps(total=1_000_000_000))
+
+    await driver.follow(job, attempt)
+
+    assert "USD more than the 0.12 USD reserved" in workshop.text
+    assert list(workshop.blocked) == [MODEL]
+
+
+async def test_nothing_the_provider_says_of_a_job_steers_a_terminal_or_fills_a_ledger(
+    workshop: Workshop, provider: FakeProvider
+) -> None:
+    job, attempt = workshop.submitted()
+    hostile = "\x1b[2J" + "x" * 100_000
+    states = [VideoJob(attempt.remote_id or "", hostile), VideoJob(attempt.remote_id or "", "failed", error=hostile)]
+    provider.polls = lambda: states.pop(0)
+
+    await workshop.driver(provider).follow(job, attempt)
+
+    shown = workshop.shown(job) + workshop.text.replace("\n", "")
+    assert shown.isprintable()
+    assert len(shown) < 2000
+
+
+# -- uncertain jobs -------------------------------------------------------------------------------------------------
+
+
+async def test_the_keys_usage_is_read_before_and_after_an_uncertain_submit(
+    workshop: Workshop, provider: FakeProvider
+) -> None:
+    from orbatch.settling import record_usage
+
+    provider.usage = KeyInfo("", Decimal("1.00"), None, None, None)
+    await record_usage(workshop.ledger, provider)
+    await asyncio.sleep(0.002)  # readings have the resolution of a millisecond
+    job, driver = workshop.take(), workshop.driver(provider)
+    provider.answer(UNKNOWN)
+    reservation = workshop.reserve(job)
+    await asyncio.sleep(0.002)
+    await driver.send(job, reservation)
+
+    rise = workshop.ledger.evidence.around(workshop.now(job)[1])
+    assert rise is not None
+    assert rise.unexplained_nusd == 0
+
+    provider.usage = KeyInfo("", Decimal("1.12"), None, None, None)
+    await record_usage(workshop.ledger, provider)
+    rise = workshop.ledger.evidence.around(workshop.now(job)[1])
+    assert rise is not None
+    assert rise.unexplained_nusd == 120_000_000
+
+
+async def test_a_found_job_is_followed_and_downloaded(workshop: Workshop, provider: FakeProvider) -> None:
+    job, driver = workshop.take(), workshop.driver(provider)
+    provider.answer(UNKNOWN)
+    await driver.send(job, workshop.reserve(job))
+
+    workshop.ledger.resolve_found(workshop.now(job)[1], f"found-{job.id}")
+    job, attempt = workshop.now(job)
+    provider.polls = lambda: VideoJob(f"found-{job.id}", "completed", usage=Usage(Decimal("0.12")))
+    seen = await driver.follow(job, attempt)
+    await driver.collect(*workshop.now(job), seen)
+
+    assert workshop.status(job) is Status.DONE
+
+
+async def test_an_uncertain_job_that_is_sent_again_counts_twice(workshop: Workshop, provider: FakeProvider) -> None:
+    job, driver = workshop.take(), workshop.driver(provider)
+    provider.answer(UNKNOWN)
+    before = workshop.ledger.committed(workshop.batch.id, MODEL).total
+    first = workshop.reserve(job)
+    await driver.send(job, first)
+
+    with pytest.raises(LedgerConflict):
+        workshop.reserve(job)
+    second = workshop.reserve(job, resubmit=True)
+
+    assert second.number == first.number + 1
+    assert workshop.ledger.committed(workshop.batch.id, MODEL).total - before == 2 * 120_000_000
+    workshop.ledger.accept(second.attempt_id, f"second-{job.id}")
+    workshop.ledger.accept(first.attempt_id, f"first-{job.id}")  # the first answer comes after all: both are paid for
+    assert workshop.status(job) is Status.SUBMITTED
+    assert [attempt.status for attempt in workshop.ledger.queries.attempts(job.id)] == ["submitted", "submitted"]
+
+
+def failing(error: LedgerError, *, times: int = 1, then: Callable[..., None] | None = None) -> Callable[..., None]:
+    """A verb of the ledger that fails so often, as on a full disk."""
+    left = [times]
+
+    def verb(*args: object, **kwargs: object) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise error from sqlite3.OperationalError("database or disk is full")
+        if then is not None:
+            then(*args, **kwargs)
+
+    return verb

@@ -1,0 +1,340 @@
+"""Batches of images and texts, and batches that mix kinds: which settings go where, and what each kind of job costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orbatch.batchfile.fields import KINDS as FIELDS
+from orbatch.config import ConfigError, load_config
+from orbatch.expand import JobSpec, expand, job_key, models_by_kind
+from orbatch.kinds import KINDS, request_of
+from orbatch.offers import Offers, changes
+from orbatch.plan import PlannedJob, plan_jobs
+from orbatch_provider.catalog import ImageCatalog, TextCatalog, snapshot
+from orbatch_provider.simulator.examples import image_examples, text_examples
+from tests.pictures import picture
+
+Jobs = Callable[[str], list[JobSpec]]
+OFFERS = Offers(snapshot(), image_examples(), text_examples())
+MIXED = """
+name: x
+models:
+  - google/veo-3.1-lite
+  - {model: bytedance-seed/seedream-4.5, kind: image}
+  - {model: openai/gpt-4o-mini, kind: text}
+prompts: [a cat]
+"""
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Jobs:
+    def of(text: str) -> list[JobSpec]:
+        path = tmp_path / "b.yaml"
+        path.write_text(text, "utf-8")
+        return list(expand(load_config(path)))
+
+    return of
+
+
+def problems(jobs: Jobs, text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        jobs(text)
+    return [f"{each.line}: {each.key}: {each.message}" for each in caught.value.problems]
+
+
+def test_every_kind_has_its_fields_and_its_behaviour() -> None:
+    assert FIELDS.keys() == KINDS.keys() == {"video", "image", "text"}
+    assert [kind.at_once for kind in KINDS.values()] == [False, True, True]
+
+
+def test_every_image_field_reaches_the_request(jobs: Jobs) -> None:
+    body: Mapping[str, Any] = {
+        "n": 4,
+        "size": "2K",
+        "quality": "high",
+        "output_format": "webp",
+        "background": "transparent",
+        "output_compression": 80,
+        "seed": 7,
+        "provider": {"only": ["openai"]},
+        "user": "me",
+    }
+    fields = "\n".join(f"  {name}: {value}" for name, value in body.items() if name != "provider")
+    [job] = jobs(
+        f"name: x\ndefaults:\n  kind: image\n  provider: {{only: [openai]}}\n{fields}\n"
+        "models: [openai/gpt-image-2]\nprompts: [{prompt: a cat, references: ['https://a.b/c.png']}]\n"
+    )
+    assert job.kind == "image"
+    assert job.request.body() == {"model": "openai/gpt-image-2", "prompt": "a cat", **body} | {
+        "input_references": [{"type": "image_url", "image_url": {"url": "https://a.b/c.png"}}]
+    }
+    assert request_of("image", job.request.body()) == job.request
+
+
+@pytest.mark.parametrize("resolution", ["512", "768", "1K", "1.5K", "2K", "4K"])
+def test_size_classes_need_no_quotes(jobs: Jobs, resolution: str) -> None:
+    [job] = jobs(f"name: x\ndefaults: {{kind: image, resolution: {resolution}}}\nmodels: [a/b]\nprompts: [a]\n")
+    assert job.request.body()["resolution"] == resolution
+
+
+def test_every_text_field_reaches_the_request(jobs: Jobs) -> None:
+    [job] = jobs(
+        """
+name: x
+defaults:
+  kind: text
+  system: Be brief.
+  max_tokens: 100
+  temperature: 0.5
+  top_p: 0.9
+  stop: ["\\n", END]
+  seed: 7
+  response_format: json
+  provider: {order: [azure]}
+models: [openai/gpt-4o-mini]
+prompts: [Name a cat.]
+"""
+    )
+    assert job.request.body() == {
+        "model": "openai/gpt-4o-mini",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Name a cat."}],
+        "max_tokens": 100,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "stop": ["\n", "END"],
+        "seed": 7,
+        "response_format": {"type": "json_object"},
+        "provider": {"order": ["azure"]},
+    }
+    assert job.prompt == "Name a cat."
+    assert job_key(request_of("text", job.request.body()), job.repeat, "text") == job.key
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        pytest.param("text", {"type": "text"}, id="text"),
+        pytest.param("json", {"type": "json_object"}, id="json"),
+        pytest.param(
+            "{type: json_schema, json_schema: {name: a, schema: {type: object}}}",
+            {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}},
+            id="schema",
+        ),
+    ],
+)
+def test_the_form_of_an_answer_has_short_forms(jobs: Jobs, given: str, sent: Mapping[str, Any]) -> None:
+    [job] = jobs(f"name: x\ndefaults: {{kind: text, response_format: {given}}}\nmodels: [a/b]\nprompts: [a]\n")
+    assert job.request.body()["response_format"] == sent
+
+
+@pytest.mark.parametrize(
+    ("defaults", "reason"),
+    [
+        pytest.param("kind: image, n: 11", "a whole number from 1 to 10", id="too many pictures"),
+        pytest.param("kind: image, quality: best", "allowed: auto, low, medium, high, xhigh, max", id="quality"),
+        pytest.param("kind: image, output_format: gif", "allowed: png, jpeg, webp, svg", id="format"),
+        pytest.param("kind: text, temperature: 3", "a number from 0 to 2", id="temperature"),
+        pytest.param("kind: text, max_tokens: 0", "a whole number from 1", id="max_tokens"),
+        pytest.param("kind: text, stop: [a, b, c, d, e]", "allowed: 1 to 4", id="stop"),
+        pytest.param("kind: text, response_format: xml", "allowed: text, json, or {type: json_schema", id="words"),
+        pytest.param("kind: text, response_format: {type: json_schema}", "or {type: json_schema", id="no schema"),
+        pytest.param(
+            "kind: text, response_format: {type: json_schema, json_schema: {name: a}}",
+            "needs a name",
+            id="half a schema",
+        ),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(jobs: Jobs, defaults: str, reason: str) -> None:
+    [problem] = problems(jobs, f"name: x\ndefaults: {{{defaults}}}\nmodels: [a/b]\nprompts: [a]\n")
+    assert problem.startswith("2: defaults.")
+    assert reason in problem
+
+
+def test_a_mixed_batch_has_a_job_of_each_kind(jobs: Jobs) -> None:
+    assert [(job.kind, type(job.request).__name__) for job in jobs(MIXED)] == [
+        ("video", "VideoRequest"),
+        ("image", "ImageRequest"),
+        ("text", "TextRequest"),
+    ]
+
+
+def test_defaults_of_one_kind_are_left_out_of_the_requests_of_another(jobs: Jobs) -> None:
+    video, image, text = jobs(MIXED + "defaults: {duration: 4, n: 2, max_tokens: 9, seed: 7, aspect_ratio: 16:9}\n")
+    assert video.request.body().keys() == {"model", "prompt", "duration", "seed", "aspect_ratio"}
+    assert image.request.body().keys() == {"model", "prompt", "n", "seed", "aspect_ratio"}
+    assert text.request.body().keys() == {"model", "messages", "max_tokens", "seed"}
+
+
+def test_defaults_that_no_job_can_use_are_an_error_with_their_line(jobs: Jobs) -> None:
+    found = problems(jobs, "name: x\ndefaults:\n  duration: 4\n  max_tokens: 9\nmodels: [a/b]\nprompts: [a]\n")
+    assert found == ["4: defaults.max_tokens: is a setting of text jobs, and this batch has only video jobs"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(
+            "name: x\nmodels:\n  - model: a/b\n    kind: image\n    duration: 4\nprompts: [a]\n",
+            "5: models[1].duration: is a setting of video jobs, and this is for image",
+            id="beside the kind of a model",
+        ),
+        pytest.param(
+            "name: x\nmodels:\n  - {model: a/b, max_tokens: 4}\nprompts: [a]\n",
+            "3: models.max_tokens: is a setting of text jobs, and this is for video (a/b)",
+            id="at a model",
+        ),
+        pytest.param(
+            "name: x\ndefaults: {kind: text}\nmodels: [a/b]\nprompts:\n  - {prompt: a, n: 2}\n",
+            "5: prompts[1].n: is a setting of image jobs, and this is for text (a/b)",
+            id="at a prompt",
+        ),
+        pytest.param(
+            "name: x\nmodels: [{model: a/b, kind: image}]\nprompts:\n  - {prompt: a, kind: text}\n",
+            "4: prompts[1].kind: is text, and a/b is there for image; say with models which ones the prompt is for",
+            id="a prompt of one kind with a model of another",
+        ),
+        pytest.param(
+            "name: x\ndefaults: {kind: image}\nmodels: [a/b]\nprompts:\n  - {first_frame: 'https://a.b/c.png'}\n",
+            "5: prompts[1].first_frame: is a setting of video jobs, and this is for image (a/b)",
+            id="a frame for a picture",
+        ),
+        pytest.param(
+            "name: x\ndefaults: {kind: image}\nmodels: [a/b]\nprompts:\n  - {references: 'https://a.b/c.png'}\n",
+            "5: prompts[1].prompt: is missing: give a text",
+            id="a picture without a prompt",
+        ),
+    ],
+)
+def test_settings_of_another_kind_are_an_error_at_a_model_and_at_a_prompt(jobs: Jobs, text: str, expected: str) -> None:
+    assert expected in problems(jobs, text)
+
+
+def test_a_column_is_a_setting_only_of_the_kinds_that_the_rows_may_be(jobs: Jobs, tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("prompt,n,system\nA {{ system }} cat,2,small\n")
+    head = "name: x\nprompts_from: p.csv\nmodels:"
+    [video] = jobs(f"{head} [a/b]\n")
+    assert video.prompt == "A small cat"
+    (tmp_path / "p.csv").write_text("prompt,n\nA cat,2\n")
+    [image] = jobs(f"{head} [{{model: a/b, kind: image}}]\n")
+    assert image.request.body()["n"] == 2
+    (tmp_path / "p.csv").write_text("prompt,kind,models,max_tokens,n\nA cat,text,a/c,9,\nA dog,image,a/b,,3\n")
+    text, image = jobs(f"{head} [a/b, a/c]\n")
+    assert (text.kind, text.request.body()["max_tokens"]) == ("text", 9)
+    assert (image.kind, image.request.body()["n"]) == ("image", 3)
+    config = load_config(tmp_path / "b.yaml")
+    assert models_by_kind(config) == {"text": {"a/c"}, "image": {"a/b"}}
+
+
+def test_the_same_words_for_another_kind_are_another_job(jobs: Jobs) -> None:
+    keys = {
+        job.key for kind in KINDS for job in jobs(f"name: x\nmodels: [{{model: a/b, kind: {kind}}}]\nprompts: [a]\n")
+    }
+    assert len(keys) == 3
+
+
+def test_a_local_reference_counts_by_content_and_by_the_size_it_is_sent_with(jobs: Jobs, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(picture())
+    head = "name: x\nmodels: [{model: a/b, kind: image}]\nprompts: [{prompt: a, references: a.png"
+
+    def key(more: str) -> str:
+        [job] = jobs(f"{head}{more}}}]\n")
+        assert job.key == job_key(request_of("image", job.request.body()), 1, "image")
+        return job.key
+
+    assert len({key(""), key(", downscale: 100"), key(", downscale: 200")}) == 3
+
+
+# -- plan -------------------------------------------------------------------------------------------------------------
+
+
+def planned(jobs: Jobs, text: str, offers: Offers = OFFERS) -> list[PlannedJob]:
+    return list(plan_jobs(jobs(text), offers))
+
+
+def test_each_kind_is_priced_by_its_own_catalog(jobs: Jobs) -> None:
+    video, image, text = planned(
+        jobs,
+        MIXED + "defaults: {duration: 4, generate_audio: false, max_tokens: 100, n: 3}\n",
+    )
+    assert [each.problems for each in (video, image, text)] == [(), (), ()]
+    assert image.estimate.high == Decimal("0.12")
+    assert text.estimate.high is not None
+    assert Decimal("0.00006") < text.estimate.high < Decimal("0.0001")
+
+
+def test_the_price_of_a_text_grows_with_its_prompt(jobs: Jobs) -> None:
+    long, short = planned(
+        jobs,
+        f"name: x\ndefaults: {{kind: text, max_tokens: 9}}\nmodels: [openai/gpt-4o-mini]\nprompts: [{'a' * 900}, b]\n",
+    )
+    assert long.estimate.high is not None
+    assert short.estimate.high is not None
+    assert long.estimate.high - short.estimate.high == 899 * Decimal("0.00000015")
+
+
+def test_without_max_tokens_a_text_has_no_upper_price_and_the_plan_says_why(jobs: Jobs) -> None:
+    [job] = planned(jobs, "name: x\ndefaults: {kind: text}\nmodels: [openai/gpt-4o-mini]\nprompts: [a]\n")
+    assert job.high_nusd is None
+    assert "max_tokens" in job.estimate.why
+    assert [left.field for left in job.left_open] == ["max_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        pytest.param(
+            "models: [{model: bytedance-seed/seedream-4.5, kind: image, aspect_ratio: '8:1'}]",
+            "aspect_ratio",
+            id="ratio",
+        ),
+        pytest.param("models: [{model: recraft/recraft-v4, kind: image, n: 7}]", "n", id="too many"),
+        pytest.param("models: [{model: openai/gpt-image-2, kind: image, seed: 1}]", "seed", id="seed"),
+        pytest.param(
+            "models: [{model: perplexity/sonar, kind: text, response_format: json}]", "response_format", id="json"
+        ),
+    ],
+)
+def test_what_a_model_does_not_take_is_found_by_the_plan(jobs: Jobs, text: str, reason: str) -> None:
+    [job] = planned(jobs, f"name: x\n{text}\nprompts: [a]\n")
+    assert [problem.field for problem in job.problems] == [reason]
+
+
+def test_a_model_of_another_kind_is_recognised(jobs: Jobs) -> None:
+    [job] = planned(jobs, "name: x\nmodels: [openai/gpt-4o-mini]\nprompts: [a]\n")
+    assert "it makes text: say kind: text" in str(job.problems[0])
+
+
+def test_a_misspelt_model_is_guessed_within_its_kind(jobs: Jobs) -> None:
+    [job] = planned(jobs, "name: x\nmodels: [{model: openai/gpt-4o-mimi, kind: text}]\nprompts: [a]\n")
+    assert job.problems[0].nearest == "openai/gpt-4o-mini"
+
+
+def test_what_is_kept_with_a_plan_holds_the_prices_of_every_kind() -> None:
+    kept = Offers.from_text(OFFERS.only(["openai/gpt-4o-mini", "recraft/recraft-v4"]).to_json())
+    assert kept.find("text", "openai/gpt-4o-mini") == OFFERS.find("text", "openai/gpt-4o-mini")
+    assert kept.find("image", "recraft/recraft-v4") == OFFERS.find("image", "recraft/recraft-v4")
+    assert kept.find("text", "perplexity/sonar") is None
+    assert kept.digest == OFFERS.only(["openai/gpt-4o-mini", "recraft/recraft-v4"]).digest
+    assert Offers.from_text(snapshot().to_json()).digest == snapshot().digest
+
+
+def test_price_changes_of_images_and_texts_are_named_by_line() -> None:
+    def dearer(catalog: Any, old: str, new: str) -> Any:
+        return type(catalog).from_text(catalog.to_json().replace(old, new))
+
+    image = dearer(image_examples(), '"cost_usd": 0.035', '"cost_usd": 0.05')
+    text = dearer(text_examples(), '"0.0000006"', '"0.0000009"')
+    assert isinstance(image, ImageCatalog)
+    assert isinstance(text, TextCatalog)
+    found = changes(OFFERS, Offers(snapshot(), image, text), ["recraft/recraft-v4.1", "openai/gpt-4o-mini"])
+    assert [(each.model, each.line, each.old, each.new) for each in found] == [
+        ("recraft/recraft-v4.1", "output_image/image of recraft", "0.035", "0.05"),
+        ("openai/gpt-4o-mini", "completion", "0.0000006", "0.0000009"),
+    ]
+    assert changes(OFFERS, OFFERS, ["recraft/recraft-v4.1", "openai/gpt-4o-mini"]) == []

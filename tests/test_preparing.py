@@ -1,0 +1,163 @@
+"""From a batch file to a plan in the ledger: what is written, what is refused, and how the plan stands to its caps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orbatch.budget import Caps
+from orbatch.catalogs import LoadedCatalog
+from orbatch.config import BatchConfig, load_config
+from orbatch.ledger import BatchHeld, Holder, Ledger, utc_now
+from orbatch.preparing import CapOutlook, Plan, PlanError, PlanProblems, cap_outlooks, caps_of, prepare, simulated
+from orbatch_provider.catalog import snapshot
+
+ORIGIN = "https://openrouter.ai"
+LITE, EDITOR = "google/veo-3.1-lite", "runway/aleph-2"
+UNPRICED = {"model": EDITOR, "duration": None, "resolution": None, "generate_audio": None}
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger.open(tmp_path / "orbatch.db") as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def config(folder: Path, **changes: Any) -> BatchConfig:
+    batch = {
+        "name": "films",
+        "defaults": {"duration": 4, "resolution": "720p", "generate_audio": False},
+        "models": [LITE],
+        "prompts": ["a cat", "a dog", "a cow"],
+    }
+    path = folder / "films.yaml"
+    path.write_text(json.dumps(batch | changes), "utf-8")
+    return load_config(path)
+
+
+def planned(ledger: Ledger, folder: Path, only: str | None = None, **changes: Any) -> Plan:
+    return prepare(ledger, config(folder, **changes), LoadedCatalog(snapshot(), "snapshot", ""), ORIGIN, only)
+
+
+def test_planning_twice_changes_nothing(ledger: Ledger, folder: Path) -> None:
+    first, second = planned(ledger, folder), planned(ledger, folder)
+    assert (first.to_send, first.low_nusd, first.high_nusd) == (3, 360_000_000, 360_000_000)
+    assert (second.digest, second.outlook, second.batch.id) == (first.digest, first.outlook, first.batch.id)
+    assert second.price_changes == []
+
+
+def test_the_digest_names_jobs_and_prices_and_not_what_the_file_looks_like(ledger: Ledger, folder: Path) -> None:
+    digest = planned(ledger, folder).digest
+    assert planned(ledger, folder, budget={"total_usd": 3}).digest == digest
+    assert planned(ledger, folder, prompts=["a cat", "a dog"]).digest != digest
+    dearer = {model.id: replace(model, prices={"duration_seconds": "0.5"}) for model in snapshot().models.values()}
+    catalog = replace(snapshot(), models=dearer)
+    assert prepare(ledger, config(folder), LoadedCatalog(catalog, "live", ""), ORIGIN).digest != digest
+
+
+def test_a_plan_with_a_problem_leaves_the_ledger_as_it_was(ledger: Ledger, folder: Path) -> None:
+    planned(ledger, folder)
+    with pytest.raises(PlanProblems) as refused:
+        planned(ledger, folder, defaults={"duration": 5, "resolution": "480p"}, prompts=["new", "prompts"])
+    assert [(group.model, group.count) for group in refused.value.problems] == [(LITE, 2), (LITE, 2)]
+    assert ledger.queries.counts(1).by_status == {"pending": 3}
+    with pytest.raises(PlanProblems):
+        planned(ledger, folder, name="other", defaults={"duration": 5})
+    assert ledger.plans.names() == ["films"]
+
+
+def test_a_batch_that_is_being_run_is_not_planned_under_its_runner(ledger: Ledger, folder: Path) -> None:
+    batch = planned(ledger, folder).batch
+    ledger.leases.claim(batch.id, Holder.this_process(), utc_now())
+    with pytest.raises(BatchHeld, match="is being run by process"):
+        planned(ledger, folder, prompts=["something else"])
+    assert ledger.queries.counts(batch.id).by_status == {"pending": 3}
+    assert ledger.queries.counts(batch.id).retired == 0
+
+
+def test_play_money_and_real_money_do_not_mix(ledger: Ledger, folder: Path) -> None:
+    planned(ledger, folder)
+    with pytest.raises(PlanError, match="must not mix"):
+        prepare(ledger, config(folder), LoadedCatalog(snapshot(), "snapshot", ""), "http://127.0.0.1:8787")
+
+
+def test_a_pattern_chooses_by_prompt_model_or_job(ledger: Ledger, folder: Path) -> None:
+    assert planned(ledger, folder, only="p1").to_send == 1
+    assert planned(ledger, folder, only="google/*").to_send == 3
+    [job, *_] = ledger.queries.next_pending(1, LITE, room_nusd=None, unpriced_nusd=None, limit=9)
+    assert planned(ledger, folder, only=job.id).to_send == 1
+    with pytest.raises(PlanError, match="matches no prompt id"):
+        planned(ledger, folder, only="nothing")
+
+
+def test_a_rehearsal_has_an_output_folder_of_its_own(folder: Path) -> None:
+    real = config(folder)
+    assert simulated(real).output_dir == real.output_dir.with_name("films-sim")
+
+
+def test_caps_are_those_of_the_file_unless_the_command_line_says_otherwise(folder: Path) -> None:
+    budget = config(
+        folder, budget={"total_usd": 1, "per_job_usd": "0.5", "per_model_usd": {LITE: 2}, "unpriced": 0.25}
+    ).budget
+    expected = Caps(total=10**9, per_job=5 * 10**8, per_model={LITE: 2 * 10**9}, unpriced=25 * 10**7)
+    assert caps_of(budget) == expected
+    assert caps_of(budget, Decimal("0.1")) == replace(expected, total=10**8)
+    assert caps_of(config(folder).budget) == Caps()
+
+
+OUTLOOKS = [
+    pytest.param({"total": 400}, [("budget.total_usd", 360, 0, 0, True)], id="total covers"),
+    pytest.param({"total": 300}, [("budget.total_usd", 360, 0, 0, False)], id="total does not"),
+    pytest.param({"total": 100}, [("budget.total_usd", 360, 3, 0, False)], id="total below each"),
+    pytest.param({"per_day": 360}, [("budget.per_day_usd", 360, 0, 0, True)], id="per day"),
+    pytest.param({"per_job": 120}, [("budget.per_job_usd", 120, 0, 0, True)], id="per job: the dearest counts"),
+    pytest.param({"per_model": 300}, [(f"budget.per_model_usd of {LITE}", 360, 0, 0, False)], id="per model"),
+]
+
+
+@pytest.mark.parametrize(("caps", "expected"), OUTLOOKS)
+def test_each_cap_is_put_beside_the_worst_case(
+    ledger: Ledger, folder: Path, caps: dict[str, int], expected: list[tuple[object, ...]]
+) -> None:
+    given: dict[str, Any] = {name: amount * 10**6 for name, amount in caps.items()}
+    if "per_model" in given:
+        given["per_model"] = {LITE: given["per_model"], "another/model": 1}
+    found = cap_outlooks(ledger, planned(ledger, folder), Caps(**given))
+    assert [_summary(cap) for cap in found] == expected
+
+
+@pytest.mark.parametrize(("named", "refused", "needed"), [(None, 3, 0), (2 * 10**9, 0, 6000)], ids=["none", "named"])
+def test_a_cap_refuses_jobs_without_an_upper_price_unless_an_amount_is_named(
+    ledger: Ledger, folder: Path, named: int | None, refused: int, needed: int
+) -> None:
+    plan = planned(ledger, folder, models=[UNPRICED])
+    [cap] = cap_outlooks(ledger, plan, Caps(total=10**10, unpriced=named))
+    assert (cap.unpriced, cap.needed_nusd // 10**6, cap.covers) == (refused, needed, not refused)
+
+
+def test_nothing_to_send_needs_no_room(ledger: Ledger, folder: Path) -> None:
+    plan = planned(ledger, folder)
+    assert cap_outlooks(ledger, replace(plan, shapes=[]), Caps(total=1)) == []
+
+
+def _summary(cap: CapOutlook) -> tuple[object, ...]:
+    return (cap.name, cap.needed_nusd // 10**6, cap.never, cap.unpriced, cap.covers)
+
+
+def test_what_is_left_to_chance_is_counted_by_model_and_field(ledger: Ledger, folder: Path) -> None:
+    plan = planned(ledger, folder, defaults={"duration": 4, "resolution": "720p"})
+    [group] = plan.left_open
+    assert (group.field, group.jobs, group.low_usd, group.high_usd) == (
+        "generate_audio", 3, Decimal("0.12"), Decimal("0.20"),
+    )  # fmt: skip
