@@ -1,20 +1,15 @@
-"""The way of a paid file to its place: every disk and download that can fail, and what the next run makes of it."""
+"""The way of a paid file to the ledger: outputs, parts, downloads that fail, and fetching again."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from orbatch import outputs
 from orbatch.collecting import fetch_again
-from orbatch.ledger import AttemptRecord, JobRecord, LedgerError, OutputRecord
 from orbatch.lifecycle import Status
 from orbatch_provider.errors import (
     BadGatewayError,
@@ -26,6 +21,7 @@ from orbatch_provider.errors import (
 )
 from orbatch_provider.responses import VideoJob
 from tests.faults.fakes import FakeProvider
+from tests.faults.filing import collect, files_of, names, part_of, place_of, serve_ranges, serve_whole
 from tests.faults.workshop import NO_CAPS, Switch, Workshop, clip, provider_at
 from tests.provider.rawserver import Exchange, Servers, raw_answer, read_request
 
@@ -46,35 +42,6 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
 @pytest.fixture
 def provider() -> FakeProvider:
     return FakeProvider()
-
-
-async def collect(
-    workshop: Workshop, provider: FakeProvider | Switch, job: JobRecord, attempt: AttemptRecord, files: int = 1
-) -> None:
-    """One run's try."""
-    urls = tuple(f"https://example.com/{number}" for number in range(files))
-    seen = VideoJob(attempt.remote_id or "", "completed", unsigned_urls=urls)
-    await workshop.driver(provider).collect(job, attempt, seen)
-
-
-def files_of(workshop: Workshop, job: JobRecord) -> list[OutputRecord]:
-    records = workshop.ledger.queries.outputs(job.id)
-    for record in records:
-        assert hashlib.sha256(Path(record.path).read_bytes()).hexdigest() == record.sha256
-    return records
-
-
-def names(workshop: Workshop, job: JobRecord) -> list[str]:
-    return sorted(path.name.removeprefix(job.stem) for path in workshop.output_dir.glob(f"{job.stem}*"))
-
-
-def place_of(workshop: Workshop, job: JobRecord) -> Path:
-    return workshop.output_dir / f"{job.stem}.mp4"
-
-
-def part_of(workshop: Workshop, job: JobRecord, attempt: AttemptRecord) -> Path:
-    workshop.output_dir.mkdir(exist_ok=True)
-    return outputs.part_path(workshop.output_dir / job.stem, attempt.remote_id or "")
 
 
 # -- what is kept ---------------------------------------------------------------------------------------------------
@@ -147,158 +114,15 @@ async def test_a_job_is_lost_when_nothing_is_left(workshop: Workshop, provider: 
     assert workshop.shown(job).startswith("paid, but")
 
 
-# -- disks ----------------------------------------------------------------------------------------------------------
-
-
-async def test_a_disk_that_is_full_at_the_last_moment_leaves_the_job_completed(
-    workshop: Workshop, servers: Servers, monkeypatch: pytest.MonkeyPatch
+async def test_a_job_whose_content_is_gone_is_lost_also_when_it_is_forgotten(
+    workshop: Workshop, servers: Servers
 ) -> None:
     job, attempt = workshop.completed()
-    server = await servers.start([read_request, serve_ranges])
+    server = await servers.start([read_request, forget])
     async with provider_at(server) as real:
-        with monkeypatch.context() as disk:
-            disk.setattr(os, "fsync", full_disk)
-            await collect(workshop, Switch(real, real, "", 0), job, attempt)
-
-        assert workshop.status(job) is Status.COMPLETED
-        assert f"{workshop.output_dir / job.stem} could not be written (No space left on device)" in workshop.shown(job)
-
         await collect(workshop, Switch(real, real, "", 0), job, attempt)
-    assert workshop.status(job) is Status.DONE
-    assert names(workshop, job) == [".mp4"]
 
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        pytest.param(OSError(errno.ENOSPC, "No space left on device"), id="full, and it does not say where"),
-        pytest.param(OSError(errno.EROFS, "Read-only file system", "/media/x"), id="read-only"),
-        pytest.param(PermissionError(errno.EACCES, "Permission denied", "/media/x"), id="not ours"),
-        pytest.param(OSError(errno.EIO, "Input/output error"), id="dying"),
-    ],
-)
-async def test_a_disk_that_refuses_is_named_and_the_next_run_goes_on(
-    workshop: Workshop, provider: FakeProvider, error: OSError
-) -> None:
-    job, attempt = workshop.completed()
-    provider.contents = lambda _: error
-    await collect(workshop, provider, job, attempt)
-
-    assert workshop.status(job) is Status.COMPLETED
-    shown = workshop.shown(job)
-    assert str(error.filename or workshop.output_dir / job.stem) in shown
-    assert str(error.strerror) in shown
-    assert "run the same command again" in workshop.text
-
-    provider.contents = lambda _: clip()
-    await collect(workshop, provider, job, attempt)
-    assert workshop.status(job) is Status.DONE
-
-
-async def test_an_output_folder_that_is_a_file_is_named(tmp_path: Path, provider: FakeProvider) -> None:
-    with Workshop.at(tmp_path, jobs=1) as workshop:
-        workshop.output_dir.write_text("not a folder")
-        job, attempt = workshop.completed()
-
-        await collect(workshop, provider, job, attempt)
-
-        assert workshop.status(job) is Status.COMPLETED
-        assert str(workshop.output_dir) in workshop.shown(job)
-        assert workshop.output_dir.read_text() == "not a folder"
-
-
-async def test_a_folder_that_is_deleted_meanwhile_is_made_again_by_the_next_run(
-    tmp_path: Path, provider: FakeProvider
-) -> None:
-    def delete(_: int) -> bytes:
-        shutil.rmtree(tmp_path / "out")
-        return clip()
-
-    with Workshop.at(tmp_path, jobs=1) as workshop:
-        job, attempt = workshop.completed()
-        provider.contents = delete
-        await collect(workshop, provider, job, attempt)
-        assert workshop.status(job) is Status.COMPLETED
-        assert str(workshop.output_dir) in workshop.shown(job)
-
-        provider.contents = lambda _: clip()
-        await collect(workshop, provider, job, attempt)
-        assert workshop.status(job) is Status.DONE
-
-
-async def test_a_name_that_the_disk_refuses_leaves_the_job_completed(
-    workshop: Workshop, provider: FakeProvider
-) -> None:
-    job, attempt = workshop.completed()
-
-    await collect(workshop, provider, replace(job, stem="x" * 300), attempt)
-
-    assert workshop.status(job) is Status.COMPLETED
-    assert "File name too long" in workshop.shown(job)
-    assert "x" * 300 in workshop.shown(job)
-
-
-@pytest.mark.parametrize("has_links", [True, False])
-async def test_a_file_in_the_way_is_left_alone(
-    workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, has_links: bool
-) -> None:
-    job, attempt = workshop.completed()
-    if not has_links:
-        forbid_links(monkeypatch)
-    place = place_of(workshop, job)
-    place.parent.mkdir(exist_ok=True)
-    place.write_text("somebody's diary")
-    await collect(workshop, provider, job, attempt)
-
-    assert place.read_text() == "somebody's diary"
-    assert workshop.status(job) is Status.COMPLETED
-    assert f"{place} is another file. Move it away" in workshop.shown(job)
-
-    place.unlink()
-    await collect(workshop, provider, job, attempt)
-    assert workshop.status(job) is Status.DONE
-    assert names(workshop, job) == [".mp4"]
-
-
-# -- crashes between placing and recording --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("has_links", [True, False])
-async def test_a_file_that_was_placed_and_not_recorded_is_recognised(
-    workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, has_links: bool
-) -> None:
-    job, attempt = workshop.completed()
-    if not has_links:
-        forbid_links(monkeypatch)
-    with monkeypatch.context() as crash:
-        crash.setattr(workshop.ledger, "finish", full)
-        with pytest.raises(LedgerError):
-            await collect(workshop, provider, job, attempt)
-    assert workshop.status(job) is Status.COMPLETED
-    assert place_of(workshop, job).exists()
-
-    await collect(workshop, provider, job, attempt)
-
-    assert workshop.status(job) is Status.DONE
-    assert names(workshop, job) == [".mp4"]
-    assert len(files_of(workshop, job)) == 1
-    assert len(provider.downloads) == (1 if has_links else 2)  # without links nothing proves that it is ours but bytes
-
-
-async def test_a_placed_file_that_was_damaged_before_it_was_recorded_is_not_taken(
-    workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job, attempt = workshop.completed()
-    with monkeypatch.context() as crash:
-        crash.setattr(workshop.ledger, "finish", full)
-        with pytest.raises(LedgerError):
-            await collect(workshop, provider, job, attempt)
-    place_of(workshop, job).write_bytes(b"\0" * 1000)
-
-    await collect(workshop, provider, job, attempt)
-
-    assert workshop.status(job) is Status.COMPLETED
-    assert "is another file" in workshop.shown(job)
+    assert workshop.status(job) is Status.LOST
 
 
 # -- parts ----------------------------------------------------------------------------------------------------------
@@ -444,31 +268,6 @@ async def test_both_results_of_a_job_that_was_paid_twice_are_kept_and_fetched_ag
     assert len(files_of(workshop, job)) == 2
 
 
-def forbid_links(monkeypatch: pytest.MonkeyPatch) -> None:
-    def link(source: object, target: object) -> None:
-        raise OSError(errno.EPERM, "Operation not permitted", str(source), None, str(target))
-
-    monkeypatch.setattr(os, "link", link)
-
-
-def full_disk(_: int) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def full(*_: object) -> None:
-    raise LedgerError("The disk of the ledger is full.")
-
-
-async def serve_whole(exchange: Exchange) -> None:
-    exchange.writer.write(raw_answer(clip(), content_type="video/mp4", chunked=True))
-
-
-async def serve_ranges(exchange: Exchange) -> None:
+async def forget(exchange: Exchange) -> None:
     assert exchange.request is not None
-    wanted = exchange.request.headers.get("range")
-    if wanted is None:
-        exchange.writer.write(raw_answer(clip(), content_type="video/mp4"))
-        return
-    start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-    headers = {"Content-Range": f"bytes {start}-{len(clip()) - 1}/{len(clip())}"}
-    exchange.writer.write(raw_answer(clip()[start:], 206, content_type="video/mp4", headers=headers))
+    exchange.writer.write(raw_answer({}, 410 if exchange.request.target.endswith("index=0") else 404))

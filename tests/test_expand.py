@@ -21,6 +21,12 @@ HEAD = "name: cats\nmodels: [alibaba/wan-2.6, google/veo-3.1-lite]\n"
 Jobs = Callable[[str], list[JobSpec]]
 
 
+def video(job: JobSpec) -> VideoRequest:
+    """The job's request, which is for a video."""
+    assert isinstance(job.request, VideoRequest)
+    return job.request
+
+
 @pytest.fixture
 def jobs(tmp_path: Path) -> Jobs:
     def of(text: str) -> list[JobSpec]:
@@ -94,7 +100,7 @@ prompts:
 """
     )
     frames = [
-        [(f["frame_type"][:5], f["image_url"]["url"][-5]) for f in job.request.frame_images or ()] for job in found
+        [(f["frame_type"][:5], f["image_url"]["url"][-5]) for f in video(job).frame_images or ()] for job in found
     ]
     assert frames == [[("first", "1"), ("last_", "2")], [("first", "3"), ("last_", "2")], [("last_", "4")], []]
     assert found[0].request.prompt is None
@@ -168,8 +174,9 @@ def test_a_local_picture_counts_by_its_content_not_by_its_path(jobs: Jobs, tmp_p
     changed = jobs("name: a\nmodels: [a/b]\nprompts: [{prompt: x, first_frame: b.dat}]\n")[0]
     assert first.key == moved.key != changed.key
     assert changed.key == job_key(changed.request)
-    assert first.request.frame_images is not None
-    assert first.request.frame_images[0]["image_url"]["url"] == str(tmp_path / "a.png")
+    frames = video(first).frame_images
+    assert frames is not None
+    assert frames[0]["image_url"]["url"] == str(tmp_path / "a.png")
 
 
 def test_the_same_request_twice_is_refused_and_both_are_named(jobs: Jobs) -> None:

@@ -15,9 +15,16 @@ from orbatch.batchfile.problems import Report
 from orbatch.config import ConfigError, load_config
 from orbatch.expand import JobSpec, expand
 from orbatch.promptfiles import read_prompts
+from orbatch_provider.requests import VideoRequest
 from tests.pictures import picture
 
 Jobs = Callable[..., list[JobSpec]]
+
+
+def video(job: JobSpec) -> VideoRequest:
+    """The job's request, which is for a video."""
+    assert isinstance(job.request, VideoRequest)
+    return job.request
 
 
 @pytest.fixture
@@ -58,7 +65,7 @@ def problems(jobs: Jobs, *arguments: Any, **options: Any) -> list[str]:
 )
 def test_each_format_gives_the_same_prompts(jobs: Jobs, name: str, content: str) -> None:
     found = jobs(name, content)
-    assert [(job.prompt_id, job.prompt, job.request.duration) for job in found] == [
+    assert [(job.prompt_id, job.prompt, video(job).duration) for job in found] == [
         ("p1", "A cat", 5),
         ("p2", "A dog,\nrunning", 6),
     ]
@@ -181,8 +188,9 @@ def test_paths_in_a_row_are_relative_to_the_file_of_the_row(jobs: Jobs, tmp_path
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "a.png").write_bytes(picture())
     (job,) = jobs("rows/p.csv", "first_frame\na.png\n")
-    assert job.request.frame_images is not None
-    assert job.request.frame_images[0]["image_url"]["url"] == str(tmp_path / "rows" / "a.png")
+    frames = video(job).frame_images
+    assert frames is not None
+    assert frames[0]["image_url"]["url"] == str(tmp_path / "rows" / "a.png")
 
 
 def test_a_hundred_thousand_rows_need_no_more_memory_than_a_few(tmp_path: Path) -> None:
@@ -207,4 +215,4 @@ def test_a_hundred_thousand_rows_need_no_more_memory_than_a_few(tmp_path: Path) 
 def test_numbers_in_json_keep_their_meaning(jobs: Jobs) -> None:
     content = json.dumps({"prompt": "{{ n }} {{ f }}", "n": 3, "f": 0.25, "upscale_factor": 2.0})
     (job,) = jobs("p.jsonl", content)
-    assert (job.prompt, job.request.upscale_factor) == ("3 0.25", 2)
+    assert (job.prompt, video(job).upscale_factor) == ("3 0.25", 2)

@@ -15,6 +15,8 @@ from aiolimiter import AsyncLimiter
 from orbatch.config import LimitsConfig, ModelLimits
 
 BURST_SHARE = 0.1
+LOOK_SHARE = 0.1
+SHORTEST_LOOK_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,11 @@ def submit_limiter(per_minute: float, speed: float) -> AsyncLimiter:
     burst = max(1, int(per_minute * BURST_SHARE))
     per_second = (per_minute - burst + 1) / 60.0  # the last of a window's refills comes when the next one begins
     return AsyncLimiter(burst, burst / per_second / speed)
+
+
+def _look_again_s(limiter: AsyncLimiter) -> float:
+    """A part of the time to the next place: who comes a moment early would else miss it and wait for the one after."""
+    return max(SHORTEST_LOOK_S, limiter.time_period / limiter.max_rate * LOOK_SHARE)
 
 
 class Gates:
@@ -78,7 +85,7 @@ class Gates:
             return Wait(text, 1.0 if elsewhere_of_model else None)
         for limiter, name in ((self._account, "limits.submits_per_minute"), (self._models.get(model), "limits.models")):
             if limiter is not None and not limiter.has_capacity():
-                return Wait(f"rate limit of submits ({name})", limiter.time_period / limiter.max_rate)
+                return Wait(f"rate limit of submits ({name})", _look_again_s(limiter))
         return None
 
     async def take(self, model: str) -> None:
@@ -107,9 +114,12 @@ class Gates:
             self._cool_downs[model] = _CoolDown(until, reason)
 
     def note_failure(self, model: str | None) -> int:
-        """Count a refusal that cost nothing; returns how many came in a row."""
-        self._failures[model] += 1
-        return self._failures[model]
+        """Count a refusal that cost nothing; returns how many came in a row. One that comes while this scope cools down
+        already was on its way before: many requests in flight are refused together, for one reason."""
+        known = self._cool_downs.get(model)
+        if known is None or known.until <= self._clock():
+            self._failures[model] += 1
+        return max(1, self._failures[model])
 
     def note_success(self, model: str) -> None:
         """An accepted job: this model, and the connection, work."""

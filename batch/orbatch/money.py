@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
+from functools import lru_cache
 
 NUSD_PER_USD = 1_000_000_000
 
@@ -10,11 +11,14 @@ _NANO = Decimal("0.000000001")
 _CENT = Decimal("0.01")
 
 
+# A plan asks for the same few estimates 100,000 times.
+@lru_cache(maxsize=1024)
 def nusd(amount: Decimal) -> int:
     """A charge in nano-dollars, rounded half-even beyond the ninth decimal."""
     return int(amount.quantize(_NANO, ROUND_HALF_EVEN) * NUSD_PER_USD)
 
 
+@lru_cache(maxsize=1024)
 def nusd_at_most(amount: Decimal) -> int:
     """An upper bound in nano-dollars, rounded up, so that a reservation is never below its estimate."""
     return int(amount.quantize(_NANO, ROUND_CEILING) * NUSD_PER_USD)

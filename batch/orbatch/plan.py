@@ -38,6 +38,7 @@ class PlannedJob:
 
 
 _KEPT = 1000  # settings worked out and kept, so that a batch in which each job has a picture of its own stays small
+_ENCODE = json.JSONEncoder(sort_keys=True, default=str).encode  # made once: it is asked for every job of a plan
 UNPRICED = Estimate(low=None, exact=None, high=None, why="no price is known")
 
 
@@ -65,7 +66,7 @@ def _settings(spec: JobSpec) -> str:
         body.pop(name, None)
     body["seed"] = "seed" in body
     weight = KINDS[spec.kind].weight(spec.request)
-    return json.dumps([spec.kind, weight, body], sort_keys=True, default=str)
+    return _ENCODE([spec.kind, weight, body])
 
 
 def _plan_job(spec: JobSpec, offers: Offers) -> PlannedJob:

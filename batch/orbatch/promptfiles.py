@@ -161,9 +161,10 @@ def _records(source: PromptFile, report: Report) -> Iterator[_Record]:
         if source.format in ("csv", "tsv"):
             yield from islice(_table_records(file, source), 1, None)
             return
+        has_comments = source.format == "txt"
         for line, text in enumerate(_lines(file), 1):
             text = text.strip()
-            if text and not (source.format == "txt" and text.startswith("#")):
+            if text and not (has_comments and text.startswith("#")):
                 yield _Record(line, line, text)
 
 

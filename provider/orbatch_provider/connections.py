@@ -41,7 +41,7 @@ class Client(httpx.AsyncClient):
 
     @cookies.setter
     def cookies(self, cookies: object) -> None:
-        raise AttributeError("this client keeps no cookies")
+        raise AttributeError(f"this client keeps no cookies, so none can be set: {type(cookies).__name__}")
 
     def build_request(  # type: ignore[override]  # fewer settings than its base, each of them given
         self,
@@ -72,7 +72,8 @@ class Connections(httpx.AsyncBaseTransport):
     on a connection that lay idle, "cut off" could mean "was closed long ago" as well as "accepted, answer lost".
 
     The proxies are those of the environment and the system (``HTTPS_PROXY``, ``ALL_PROXY``, ``NO_PROXY``); they tunnel
-    and see nothing. What goes to this machine over plain http goes there directly: a proxy could read the key. The number of connections is not limited here: who waits for one must not run into a timeout.
+    and see nothing. What goes to this machine over plain http goes there directly: a proxy could read the key. The
+    number of connections is not limited here: who waits for one must not run into a timeout.
     """
 
     def __init__(self, *, reuse: bool) -> None:

@@ -122,7 +122,7 @@ def _is_this_machine(host: str) -> bool:
 
 def _split(url: str) -> SplitResult | None:
     """None for what no URL parser agrees on: a bad port or bracket, spaces, control characters, backslashes."""
-    if any(char.isspace() or not char.isprintable() or char == "\\" for char in url):
+    if not url.isprintable() or " " in url or "\\" in url:  # the plain space is the only printable one
         return None
     try:
         parts = urlsplit(url)

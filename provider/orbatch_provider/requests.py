@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, Literal, Self
 
 from orbatch_provider.errors import ConfigurationError
@@ -57,10 +58,13 @@ class Request:
     def body(self) -> dict[str, Any]:
         """The JSON body: every field that was given, in the order of the class, then the extra ones."""
         body = {name: getattr(self, name) for name in named_fields(type(self))}
-        return {name: value for name, value in (body | dict(self.extra)).items() if value is not None}
+        if self.extra:
+            body |= self.extra
+        return {name: value for name, value in body.items() if value is not None}
 
 
-def named_fields(kind: Any) -> tuple[str, ...]:
+@cache
+def named_fields(kind: type[Any]) -> tuple[str, ...]:
     """The fields that a class of requests names, in the order of its body."""
     return tuple(item.name for item in fields(kind) if item.name != "extra")
 

@@ -99,6 +99,13 @@ class Stage:
         async with asyncio.timeout(30):
             return await self.run().run()
 
+    @contextmanager
+    def another_process(self) -> Iterator[Ledger]:
+        """The same ledger, as somebody else has opened it."""
+        self.ledger.commits.flush()  # a process of its own would wait for it; this one would wait for itself
+        with Ledger.open(self.ledger.path) as ledger:
+            yield ledger
+
     @property
     def jobs(self) -> list[JobRecord]:
         rows = self.ledger.reports.job_rows(self.batch.id, None, None)

@@ -10,7 +10,7 @@ import pytest
 
 from orbatch import feeding, runner, sending
 from orbatch.kinds import AnyRequest
-from orbatch.ledger import JobRecord, Ledger, LedgerError, utc_now
+from orbatch.ledger import JobRecord, LedgerError, utc_now
 from orbatch.ledger.leases import Holder
 from orbatch.lifecycle import Status
 from orbatch.pace import Pace
@@ -191,11 +191,11 @@ async def test_a_ledger_that_fails_while_feeding_lets_answers_in_the_air_be_reco
 
 
 async def test_a_job_that_another_command_moved_is_passed_over(tmp_path: Path) -> None:
-    with staged(tmp_path, 3, in_flight=1) as stage, Ledger.open(tmp_path / "ledger.db") as other:
+    with staged(tmp_path, 3, in_flight=1) as stage:
         last = stage.jobs[-1]
 
         async def retired(_: str) -> None:
-            with other.writing() as db:
+            with stage.another_process() as other, other.writing() as db:
                 db.execute("update jobs set retired = 1 where id = ?", (last.id,))
 
         stage.actor.on_submit = retired
@@ -292,10 +292,10 @@ async def test_jobs_of_another_key_stay_paid_for_and_say_so(tmp_path: Path) -> N
 
 
 async def test_a_runner_that_lost_its_lease_submits_nothing_more(tmp_path: Path) -> None:
-    with staged(tmp_path, 3, in_flight=1) as stage, Ledger.open(tmp_path / "ledger.db") as other:
+    with staged(tmp_path, 3, in_flight=1) as stage:
 
         async def taken_over(_: str) -> None:
-            with other.writing() as db:
+            with stage.another_process() as other, other.writing() as db:
                 db.execute("update batches set lease_owner = 'another'")
 
         stage.actor.on_poll = taken_over
@@ -308,19 +308,19 @@ async def test_a_runner_that_lost_its_lease_submits_nothing_more(tmp_path: Path)
 async def test_a_job_that_lost_its_intent_before_the_send_is_not_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with staged(tmp_path) as stage, Ledger.open(tmp_path / "ledger.db") as other:
+    with staged(tmp_path) as stage:
         as_planned = sending._as_planned
 
         def meanwhile(job: JobRecord) -> AnyRequest:
-            with Ledger.open(tmp_path / "ledger.db") as opened_in_this_thread:
-                opened_in_this_thread.doubt_interrupted(stage.batch.id)
+            with stage.another_process() as other:
+                other.doubt_interrupted(stage.batch.id)
             return as_planned(job)
 
         monkeypatch.setattr(sending, "_as_planned", meanwhile)
         result = await stage.play()
         assert result.stop is Stop.FAILED
         assert stage.actor.submitted == []
-        assert other.queries.uncertain(stage.batch.id)
+        assert stage.statuses == [Status.UNCERTAIN]
 
 
 async def test_the_clock_on_the_wall_may_jump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

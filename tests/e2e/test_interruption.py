@@ -32,6 +32,18 @@ def test_a_signal_stops_in_order_and_the_same_command_goes_on(open_desk: Open, n
     desk.assert_report_equals_books()
 
 
+def test_under_nohup_a_closed_terminal_stops_nothing(open_desk: Open) -> None:
+    desk = open_desk(render_s={LITE: 100.0})
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with desk.running(desk.write()) as run:  # a process inherits what is ignored
+            desk.until(lambda: desk.accepted() >= 1, "the submit")
+            run.signal(signal.SIGHUP)
+            assert "3 of 3 done" in run.finish(0).out
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_second_ctrl_c_stops_at_once_and_what_was_in_the_air_is_uncertain(desk: Desk) -> None:
     path = desk.write(prompts=["one"])
     desk.simulator.set_faults(Fault("submit", "delay", accept=True, delay_s=LONG, times=1))
@@ -86,7 +98,7 @@ def test_killed_in_the_middle_of_a_download_the_file_is_fetched_again(desk: Desk
     path = desk.write(prompts=["one"])
     desk.simulator.set_faults(Fault("content", "stall", at_byte=1000, delay_s=LONG, times=1))
     with desk.running(path) as run:
-        desk.until(lambda: [*desk.folder.rglob("*.part")], "the download")
+        desk.until(lambda: [*(desk.folder / "outputs").rglob("*.part")], "the download")
         run.signal(signal.SIGKILL)
         run.finish(-signal.SIGKILL)
     assert desk.statuses() == ["completed"]

@@ -104,9 +104,8 @@ def test_a_charge_that_is_known_only_later_is_settled_by_report(open_desk: Open)
 def test_two_processes_on_one_ledger_share_the_day_s_cap_and_the_limits(open_desk: Open) -> None:
     desk = open_desk(render_s={LITE: 100.0, HORSE: 100.0})
     terms = {"limits": QUICK | {"in_flight": 3}, "budget": {"per_day_usd": 1.0}}
-    prompts = [f"prompt {number}" for number in range(8)]
-    one = desk.write("one", prompts=prompts, **terms)
-    two = desk.write("two", prompts=prompts, models=[LITE, HORSE], **terms)
+    one = desk.write("one", prompts=[f"one {number}" for number in range(8)], **terms)
+    two = desk.write("two", prompts=[f"two {number}" for number in range(8)], models=[LITE, HORSE], **terms)
     with desk.running(one) as first, desk.running(two) as second:
         codes = {first.finish(None).code, second.finish(None).code}
     assert codes <= {0, 4}

@@ -13,6 +13,9 @@ import sys
 import time
 from collections.abc import Iterator
 
+import pytest
+
+from orbatch.cli.session import printable
 from orbatch_provider.simulator import Fault
 from tests.e2e.conftest import Open
 from tests.e2e.desk import LITE, PATIENCE_S, Desk
@@ -173,3 +176,11 @@ def test_a_reader_that_goes_away_is_no_error(desk: Desk) -> None:
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["caf\u00e9\u00a0!", "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\u05e9\u05dc\u05d5\u05dd", "\u732b\tcat"],
+)
+def test_the_letters_of_every_language_are_shown_as_they_are(text: str) -> None:
+    assert printable(text) == text

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orbatch_provider.errors import ERROR_BY_STATUS
-from tests.faults.workshop import CALLS, Healthy, clip, job_of
+from tests.faults.workshop import CALLS, Healthy, clip, job_of, pictures, words
+from tests.pictures import picture
 from tests.provider.rawserver import (
     Exchange,
     Step,
@@ -23,6 +25,7 @@ from tests.provider.rawserver import (
 
 UNKNOWN_STATUSES = (302, 418, 520)
 STATUSES = (*ERROR_BY_STATUS, *UNKNOWN_STATUSES)
+NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,13 @@ class Fault:
     patience_s: float = 20.0
 
 
-def status_fault(status: int, headers: Mapping[str, str] | None = None, message: str = "It is said.") -> Fault:
-    body = {"error": {"code": status, "message": message}}
+def status_fault(
+    status: int,
+    headers: Mapping[str, str] | None = None,
+    message: str = "It is said.",
+    more: Mapping[str, Any] = NOTHING,
+) -> Fault:
+    body = {"error": {"code": status, "message": message, **more}}
     return everywhere([read_request, send(raw_answer(body, status, headers=headers))], f"answered {status}")
 
 
@@ -83,12 +91,18 @@ def truncated(call: str) -> Any:
     return lambda job: Healthy().answer(call, f"/videos/{job}").partition(b"\r\n\r\n")[2][:20]
 
 
-ERROR_OBJECT = {"error": {"code": 502, "message": "Provider returned error"}}
+PROVIDER_ERROR = {"code": 502, "message": "Provider returned error"}
+# The error's own word on whether the request may be sent again.
+MAY, MAY_NOT = ({"availability": {"retryable": retryable}} for retryable in (True, False))
+ERROR_OBJECT = {"error": PROVIDER_ERROR}
+RETRYABLE_OBJECT = {"error": PROVIDER_ERROR | MAY}
 HTML = b"<!DOCTYPE html><html><body><h1>Bad gateway</h1></body></html>"
 
 FAULTS: dict[str, Fault] = {
     **{str(status): status_fault(status) for status in STATUSES},
     "403-budget": status_fault(403, message="The budget of this key is spent."),
+    "500-retryable": status_fault(500, more=MAY),
+    "503-final": status_fault(503, more=MAY_NOT),
     "refused": Fault(place="refused", says="Could not connect"),
     "dns": Fault(place="dns", says="Could not connect"),
     "tls": Fault(place="tls", says="Could not connect"),
@@ -102,6 +116,8 @@ FAULTS: dict[str, Fault] = {
     "truncated": answers(**{call: truncated(call) for call in CALLS}),
     "wrong-types": answers(
         submit={"id": ["job"], "status": 1},
+        images={"created": "now", "data": "none"},
+        text={"id": 1, "choices": "none"},
         poll=lambda job: {"id": job, "status": 7, "usage": {"cost": []}},
         content=b"[1, 2, 3]" * 100,
         models={"data": "none"},
@@ -110,6 +126,8 @@ FAULTS: dict[str, Fault] = {
     ),
     "unknown-word": answers(
         submit=lambda _: {"id": f"job-{uuid.uuid4()}", "status": "dreaming"},
+        images=pictures({"b64_json": base64.b64encode(picture()).decode(), "media_type": "image/dreaming"}),
+        text=words({"message": {"content": "A cat."}, "finish_reason": "dreaming"}),
         poll=lambda job: {"id": job, "status": "dreaming"},
         content={"status": "dreaming"},
         models={"data": [{"id": "a/b", "status": "dreaming"}]},
@@ -118,6 +136,8 @@ FAULTS: dict[str, Fault] = {
     ),
     "no-id": answers(
         submit={"status": "pending"},
+        images=pictures({"media_type": "image/png"}),
+        text=words(),
         poll={"status": "completed"},
         content={"status": "completed"},
         models={"data": [{"name": "a model"}]},
@@ -125,6 +145,7 @@ FAULTS: dict[str, Fault] = {
         generation={"data": {"is_byok": False}},
     ),
     "200-error": answers(**dict.fromkeys(CALLS, ERROR_OBJECT), says="Provider returned error"),
+    "200-retryable": answers(**dict.fromkeys(CALLS, RETRYABLE_OBJECT), says="Provider returned error"),
 }
 
 _MOMENT = "Wed, 01 Jan 2025 00:00:"

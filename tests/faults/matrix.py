@@ -11,44 +11,47 @@ from orbatch.lifecycle import Status
 from tests.faults.workshop import CALLS
 
 TABLE = """
-fault         submit         poll       content    models    key     generation
-302           uncertain      ridden     wrong      fallback  silent  open
-400           rejected       tolerated  wrong      fallback  silent  open
-401           stops-run      stops-run  stops-run  fallback  silent  raises
-402           stops-submits  tolerated  wrong      fallback  silent  open
-403           rejected       tolerated  wrong      fallback  silent  open
-403-budget    stops-submits  tolerated  wrong      fallback  silent  open
-404           rejected       tolerated  not-ready  fallback  silent  open
-408           uncertain      ridden     ridden     fallback  silent  open
-409           rejected       tolerated  not-ready  fallback  silent  open
-410           rejected       tolerated  lost       fallback  silent  open
-413           rejected       tolerated  wrong      fallback  silent  open
-418           rejected       tolerated  wrong      fallback  silent  open
-422           rejected       tolerated  wrong      fallback  silent  open
-429           again          ridden     ridden     fallback  silent  open
-499           uncertain      ridden     ridden     fallback  silent  open
-500           uncertain      ridden     ridden     fallback  silent  open
-502           uncertain      ridden     ridden     fallback  silent  open
-503           again          ridden     ridden     fallback  silent  open
-504           uncertain      ridden     ridden     fallback  silent  open
-520           uncertain      ridden     ridden     fallback  silent  open
-524           uncertain      ridden     ridden     fallback  silent  open
-529           uncertain      ridden     ridden     fallback  silent  open
-refused       again          ridden     ridden     fallback  silent  open
-dns           again          ridden     ridden     fallback  silent  open
-tls           again          ridden     ridden     fallback  silent  open
-cut-before    uncertain      ridden     ridden     fallback  silent  open
-cut-during    uncertain      ridden     ridden     fallback  silent  open
-cut-after     uncertain      ridden     ridden     fallback  silent  open
-cut-answer    uncertain      ridden     wrong      fallback  silent  open
-too-late      uncertain      ridden     ridden     fallback  silent  open
-html          uncertain      tolerated  wrong      fallback  silent  open
-empty         uncertain      tolerated  wrong      fallback  silent  open
-truncated     uncertain      tolerated  wrong      fallback  silent  open
-wrong-types   uncertain      tolerated  wrong      fallback  silent  open
-unknown-word  accepted       shown      wrong      live      silent  open
-no-id         uncertain      tolerated  wrong      fallback  silent  open
-200-error     uncertain      ridden     ridden     fallback  silent  open
+fault          submit         images         text           poll       content    models    key     generation
+302            uncertain      uncertain      uncertain      ridden     wrong      fallback  silent  open
+400            rejected       rejected       rejected       tolerated  wrong      fallback  silent  open
+401            stops-run      stops-run      stops-run      stops-run  stops-run  fallback  silent  raises
+402            stops-submits  stops-submits  stops-submits  tolerated  wrong      fallback  silent  open
+403            rejected       rejected       rejected       tolerated  wrong      fallback  silent  open
+403-budget     stops-submits  stops-submits  stops-submits  tolerated  wrong      fallback  silent  open
+404            rejected       rejected       rejected       tolerated  not-ready  fallback  silent  open
+408            uncertain      uncertain      uncertain      ridden     ridden     fallback  silent  open
+409            rejected       rejected       rejected       tolerated  not-ready  fallback  silent  open
+410            rejected       rejected       rejected       tolerated  lost       fallback  silent  open
+413            rejected       rejected       rejected       tolerated  wrong      fallback  silent  open
+418            rejected       rejected       rejected       tolerated  wrong      fallback  silent  open
+422            rejected       rejected       rejected       tolerated  wrong      fallback  silent  open
+429            again          again          again          ridden     ridden     fallback  silent  open
+499            uncertain      uncertain      uncertain      ridden     ridden     fallback  silent  open
+500            uncertain      uncertain      uncertain      ridden     ridden     fallback  silent  open
+502            uncertain      again          uncertain      ridden     ridden     fallback  silent  open
+503            again          again          again          ridden     ridden     fallback  silent  open
+504            uncertain      uncertain      uncertain      ridden     ridden     fallback  silent  open
+520            uncertain      uncertain      uncertain      ridden     ridden     fallback  silent  open
+524            uncertain      uncertain      uncertain      ridden     ridden     fallback  silent  open
+529            uncertain      again          again          ridden     ridden     fallback  silent  open
+500-retryable  uncertain      uncertain      again          ridden     ridden     fallback  silent  open
+503-final      again          again          rejected       ridden     ridden     fallback  silent  open
+refused        again          again          again          ridden     ridden     fallback  silent  open
+dns            again          again          again          ridden     ridden     fallback  silent  open
+tls            again          again          again          ridden     ridden     fallback  silent  open
+cut-before     uncertain      uncertain      uncertain      ridden     ridden     fallback  silent  open
+cut-during     uncertain      uncertain      uncertain      ridden     ridden     fallback  silent  open
+cut-after      uncertain      uncertain      uncertain      ridden     ridden     fallback  silent  open
+cut-answer     uncertain      uncertain      uncertain      ridden     wrong      fallback  silent  open
+too-late       uncertain      uncertain      uncertain      ridden     ridden     fallback  silent  open
+html           uncertain      uncertain      uncertain      tolerated  wrong      fallback  silent  open
+empty          uncertain      uncertain      uncertain      tolerated  wrong      fallback  silent  open
+truncated      uncertain      uncertain      uncertain      tolerated  wrong      fallback  silent  open
+wrong-types    uncertain      uncertain      uncertain      tolerated  wrong      fallback  silent  open
+unknown-word   accepted       done           done           shown      wrong      live      silent  open
+no-id          uncertain      failed         failed         tolerated  wrong      fallback  silent  open
+200-error      uncertain      uncertain      uncertain      ridden     ridden     fallback  silent  open
+200-retryable  uncertain      uncertain      again          ridden     ridden     fallback  silent  open
 """
 
 
@@ -66,14 +69,30 @@ class Outcome:
 
 
 S = Status
+NOT_ACCEPTED = {
+    "rejected": Outcome(S.REJECTED, S.REJECTED, "rejected, not charged"),
+    "stops-run": Outcome(S.PENDING, S.PENDING, "OPENROUTER_API_KEY", resend=True),
+    "stops-submits": Outcome(S.PENDING, S.PENDING, "budget", resend=True),
+    "uncertain": Outcome(S.UNCERTAIN, S.UNCERTAIN, "may have been charged"),
+}
+# The paid result is in the answer itself, and so is its cost, also when there is no result.
+AT_ONCE = NOT_ACCEPTED | {"again": Outcome(S.DONE, S.PENDING, "Trying again in", resend=True)}
+
 OUTCOMES: dict[str, dict[str, Outcome]] = {
-    "submit": {
+    "submit": NOT_ACCEPTED
+    | {
         "accepted": Outcome(S.SUBMITTED, S.SUBMITTED, "accepted as"),
         "again": Outcome(S.SUBMITTED, S.PENDING, "Trying again in", resend=True),
-        "rejected": Outcome(S.REJECTED, S.REJECTED, "rejected, not charged"),
-        "stops-run": Outcome(S.PENDING, S.PENDING, "OPENROUTER_API_KEY", resend=True),
-        "stops-submits": Outcome(S.PENDING, S.PENDING, "budget", resend=True),
-        "uncertain": Outcome(S.UNCERTAIN, S.UNCERTAIN, "may have been charged"),
+    },
+    "images": AT_ONCE
+    | {
+        "done": Outcome(S.DONE, S.DONE, "done, charged 0.04 USD"),
+        "failed": Outcome(S.FAILED, S.FAILED, "0.04 USD were charged"),
+    },
+    "text": AT_ONCE
+    | {
+        "done": Outcome(S.DONE, S.DONE, "done, charged 0.00005 USD"),
+        "failed": Outcome(S.FAILED, S.FAILED, "0.00005 USD were charged"),
     },
     "poll": {
         # An outage: asked again with backoff, left for the next run after hours of it.

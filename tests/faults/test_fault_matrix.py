@@ -21,12 +21,13 @@ from orbatch.settling import record_usage, settle_unknown
 from orbatch_provider.errors import ERROR_BY_STATUS, AuthenticationError
 from tests.faults.faults import FAULTS, RETRY_AFTER, RETRY_AFTER_S, STATUSES, Fault, status_fault
 from tests.faults.matrix import CELLS, OUTCOMES, Outcome
-from tests.faults.workshop import CALLS, NO_CAPS, Healthy, Switch, Workshop, call_of, provider_at
+from tests.faults.workshop import CALLS, NO_CAPS, PAID_CALLS, Healthy, Switch, Workshop, call_of, provider_at
 from tests.provider.rawserver import Exchange, Servers, Step, close, send
 
 ONCE, ALWAYS = 1, float("inf")
 RESENDS = 3  # tries of a submit that never goes well
-WAITING_CALLS = ("submit", "poll", "content")
+WAITING_CALLS = (*PAID_CALLS, "poll", "content")
+Workshops = dict[str, Workshop]
 
 
 def test_the_table_has_a_cell_for_every_fault_in_every_call() -> None:
@@ -47,7 +48,7 @@ class Bench:
         self._cache = cache
 
     async def meet(self, call: str) -> JobRecord:
-        job: JobRecord = await getattr(self, f"_{call}")()
+        job: JobRecord = await (self._pay() if call in PAID_CALLS else getattr(self, f"_{call}")())
         self.heard += [self.workshop.text, self.workshop.shown(job)]
         return job
 
@@ -55,7 +56,7 @@ class Bench:
     def text(self) -> str:
         return "\n".join(self.heard)
 
-    async def _submit(self) -> JobRecord:
+    async def _pay(self) -> JobRecord:
         job = self.workshop.take()
         driver = self.workshop.driver(self.provider)
         with self._stops():
@@ -108,8 +109,9 @@ class Bench:
 
 @asynccontextmanager
 async def bench(
-    workshop: Workshop, servers: Servers, cache: Path, call: str, fault: Fault, times: float
+    workshops: Workshops, servers: Servers, cache: Path, call: str, fault: Fault, times: float
 ) -> AsyncIterator[Bench]:
+    workshop = workshops[PAID_CALLS.get(call, "video")]
     healthy = await servers.start(Healthy().script)
     ill = await servers.start([only_for(call, fault.steps[call]) if fault.steps else close])
     url = {
@@ -160,20 +162,24 @@ def check(met: Bench, call: str, job: JobRecord, outcome: Outcome, status: Statu
         assert met.text.strip() == ""
     if status in (Status.DONE, Status.LOST):
         assert not list(workshop.output_dir.glob(f"{job.stem}*.part"))
+    elif PAID_CALLS.get(call, "video") != "video":
+        assert not list(workshop.output_dir.glob(f"{job.stem}*"))  # nothing that is no result stands where one would
     elif call == "content":
         assert not list(workshop.output_dir.glob(f"{job.stem}.mp4"))  # no error page is ever saved as a video
     if status is not Status.PENDING:
         with pytest.raises(LedgerConflict):
             workshop.reserve(job)
-    if call == "submit":
+    if call in PAID_CALLS:
         goes_on = outcome.resend and outcome.once is not Status.PENDING
         assert met.provider.calls == (1 if not goes_on else 2 if status is outcome.once else RESENDS)
 
 
 @pytest.mark.parametrize(("fault", "call"), list(CELLS))
-async def test_a_fault_that_passes(workshop: Workshop, servers: Servers, tmp_path: Path, fault: str, call: str) -> None:
+async def test_a_fault_that_passes(
+    workshops: Workshops, servers: Servers, tmp_path: Path, fault: str, call: str
+) -> None:
     outcome = outcome_of(fault, call)
-    async with bench(workshop, servers, tmp_path, call, FAULTS[fault], ONCE) as met:
+    async with bench(workshops, servers, tmp_path, call, FAULTS[fault], ONCE) as met:
         job = await met.meet(call)
 
         check(met, call, job, outcome, outcome.once)
@@ -182,9 +188,11 @@ async def test_a_fault_that_passes(workshop: Workshop, servers: Servers, tmp_pat
 
 
 @pytest.mark.parametrize(("fault", "call"), list(CELLS))
-async def test_a_fault_that_stays(workshop: Workshop, servers: Servers, tmp_path: Path, fault: str, call: str) -> None:
+async def test_a_fault_that_stays(
+    workshops: Workshops, servers: Servers, tmp_path: Path, fault: str, call: str
+) -> None:
     outcome = outcome_of(fault, call)
-    async with bench(workshop, servers, tmp_path, call, FAULTS[fault], ALWAYS) as met:
+    async with bench(workshops, servers, tmp_path, call, FAULTS[fault], ALWAYS) as met:
         job = await met.meet(call)
 
         check(met, call, job, outcome, outcome.always)
@@ -196,7 +204,7 @@ async def test_a_fault_that_stays(workshop: Workshop, servers: Servers, tmp_path
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("status", STATUSES)
 async def test_retry_after_changes_when_and_never_what(
-    workshop: Workshop,
+    workshops: Workshops,
     servers: Servers,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -213,7 +221,7 @@ async def test_retry_after_changes_when_and_never_what(
     monkeypatch.setattr(schedule, "bounded_retry_after", instantly)
     outcome = outcome_of(str(status), call)
     fault = status_fault(status, RETRY_AFTER[form])
-    async with bench(workshop, servers, tmp_path, call, fault, ONCE) as met:
+    async with bench(workshops, servers, tmp_path, call, fault, ONCE) as met:
         job = await met.meet(call)
 
         check(met, call, job, outcome, outcome.once)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,12 +31,21 @@ from orbatch_provider.images import ImagesResult
 from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest
 from orbatch_provider.responses import Generation, KeyInfo, VideoJob
 from orbatch_provider.simulator.clips import TINY, payload
+from orbatch_provider.simulator.examples import image_examples, text_examples
 from orbatch_provider.texts import TextResult
+from tests.pictures import picture
 from tests.provider.rawserver import Exchange, RawServer, Step, raw_answer, read_request
 
 KEY = "sk-or-v1-c0ffee0123456789"
 MODEL = "google/veo-3.1-lite"
-CALLS = ("submit", "poll", "content", "models", "key", "generation")
+# What each kind of job is made with, and the call that pays for it.
+SETTINGS = {
+    "video": (MODEL, "duration: 4, resolution: 720p, aspect_ratio: '16:9', generate_audio: false"),
+    "image": ("bytedance-seed/seedream-4.5", "resolution: 2K"),
+    "text": ("openai/gpt-4o-mini", "max_tokens: 100"),
+}
+PAID_CALLS = {"submit": "video", "images": "image", "text": "text"}
+CALLS = (*PAID_CALLS, "poll", "content", "models", "key", "generation")
 CHARGE = "0.12"
 NO_CAPS = Caps()
 
@@ -51,7 +61,7 @@ def call_of(method: str, target: str) -> str:
     """Which of CALLS a request is."""
     path = urlsplit(target).path
     if method == "POST":
-        return "submit"
+        return {"images": "images", "completions": "text"}.get(path.rsplit("/", 1)[-1], "submit")
     if path.endswith("/content"):
         return "content"
     return {"models": "models", "key": "key", "generation": "generation"}.get(path.rsplit("/", 1)[-1], "poll")
@@ -60,6 +70,16 @@ def call_of(method: str, target: str) -> str:
 def job_of(target: str) -> str:
     """The job id in the path of a poll or a download."""
     return urlsplit(target).path.removesuffix("/content").rsplit("/", 1)[-1]
+
+
+def pictures(*data: object) -> dict[str, object]:
+    """The body of an answer to an image request, which says what it cost."""
+    return {"created": 1, "data": data, "usage": {"cost": 0.04}}
+
+
+def words(*choices: object) -> dict[str, object]:
+    """The body of an answer to a text request, which says what it cost."""
+    return {"id": "gen-1", "choices": choices, "usage": {"cost": 0.00005}}
 
 
 @dataclass
@@ -83,6 +103,12 @@ class Healthy:
             case "submit":
                 job = f"job-{id(self)}-{self.counts['submit']}"
                 return raw_answer({"id": job, "status": "pending", "polling_url": f"/videos/{job}"}, 202)
+            case "images":
+                return raw_answer(
+                    pictures({"b64_json": base64.b64encode(picture()).decode(), "media_type": "image/png"})
+                )
+            case "text":
+                return raw_answer(words({"message": {"content": "A cat."}, "finish_reason": "stop"}))
             case "poll":
                 job = job_of(target)
                 body = f'{{"id": "{job}", "status": "{self.status}", "generation_id": "gen-1", '
@@ -120,10 +146,10 @@ class Switch:
         return await self._for("submit").submit(request)
 
     async def create_images(self, request: ImageRequest, directory: Path, stem: str) -> ImagesResult:
-        return await self.healthy.create_images(request, directory, stem)
+        return await self._for("images").create_images(request, directory, stem)
 
     async def complete_text(self, request: TextRequest) -> TextResult:
-        return await self.healthy.complete_text(request)
+        return await self._for("text").complete_text(request)
 
     async def poll(self, job_id: str) -> VideoJob:
         return await self._for("poll").poll(job_id)
@@ -159,28 +185,29 @@ class InstantPace(Pace):
 class Workshop:
     """A ledger with a batch of many equal jobs, each taken once, and drivers for them."""
 
-    def __init__(self, folder: Path, jobs: int = 900) -> None:
+    def __init__(self, folder: Path, jobs: int = 900, kind: str = "video") -> None:
         self.folder = folder
+        model, settings = SETTINGS[kind]
         config = folder / "batch.yaml"
         config.write_text(
-            f"name: faults\noutput_dir: out\nmodels: [{MODEL}]\nprompts: [a cat]\nrepeat: {jobs}\n"
-            "defaults: {kind: video, duration: 4, resolution: 720p, aspect_ratio: '16:9', generate_audio: false}\n"
+            f"name: faults\noutput_dir: out\nmodels: [{model}]\nprompts: [a cat]\nrepeat: {jobs}\n"
+            f"defaults: {{kind: {kind}, {settings}}}\n"
         )
         self.ledger = Ledger.open(folder / "ledger.db")
-        loaded = LoadedCatalog(snapshot(), "live", "")
+        loaded = LoadedCatalog(snapshot(), "live", "", image_examples(), text_examples())
         self.batch: BatchRecord = prepare(self.ledger, load_config(config), loaded, "http://127.0.0.1").batch
         self.holder = Holder.this_process()
         self.ledger.leases.claim(self.batch.id, self.holder, utc_now())
         self._free = self.ledger.queries.next_pending(
-            self.batch.id, MODEL, room_nusd=None, unpriced_nusd=None, limit=jobs
+            self.batch.id, model, room_nusd=None, unpriced_nusd=None, limit=jobs
         )
         self.said: list[Progress] = []
         self.blocked: dict[str, str] = {}
 
     @classmethod
     @contextmanager
-    def at(cls, folder: Path, jobs: int = 900) -> Iterator[Self]:
-        made = cls(folder, jobs)
+    def at(cls, folder: Path, jobs: int = 900, kind: str = "video") -> Iterator[Self]:
+        made = cls(folder, jobs, kind)
         with made.ledger:
             yield made
 

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, ParamSpec
 
 import typer
 
+from orbatch.cli.options import (
+    Batch,
+    Budget,
+    Config,
+    Format,
+    Grouped,
+    OneOrAll,
+    Only,
+    Refresh,
+    Simulated,
+    Speed,
+    Yes,
+    usd,
+)
 from orbatch.cli.session import Session, guarded
 
 P = ParamSpec("P")
@@ -43,56 +57,6 @@ def hoisted(arguments: list[str]) -> list[str]:
         else:
             rest.append(argument)
     return front + rest
-
-
-class Format(StrEnum):
-    """How a report is printed."""
-
-    table = "table"
-    json = "json"
-    csv = "csv"
-    markdown = "markdown"
-
-
-class Grouped(StrEnum):
-    """What a report adds up by."""
-
-    model = "model"
-    batch = "batch"
-    day = "day"
-    prompt = "prompt"
-    status = "status"
-
-
-def _usd(text: str) -> Decimal:
-    try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        raise typer.BadParameter(f"{text} is not an amount in USD, such as 2.50") from None
-    if not amount.is_finite() or amount < 0:
-        raise typer.BadParameter(f"{text} is not an amount in USD, such as 2.50")
-    return amount
-
-
-Batch = Annotated[str | None, typer.Argument(help="Name of a batch; the one planned last if left out.")]
-OneOrAll = Annotated[str | None, typer.Argument(help="Name of a batch; the whole ledger if left out.")]
-Config = Annotated[Path, typer.Argument(help="The batch file (YAML).")]
-Only = Annotated[str | None, typer.Option(help="Only jobs whose prompt id, model or job id matches, such as 'cat*'.")]
-Simulated = Annotated[
-    bool, typer.Option("--simulate", help="Use the built-in simulator and its ledger, not real money.")
-]
-Refresh = Annotated[bool, typer.Option("--refresh", help="Read the catalog anew instead of using a recent copy.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Speed = Annotated[
-    float | None,
-    typer.Option(
-        min=0.1,
-        max=10_000,
-        help="The counterpart is a simulator on this machine that runs so many times faster than real time. "
-        "[default: 30 with --simulate, else 1]",
-        show_default=False,
-    ),
-]
 
 
 _ANYWHERE = "Also --db PATH, --json, --quiet and --log-file PATH, before or behind the command: see `orbatch --help`."
@@ -132,9 +96,7 @@ def plan(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the plan to this .json file, for `run`.")
     ] = None,
-    budget: Annotated[
-        Decimal | None, typer.Option(parser=_usd, metavar="USD", help="Cap in place of budget.total_usd.")
-    ] = None,
+    budget: Budget = None,
     only: Only = None,
     refresh: Refresh = False,
     check_urls: Annotated[
@@ -167,9 +129,7 @@ def run(
     simulate: Simulated = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
     yes: Yes = False,
-    budget: Annotated[
-        Decimal | None, typer.Option(parser=_usd, metavar="USD", help="Cap in place of budget.total_usd.")
-    ] = None,
+    budget: Budget = None,
     in_flight: Annotated[int | None, typer.Option(min=1, help="Jobs at a time, in place of limits.in_flight.")] = None,
     only: Only = None,
     fail_fast: Annotated[
@@ -306,7 +266,7 @@ def resolve(
     ] = None,
     not_charged: Annotated[bool, typer.Option("--not-charged", help="Nothing was charged: free to run again.")] = False,
     charged: Annotated[
-        Decimal | None, typer.Option(parser=_usd, metavar="USD", help="It was charged so much and is lost.")
+        Decimal | None, typer.Option(parser=usd, metavar="USD", help="It was charged so much and is lost.")
     ] = None,
     charged_at_most: Annotated[
         bool, typer.Option("--charged-at-most", help="Count each at its worst case, as lost.")
@@ -381,7 +341,7 @@ def generate(
     image: Annotated[str | None, typer.Option(help="First frame: an https URL or a local picture.")] = None,
     yes: Yes = False,
     budget: Annotated[
-        Decimal | None, typer.Option(parser=_usd, metavar="USD", help="Refuse if it may cost more.")
+        Decimal | None, typer.Option(parser=usd, metavar="USD", help="Refuse if it may cost more.")
     ] = None,
     simulate: Simulated = False,
     speed: Speed = None,
@@ -411,7 +371,7 @@ def simulate(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8787,
     speed: Annotated[float, typer.Option(min=0.1, max=10_000, help="How many times faster than real time.")] = 30,
     books: Annotated[Path | None, typer.Option(help="Keep the books in this file and go on from it.")] = None,
-    credit: Annotated[Decimal | None, typer.Option(parser=_usd, metavar="USD", help="Credit of the account.")] = None,
+    credit: Annotated[Decimal | None, typer.Option(parser=usd, metavar="USD", help="Credit of the account.")] = None,
     seed: Annotated[int, typer.Option(help="For repeatable render times and faults.")] = 0,
     fault: Annotated[
         list[str] | None,

@@ -187,9 +187,11 @@ def _stopping(run: BatchRun, watcher: Watcher) -> Iterator[None]:
         else:
             main.cancel()
 
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # Under nohup a terminal that goes away is meant to be ignored.
+    numbers = [n for n in numbers if n == signal.SIGINT or signal.getsignal(n) is not signal.SIG_IGN]
     previous = {}
-    for number in (getattr(signal, name) for name in names):
+    for number in numbers:
         try:
             loop.add_signal_handler(number, on_signal)
         except NotImplementedError:  # Windows
@@ -203,8 +205,7 @@ def _stopping(run: BatchRun, watcher: Watcher) -> Iterator[None]:
             "Stopped. Run the same command to go on; jobs that were being submitted are uncertain.", 130
         ) from None
     finally:
-        for name in names:
-            number = getattr(signal, name)
+        for number in numbers:
             if number in previous:
                 signal.signal(number, previous[number])
             else:

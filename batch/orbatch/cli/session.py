@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -34,11 +35,15 @@ class Failure(Exception):
         super().__init__(message)
 
 
+# Control characters, lone surrogates, line separators, and what turns the direction of writing.
+_STEERING = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufff9-\ufffb]"
+)
+
+
 def printable(text: str) -> str:
-    """Text from users and providers without the control characters that could steer a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
+    """Text from users and providers without the characters that could steer a terminal."""
+    return _STEERING.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +117,7 @@ class Session:
 def _json_text(value: object) -> str:
     """Readable JSON. What JSON lets through and a terminal would obey, such as U+009B, is escaped."""
     text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
-    if text.isascii() and "\x7f" not in text:
-        return text
-    return "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
+    return _STEERING.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def _console(file: Any) -> Console:

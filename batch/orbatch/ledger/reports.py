@@ -19,14 +19,16 @@ GROUPINGS: tuple[Grouping, ...] = ("model", "batch", "day", "prompt", "status")
 BILLS_NEEDED = 3
 
 _BATCH_NAME = "(select name from batches where id = batch_id)"
-# What ``spend`` is kept by is read from there; the rest is summed over the attempts.
-_KEY_IN_SPEND: Mapping[Grouping, str] = {"model": "model", "batch": _BATCH_NAME, "day": "day"}
-_KEY_OF_JOB: Mapping[Grouping, str] = {
+_KEY: Mapping[Grouping, str] = {
     "model": "model",
     "batch": _BATCH_NAME,
+    "day": "day",
     "prompt": "prompt_id",
     "status": "status",
 }
+
+_Sums = Mapping[str, int]  # by the names of MEASURES
+_NOTHING: _Sums = dict.fromkeys(MEASURES, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +86,10 @@ class Filter:
     def is_dated(self) -> bool:
         return self.since is not None or self.until is not None
 
-    def where(self) -> tuple[str, list[object]]:
-        """The condition on rows that have ``batch_id`` and ``day``, and its values."""
+    def where(self, table: str = "") -> tuple[str, list[object]]:
+        """The condition on rows of ``table`` that have ``batch_id`` and ``day``, and its values."""
         wanted = [("batch_id = ?", self.batch_id), ("day >= ?", self.since), ("day <= ?", self.until)]
-        given = [(text, value) for text, value in wanted if value is not None]
+        given = [(table + text, value) for text, value in wanted if value is not None]
         return " and ".join(text for text, _ in given) or "true", [value for _, value in given]
 
 
@@ -174,29 +176,60 @@ def _job_rows(db: sqlite3.Connection, batch_id: int, status: str | None, limit: 
 
 
 def _groups(db: sqlite3.Connection, by: Grouping, which: Filter) -> list[ReportRow]:
-    sums = {row["key"]: row for row in _sums(db, by, which)}
+    sums = _sums(db, by, which)
     by_attempt = which.is_dated or by == "day"
     counts = {} if by_attempt else _job_counts(db, by, which)
     rows = [
-        _row(key, sums.get(key, ()), counts.get(key, (0, 0)) if not by_attempt else None)
+        _row(key, sums.get(key, _NOTHING), None if by_attempt else counts.get(key, (0, 0)))
         for key in dict.fromkeys([*sums, *counts])
     ]
+    if by_attempt:
+        rows = [row for row in rows if row != ReportRow(row.key)]
     if by == "day":
         return sorted(rows, key=lambda row: row.key)
     return sorted(rows, key=lambda row: (-row.charged_nusd, -row.reserved_nusd, row.key))
 
 
-def _sums(db: sqlite3.Connection, by: Grouping, which: Filter) -> Iterable[sqlite3.Row]:
-    where, values = which.where()
-    if by in _KEY_IN_SPEND:
-        sql = f"select {_KEY_IN_SPEND[by]} as key, {OVER_SPEND} from spend where {where} group by 1"
-    else:
-        of_attempts = where.replace("batch_id", "a.batch_id")
+def _sums(db: sqlite3.Connection, by: Grouping, which: Filter) -> dict[str, _Sums]:
+    if by == "status":
+        return _sums_by_status(db, which)
+    if by == "prompt":
+        where, values = which.where("a.")
         sql = (
-            f"select jobs.{_KEY_OF_JOB[by]} as key, {OVER_ATTEMPTS} from attempts a join jobs on jobs.id = a.job_id "
-            f"where {of_attempts} group by 1"
+            f"select prompt_id as key, {OVER_ATTEMPTS} from attempts a join jobs on jobs.id = a.job_id "
+            f"where {where} group by 1"
         )
-    return db.execute(sql, values).fetchall()
+    else:
+        where, values = which.where()
+        sql = f"select {_KEY[by]} as key, {OVER_SPEND} from spend where {where} group by 1"
+    return {row["key"]: {name: row[name] for name in MEASURES} for row in db.execute(sql, values)}
+
+
+def _sums_by_status(db: sqlite3.Connection, which: Filter) -> dict[str, _Sums]:
+    """What jobs in each state cost. Most jobs of a large ledger are in one state: its sums are what the others leave of
+    the whole, so that only the others' attempts are read."""
+    where, values = which.where("a.")
+    batches, of_batch = Filter(which.batch_id).where()
+    numbers = dict(
+        db.execute(f"select status, count(*) from jobs where {batches} group by status", of_batch).fetchall()
+    )
+    if not numbers:
+        return {}
+    in_whole, whole_values = which.where()
+    whole = db.execute(f"select {OVER_SPEND} from spend where {in_whole}", whole_values).fetchone()
+    rest = {name: int(whole[name]) for name in MEASURES}
+    most = max(numbers, key=lambda status: int(numbers[status]))
+    sums: dict[str, _Sums] = {most: rest}
+    for status in numbers.keys() - {most}:
+        row = db.execute(
+            f"select {OVER_ATTEMPTS} from jobs cross join attempts a on a.job_id = jobs.id "
+            f"where jobs.batch_id in (select id from batches) and jobs.status = ? and {where}",
+            (status, *values),
+        ).fetchone()
+        sums[status] = {name: row[name] for name in MEASURES}
+        for name in MEASURES:
+            rest[name] -= row[name]
+    return sums
 
 
 def _job_counts(db: sqlite3.Connection, by: Grouping, which: Filter) -> dict[str, tuple[int, int]]:
@@ -211,7 +244,7 @@ def _job_counts(db: sqlite3.Connection, by: Grouping, which: Filter) -> dict[str
     else:
         counted = f"select prompt_id, status, retired, count(*) as number from jobs where {where} group by 1, 2, 3"
     rows = db.execute(
-        f"select {_KEY_OF_JOB[by]} as key, sum(number) as jobs, "
+        f"select {_KEY[by]} as key, sum(number) as jobs, "
         "coalesce(sum(number) filter (where status = 'done'), 0) as done "
         f"from ({counted}) where retired = 0 or status <> 'pending' group by 1",
         values,
@@ -219,12 +252,10 @@ def _job_counts(db: sqlite3.Connection, by: Grouping, which: Filter) -> dict[str
     return {row["key"]: (row["jobs"], row["done"]) for row in rows}
 
 
-def _row(key: str, sums: sqlite3.Row | tuple[()], counts: tuple[int, int] | None) -> ReportRow:
+def _row(key: str, sums: _Sums, counts: tuple[int, int] | None) -> ReportRow:
     """``counts``: jobs and finished ones; None where they are counted by their attempts."""
-    values = {name: sums[name] for name in MEASURES} if isinstance(sums, sqlite3.Row) else dict.fromkeys(MEASURES, 0)
-    if counts is None:
-        counts = values["first_attempts"], values["done"]
-    values |= {"jobs": counts[0], "done": counts[1]}
+    jobs, done = counts or (sums["first_attempts"], sums["done"])
+    values = {**sums, "jobs": jobs, "done": done}
     return ReportRow(key, **{name: values[name] for name in _SUMMED})
 
 

@@ -1,0 +1,124 @@
+"""A paid job is asked for until the provider is done with it: outages, refusals, charges and retries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+import pytest
+
+from orbatch.budget import Caps
+from orbatch.lifecycle import Status
+from orbatch.steps import OUTAGE_PATIENCE_S, Patience
+from orbatch_provider.errors import NotFoundError, OutcomeUnknownError
+from orbatch_provider.responses import Usage, VideoJob
+from tests.faults.fakes import FakeProvider
+from tests.faults.workshop import MODEL, InstantPace, Workshop
+
+UNKNOWN = OutcomeUnknownError("cut off")
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    with Workshop.at(tmp_path_factory.mktemp("following"), jobs=30) as made:
+        yield made
+
+
+@pytest.fixture
+def provider() -> FakeProvider:
+    return FakeProvider()
+
+
+async def test_an_outage_of_an_hour_is_ridden_out_and_talked_about(workshop: Workshop, provider: FakeProvider) -> None:
+    job, attempt = workshop.submitted()
+    driver = workshop.driver(provider, timeout_s=600)
+    pace = driver._following._shared.pace
+    provider.polls = lambda: UNKNOWN if pace.now() < 3600 else VideoJob(attempt.remote_id or "", "completed")
+
+    assert await driver.follow(job, attempt) is not None
+
+    assert workshop.status(job) is Status.COMPLETED
+    assert workshop.text.count("the provider cannot be reached") == 1
+    assert "the provider answers again" in workshop.text
+
+
+async def test_the_time_of_an_outage_is_not_held_against_the_job(workshop: Workshop, provider: FakeProvider) -> None:
+    job, attempt = workshop.submitted()
+    driver = workshop.driver(provider, timeout_s=600)
+    pace = driver._following._shared.pace
+    done = VideoJob(attempt.remote_id or "", "completed")
+
+    def poll() -> VideoJob | Exception:
+        if pace.now() < 3600:
+            return UNKNOWN
+        return NotFoundError(404) if pace.now() < 3900 else done
+
+    provider.polls = poll
+
+    assert await driver.follow(job, attempt) is not None
+
+
+def test_an_outage_without_end_leaves_the_job_for_the_next_run() -> None:
+    pace = InstantPace()
+    patience = Patience(pace)
+
+    pace.real(OUTAGE_PATIENCE_S - 1)
+    patience.failed(UNKNOWN)
+    assert not patience.is_over(600)
+    pace.real(2)
+    patience.failed(UNKNOWN)
+    assert patience.is_over(600)
+
+
+async def test_a_job_of_another_key_is_said_to_be_one(workshop: Workshop, provider: FakeProvider) -> None:
+    job, attempt = workshop.submitted()
+    provider.account = "another account"
+    provider.polls = lambda: NotFoundError(404)
+
+    await workshop.driver(provider).follow(job, attempt)
+
+    assert workshop.status(job) is Status.SUBMITTED
+    assert workshop.text.count("It was submitted with another API key.") == 1
+
+
+async def test_a_failed_job_is_tried_again_as_often_as_allowed(workshop: Workshop, provider: FakeProvider) -> None:
+    job, attempt = workshop.submitted()
+    failed = VideoJob(attempt.remote_id or "", "failed", error="moderation", usage=Usage(Decimal("0.03")))
+    provider.polls = lambda: failed
+    driver = workshop.driver(provider, attempts=2, retry_on=frozenset({Status.FAILED}))
+
+    assert await driver.follow(job, attempt) is None
+    assert workshop.status(job) is Status.PENDING
+    assert workshop.now(job)[1].cost_nusd == 30_000_000
+
+    workshop.ledger.accept(workshop.reserve(job).attempt_id, f"second-{job.id}")
+    job, attempt = workshop.now(job)
+    assert await driver.follow(job, attempt) is None
+    assert workshop.status(job) is Status.FAILED
+
+
+async def test_a_charge_that_breaks_a_cap_blocks_the_model(workshop: Workshop, provider: FakeProvider) -> None:
+    job, attempt = workshop.submitted()
+    dear = VideoJob(attempt.remote_id or "", "completed", usage=Usage(Decimal(99)))
+    provider.polls = lambda: dear
+    driver = workshop.driver(provider, caps=Caps(total=1_000_000_000))
+
+    await driver.follow(job, attempt)
+
+    assert "USD more than the 0.12 USD reserved" in workshop.text
+    assert list(workshop.blocked) == [MODEL]
+
+
+async def test_nothing_the_provider_says_of_a_job_steers_a_terminal_or_fills_a_ledger(
+    workshop: Workshop, provider: FakeProvider
+) -> None:
+    job, attempt = workshop.submitted()
+    hostile = "\x1b[2J" + "x" * 100_000
+    states = [VideoJob(attempt.remote_id or "", hostile), VideoJob(attempt.remote_id or "", "failed", error=hostile)]
+    provider.polls = lambda: states.pop(0)
+
+    await workshop.driver(provider).follow(job, attempt)
+
+    shown = workshop.shown(job) + workshop.text.replace("\n", "")
+    assert shown.isprintable()
+    assert len(shown) < 2000

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orbatch.money import nusd, nusd_at_most, show_usd, usd
+
+
+@pytest.mark.parametrize(
+    ("amount", "charge", "at_most"),
+    [
+        ("0", 0, 0),
+        ("0.40", 400_000_000, 400_000_000),
+        ("0.000000001", 1, 1),
+        ("0.0000000004", 0, 1),
+        ("0.0000000005", 0, 1),  # half to even
+        ("0.0000000015", 2, 2),
+        ("0.0000000011", 1, 2),
+        ("1E-30", 0, 1),
+        ("1000000", 10**15, 10**15),
+    ],
+)
+def test_usd_become_nano_dollars(amount: str, charge: int, at_most: int) -> None:
+    assert (nusd(Decimal(amount)), nusd_at_most(Decimal(amount))) == (charge, at_most)
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (0, "0.00"),
+        (400_000_000, "0.40"),
+        (70_893_200, "0.0708932"),
+        (1, "0.000000001"),
+        (10**18, "1000000000.00"),
+        (1_500_000_000, "1.50"),
+        (None, "?"),
+    ],
+)
+def test_an_amount_is_shown_with_cents_and_every_digit_that_is_there(amount: int | None, text: str) -> None:
+    assert show_usd(amount) == text
+
+
+def test_an_unknown_amount_is_shown_as_the_caller_says() -> None:
+    assert show_usd(None, "an unknown amount of") == "an unknown amount of"
+
+
+@given(st.integers(0, 2**63 - 1))
+def test_nano_dollars_survive_the_way_to_usd_and_back(amount: int) -> None:
+    assert nusd(usd(amount)) == nusd_at_most(usd(amount)) == amount
+    assert Decimal(show_usd(amount)) == usd(amount)
+
+
+@given(st.decimals(0, 10**6, allow_nan=False, places=15))
+def test_a_reservation_is_never_below_its_estimate_and_less_than_a_nano_dollar_above(amount: Decimal) -> None:
+    assert 0 <= usd(nusd_at_most(amount)) - amount < Decimal("1e-9")
+    assert nusd(amount) <= nusd_at_most(amount)

@@ -1,0 +1,200 @@
+"""Disks that refuse a paid file, files in its way, crashes around its placing: the job stays completed, and the next
+run goes on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orbatch.ledger import LedgerError
+from orbatch.lifecycle import Status
+from tests.faults.fakes import FakeProvider
+from tests.faults.filing import collect, files_of, forbid_links, names, place_of, serve_ranges
+from tests.faults.workshop import Switch, Workshop, clip, provider_at
+from tests.provider.rawserver import Servers, read_request
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    with Workshop.at(tmp_path_factory.mktemp("placing"), jobs=40) as made:
+        yield made
+
+
+@pytest.fixture
+def provider() -> FakeProvider:
+    return FakeProvider()
+
+
+@pytest.fixture
+async def servers() -> AsyncIterator[Servers]:
+    started = Servers()
+    yield started
+    await started.stop()
+
+
+# -- disks ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_disk_that_is_full_at_the_last_moment_leaves_the_job_completed(
+    workshop: Workshop, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, attempt = workshop.completed()
+    server = await servers.start([read_request, serve_ranges])
+    async with provider_at(server) as real:
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "fsync", full_disk)
+            await collect(workshop, Switch(real, real, "", 0), job, attempt)
+
+        assert workshop.status(job) is Status.COMPLETED
+        assert f"{workshop.output_dir / job.stem} could not be written (No space left on device)" in workshop.shown(job)
+
+        await collect(workshop, Switch(real, real, "", 0), job, attempt)
+    assert workshop.status(job) is Status.DONE
+    assert names(workshop, job) == [".mp4"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(OSError(errno.ENOSPC, "No space left on device"), id="full, and it does not say where"),
+        pytest.param(OSError(errno.EROFS, "Read-only file system", "/media/x"), id="read-only"),
+        pytest.param(PermissionError(errno.EACCES, "Permission denied", "/media/x"), id="not ours"),
+        pytest.param(OSError(errno.EIO, "Input/output error"), id="dying"),
+    ],
+)
+async def test_a_disk_that_refuses_is_named_and_the_next_run_goes_on(
+    workshop: Workshop, provider: FakeProvider, error: OSError
+) -> None:
+    job, attempt = workshop.completed()
+    provider.contents = lambda _: error
+    await collect(workshop, provider, job, attempt)
+
+    assert workshop.status(job) is Status.COMPLETED
+    shown = workshop.shown(job)
+    assert str(error.filename or workshop.output_dir / job.stem) in shown
+    assert str(error.strerror) in shown
+    assert "run the same command again" in workshop.text
+
+    provider.contents = lambda _: clip()
+    await collect(workshop, provider, job, attempt)
+    assert workshop.status(job) is Status.DONE
+
+
+async def test_an_output_folder_that_is_a_file_is_named(tmp_path: Path, provider: FakeProvider) -> None:
+    with Workshop.at(tmp_path, jobs=1) as workshop:
+        workshop.output_dir.write_text("not a folder")
+        job, attempt = workshop.completed()
+
+        await collect(workshop, provider, job, attempt)
+
+        assert workshop.status(job) is Status.COMPLETED
+        assert str(workshop.output_dir) in workshop.shown(job)
+        assert workshop.output_dir.read_text() == "not a folder"
+
+
+async def test_a_folder_that_is_deleted_meanwhile_is_made_again_by_the_next_run(
+    tmp_path: Path, provider: FakeProvider
+) -> None:
+    def delete(_: int) -> bytes:
+        shutil.rmtree(tmp_path / "out")
+        return clip()
+
+    with Workshop.at(tmp_path, jobs=1) as workshop:
+        job, attempt = workshop.completed()
+        provider.contents = delete
+        await collect(workshop, provider, job, attempt)
+        assert workshop.status(job) is Status.COMPLETED
+        assert str(workshop.output_dir) in workshop.shown(job)
+
+        provider.contents = lambda _: clip()
+        await collect(workshop, provider, job, attempt)
+        assert workshop.status(job) is Status.DONE
+
+
+async def test_a_name_that_the_disk_refuses_leaves_the_job_completed(
+    workshop: Workshop, provider: FakeProvider
+) -> None:
+    job, attempt = workshop.completed()
+
+    await collect(workshop, provider, replace(job, stem="x" * 300), attempt)
+
+    assert workshop.status(job) is Status.COMPLETED
+    assert "File name too long" in workshop.shown(job)
+    assert "x" * 300 in workshop.shown(job)
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+async def test_a_file_in_the_way_is_left_alone(
+    workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    job, attempt = workshop.completed()
+    if not has_links:
+        forbid_links(monkeypatch)
+    place = place_of(workshop, job)
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("somebody's diary")
+    await collect(workshop, provider, job, attempt)
+
+    assert place.read_text() == "somebody's diary"
+    assert workshop.status(job) is Status.COMPLETED
+    assert f"{place} is another file. Move it away" in workshop.shown(job)
+
+    place.unlink()
+    await collect(workshop, provider, job, attempt)
+    assert workshop.status(job) is Status.DONE
+    assert names(workshop, job) == [".mp4"]
+
+
+# -- crashes between placing and recording --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+async def test_a_file_that_was_placed_and_not_recorded_is_recognised(
+    workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    job, attempt = workshop.completed()
+    if not has_links:
+        forbid_links(monkeypatch)
+    with monkeypatch.context() as crash:
+        crash.setattr(workshop.ledger, "finish", full)
+        with pytest.raises(LedgerError):
+            await collect(workshop, provider, job, attempt)
+    assert workshop.status(job) is Status.COMPLETED
+    assert place_of(workshop, job).exists()
+
+    await collect(workshop, provider, job, attempt)
+
+    assert workshop.status(job) is Status.DONE
+    assert names(workshop, job) == [".mp4"]
+    assert len(files_of(workshop, job)) == 1
+    assert len(provider.downloads) == (1 if has_links else 2)  # without links nothing proves that it is ours but bytes
+
+
+async def test_a_placed_file_that_was_damaged_before_it_was_recorded_is_not_taken(
+    workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, attempt = workshop.completed()
+    with monkeypatch.context() as crash:
+        crash.setattr(workshop.ledger, "finish", full)
+        with pytest.raises(LedgerError):
+            await collect(workshop, provider, job, attempt)
+    place_of(workshop, job).write_bytes(b"\0" * 1000)
+
+    await collect(workshop, provider, job, attempt)
+
+    assert workshop.status(job) is Status.COMPLETED
+    assert "is another file" in workshop.shown(job)
+
+
+def full_disk(_: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def full(*_: object) -> None:
+    raise LedgerError("The disk of the ledger is full.")
