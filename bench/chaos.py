@@ -31,6 +31,7 @@ KILLS_PER_ROUND = 4
 AT_RANDOM = "at a random instant"
 WITH_PROVIDER = "at a random instant, the provider too"
 RECOVERY = "in the recovery of an earlier kill"
+ANSWER_DELAY_S = 20.0  # simulated: long enough for a random instant to find requests in the air
 COLUMNS = ("kills", "restarts", "provider kills", "uncertain", "duplicates", "lost", "mismatches")
 
 Play = Callable[[Arena, random.Random], None]
@@ -62,7 +63,8 @@ def rampage(kills: int, seed: int, folder: Path) -> tuple[dict[str, Counter[str]
             left = kills - sum(row["kills"] for row in figures.values())
             if left <= 0:
                 break
-            scene = Scene(prompts=4, in_flight=luck.randint(1, 6), ranges=luck.random() < 0.5)
+            delay_s = ANSWER_DELAY_S if point in (AT_RANDOM, WITH_PROVIDER) else 0.0
+            scene = Scene(prompts=4, in_flight=luck.randint(1, 6), ranges=luck.random() < 0.5, answer_delay_s=delay_s)
             with Arena(folder / f"round-{number}", scene, launcher) as arena:
                 found = play_round(arena, luck, point, min(KILLS_PER_ROUND, left), figures.setdefault(point, Counter()))
             findings += [f"round {number}, killed {point}: {finding}" for finding in found]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cache
 from typing import Any, Literal, Self
 
 from orbatch_provider.errors import ConfigurationError
@@ -63,10 +62,15 @@ class Request:
         return {name: value for name, value in body.items() if value is not None}
 
 
-@cache
-def named_fields(kind: type[Any]) -> tuple[str, ...]:
+_named_fields: dict[object, tuple[str, ...]] = {}  # by class; each is asked for with every body
+
+
+def named_fields(kind: Any) -> tuple[str, ...]:
     """The fields that a class of requests names, in the order of its body."""
-    return tuple(item.name for item in fields(kind) if item.name != "extra")
+    names = _named_fields.get(kind)
+    if names is None:
+        names = _named_fields[kind] = tuple(item.name for item in fields(kind) if item.name != "extra")
+    return names
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ import json
 import signal
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,23 +30,21 @@ MOST_RESTARTS = 30
 
 @dataclass(frozen=True)
 class Scene:
-    """What is run. ``settings``: of the simulator, beside those that every scene has."""
+    """What is run. ``answer_delay_s``: simulated seconds from accepting an order to its answer."""
 
     prompts: int = 2  # for each of the two models
     in_flight: int = 2
     budget_usd: str = "100"
     speed: float = 300.0
     ranges: bool = False
-    uncertain: str = "hold"
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    answer_delay_s: float = 0.0
 
     @property
     def jobs(self) -> int:
         return 2 * self.prompts
 
     def simulator_settings(self) -> dict[str, Any]:
-        common = {"speed": self.speed, "clip_bytes": 300_000, "ranges": self.ranges, "usage_lag_s": 30.0}
-        return common | dict(self.settings)
+        return {"speed": self.speed, "clip_bytes": 300_000, "ranges": self.ranges, "usage_lag_s": 30.0}
 
     def batch_file(self) -> str:
         # JSON is YAML.
@@ -60,7 +58,6 @@ class Scene:
                 "budget": {"total_usd": self.budget_usd},
                 "limits": {"in_flight": self.in_flight, "submits_per_minute": 600, "polls_per_second": 50},
                 "polling": {"interval": 20, "timeout": 3600},
-                "uncertain": self.uncertain,
             }
         )
 
@@ -104,7 +101,12 @@ class Arena:
         log = self.folder / "simulator.log"
         log.touch()
         lines = len(log.read_text().splitlines())
-        simulator = {"port": self._port, "settings": self.scene.simulator_settings()}
+        scene = self.scene
+        simulator = {
+            "port": self._port,
+            "settings": scene.simulator_settings(),
+            "answer_delay_s": scene.answer_delay_s,
+        }
         order = {"folder": str(self.folder), "environment": {}, "log": str(log), "simulator": simulator}
         self._simulator = self._launcher.start(order)
         wait_until(lambda: len(log.read_text().splitlines()) > lines)

@@ -147,7 +147,8 @@ def run(order: Mapping[str, Any]) -> None:
 
 def simulate(order: Mapping[str, Any]) -> None:
     simulator = importlib.import_module("orbatch_provider.simulator")
-    settings = simulator.SimulatorSettings().changed(order["settings"])
+    slow = simulator.Fault("submit", "delay", accept=True, delay_s=order["answer_delay_s"])
+    settings = simulator.SimulatorSettings(faults=(slow,)).changed(order["settings"])
     simulator.run_forever(settings, port=order["port"], books_path=Path("books.jsonl"), on_ready=say)
 
 

@@ -47,7 +47,7 @@ def test_a_run_killed_at_its_very_end_has_nothing_left_to_do(open_arena: Open) -
 @pytest.mark.parametrize("seed", [1, 2])
 def test_nothing_is_paid_twice_and_no_paid_result_is_lost_when_killed_at_random(seed: int, open_arena: Open) -> None:
     luck = random.Random(seed)
-    arena = open_arena(Scene(prompts=3, in_flight=3, ranges=seed % 2 == 0))
+    arena = open_arena(Scene(prompts=3, in_flight=3, ranges=seed % 2 == 0, answer_delay_s=20.0))
     for _ in range(5):
         arena.run_and_kill(luck.uniform(0.0, 0.25))
         assert unaccounted(arena.ledger, arena.books()) == []
@@ -57,7 +57,7 @@ def test_nothing_is_paid_twice_and_no_paid_result_is_lost_when_killed_at_random(
 @pytest.mark.parametrize("seed", [3, 4])
 def test_the_provider_may_be_killed_and_come_back(seed: int, open_arena: Open) -> None:
     luck = random.Random(seed)
-    arena = open_arena(Scene(prompts=3, in_flight=3, ranges=seed % 2 == 0))
+    arena = open_arena(Scene(prompts=3, in_flight=3, ranges=seed % 2 == 0, answer_delay_s=20.0))
     with arena.running():
         time.sleep(luck.uniform(0.0, 0.2))
         arena.kill_simulator()

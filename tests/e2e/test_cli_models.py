@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from orbatch_provider.catalog import snapshot
+from orbatch_provider.simulator.examples import image_examples, text_examples
 from tests.e2e.desk import LITE, Desk
 
 SHOT = ["--duration", "5", "--resolution", "720p", "--aspect-ratio", "9:16", "--audio", "--first-frame"]
@@ -52,7 +53,72 @@ def test_without_a_shot_capabilities_and_prices_are_told_in_words(desk: Desk) ->
         pytest.param(["--duration", "999"], 0, "No model says that it can do this.", id="no model can"),
         pytest.param(["veo-3.1-light"], 2, "No model's id contains veo-3.1-light", id="no such model"),
         pytest.param(["google/veo-3.1-light"], 2, f"Did you mean {LITE}?", id="a misspelt model"),
+        pytest.param(["--kind", "image", "--resolution", "9K"], 0, "No model says that it can do this.", id="no image"),
+        pytest.param(["--kind", "image", "veo"], 2, "No model's id contains veo", id="no such image model"),
+        pytest.param(["--kind", "text", "veo"], 2, "No model's id contains veo", id="no such text model"),
     ],
 )
 def test_nothing_found_is_said(desk: Desk, arguments: list[str], code: int, words: str) -> None:
     assert words in desk.call("models", *arguments, code=code).text
+
+
+# -- images and texts
+
+
+def test_image_models_that_can_do_a_shot_are_listed_by_the_price_of_one_picture(desk: Desk) -> None:
+    shot = ["--kind", "image", "--resolution", "2K", "--aspect-ratio", "16:9"]
+    rows: list[dict[str, Any]] = desk.call("models", *shot, "--json").json
+    for row in rows:
+        offered = image_examples().models[row["model"]].capabilities or {}
+        assert "2K" in offered["resolution"].values
+        assert "16:9" in offered["aspect_ratio"].values
+    prices = [row["high_usd"] for row in rows]
+    assert prices == sorted(prices)
+    by_model = {row["model"]: (row["low_usd"], row["high_usd"]) for row in rows}
+    assert by_model["bytedance-seed/seedream-4.5"] == (0.04, 0.04)
+    assert by_model["x-ai/grok-imagine-image-quality"] == (0.05, 0.07), "which line is charged is not said"
+    assert "google/gemini-3.1-flash-lite-image" not in by_model, "it offers 1K alone"
+    assert "meta/muse-image" not in by_model, "its record says nothing"
+    assert "bytedance-seed/seedream-4.5          0.04       0.04   1 image x 0.04 USD" in desk.call("models", *shot).out
+
+
+def test_image_models_tell_what_they_can_do_and_charge_in_words(desk: Desk) -> None:
+    out = " ".join(desk.call("models", "seedream", "--kind", "image").out.split())
+    for expected in ("1K 2K 4K", "up to 10 pictures, up to 14 references, seed", "0.04 USD per picture"):
+        assert expected in out
+    rows = {row["model"]: row for row in desk.call("models", "--kind", "image", "--json").json}
+    assert rows.keys() == image_examples().models.keys()
+    assert "0.075 USD per picture (2K)" in rows["qwen/qwen-image-3-pro"]["prices"]
+    assert rows["openai/gpt-image-2"]["qualities"] == ["auto", "low", "medium", "high"]
+    assert rows["meta/muse-image"]["max_images"] is None
+
+
+def test_text_models_are_listed_by_the_price_of_a_million_tokens(desk: Desk) -> None:
+    rows = desk.call("models", "--kind", "text", "--json").json
+    assert {row["model"] for row in rows} == text_examples().models.keys()
+    prices = [row["completion_usd_per_million"] for row in rows]
+    assert prices == sorted(prices)
+    by_model = {row["model"]: row for row in rows}
+    mini = by_model["openai/gpt-4o-mini"]
+    assert (mini["prompt_usd_per_million"], mini["completion_usd_per_million"]) == (0.15, 0.6)
+    assert (mini["context_tokens"], mini["max_completion_tokens"]) == (128_000, 16_384)
+    assert by_model["perplexity/sonar"]["extras"] == ["0.005 USD per request"]
+    line = next(line.split() for line in desk.call("models", "--kind", "text").out.splitlines() if "gpt-4o" in line)
+    assert line == ["openai/gpt-4o-mini", "128,000", "16,384", "0.15", "0.6", "-"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        pytest.param(["--kind", "image", "--duration", "4"], "--duration does not go with --kind image", id="image"),
+        pytest.param(["--kind", "text", "--resolution", "2K"], "--resolution does not go with --kind text", id="text"),
+        pytest.param(["--kind", "image", "--no-audio"], "--audio does not go with --kind image", id="silent image"),
+        pytest.param(["--kind", "speech"], "speech", id="no such kind"),
+    ],
+)
+def test_what_a_kind_does_not_have_is_refused(desk: Desk, arguments: list[str], words: str) -> None:
+    assert words in desk.call("models", *arguments, code=2).text
+
+
+def test_generate_says_that_it_makes_videos_alone(desk: Desk) -> None:
+    assert "Images and texts are made by a batch file" in " ".join(desk.call("generate", "--help").out.split())

@@ -8,8 +8,17 @@ from typing import Any
 
 import pytest
 
-from orbatch_provider.catalog import VideoModel, snapshot
-from orbatch_provider.pricing import Hints, OpenDimension, describe_prices, estimate, open_dimensions
+from orbatch_provider.catalog import ImageModel, TextModel, VideoModel, snapshot
+from orbatch_provider.pricing import (
+    Hints,
+    OpenDimension,
+    describe_image_prices,
+    describe_prices,
+    describe_text_extras,
+    estimate,
+    open_dimensions,
+    usd_per_million,
+)
 from orbatch_provider.requests import VideoRequest
 
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
@@ -224,3 +233,48 @@ def test_a_provider_option_that_may_be_billed_has_no_upper_bound() -> None:
     request = VideoRequest(model="alibaba/wan-2.6", prompt="p", duration=5, resolution="720p", provider=options)
     found = open_dimensions(request, model_named("alibaba/wan-2.6"))
     assert found == (OpenDimension("provider.options.alibaba.size", Decimal("0.40"), None),)
+
+
+def image_model(*endpoints: tuple[str, list[dict[str, Any]]]) -> ImageModel:
+    return ImageModel.from_json(
+        {"id": "m", "endpoints": [{"provider_tag": tag, "pricing": pricing} for tag, pricing in endpoints]}
+    )
+
+
+def line_of(unit: str, usd: str, billable: str = "output_image", **more: str) -> dict[str, Any]:
+    return {"billable": billable, "unit": unit, "cost_usd": usd} | more
+
+
+@pytest.mark.parametrize(
+    ("line", "phrase"),
+    [
+        pytest.param(line_of("image", "0.04"), "0.04 USD per picture", id="per picture"),
+        pytest.param(line_of("image", "0.08", variant="high_4k"), "0.08 USD per picture (high 4K)", id="a variant"),
+        pytest.param(line_of("megapixel", "0.03"), "0.03 USD per megapixel of picture", id="per megapixel"),
+        pytest.param(line_of("token", "0.00003"), "30 USD per million picture tokens", id="per token"),
+        pytest.param(line_of("token", "0.000005", "input_text"), "5 USD per million prompt tokens", id="the prompt"),
+        pytest.param(line_of("request", "0.1"), "0.1 USD per request for the picture", id="per request"),
+    ],
+)
+def test_each_price_of_an_image_is_told_in_words(line: dict[str, Any], phrase: str) -> None:
+    assert describe_image_prices(image_model(("a", [line]))) == [phrase]
+
+
+def test_a_price_that_not_all_endpoints_share_is_told_with_whose_it_is() -> None:
+    cheap, dear = line_of("image", "0.04"), line_of("image", "0.05")
+    assert describe_image_prices(image_model(("a", [cheap]), ("b", [cheap]))) == ["0.04 USD per picture"]
+    told = describe_image_prices(image_model(("a", [cheap]), ("b", [dear])))
+    assert told == ["0.04 USD per picture at a", "0.05 USD per picture at b"]
+
+
+def test_a_price_of_an_image_that_is_not_known_is_said_to_be() -> None:
+    assert "of no known kind: the model is unpriced" in describe_image_prices(image_model(("a", [{"unit": "hour"}])))[0]
+    assert describe_image_prices(ImageModel(id="m")) == ["the catalog names no price"]
+
+
+def test_a_text_model_without_a_fixed_price_has_none_for_a_million_tokens() -> None:
+    model = TextModel("m", {"prompt": "-1", "completion": "0.0000006", "web_search": "0.01", "request": "0"}, ({},))
+    assert usd_per_million(model, "prompt") is None
+    assert usd_per_million(model, "completion") == Decimal("0.6")
+    assert usd_per_million(TextModel("m"), "prompt") is None
+    assert describe_text_extras(model) == ["0.01 USD per web search", "other prices under conditions"]

@@ -18,6 +18,7 @@ from orbatch.cli.options import (
     Grouped,
     OneOrAll,
     Only,
+    OutputKind,
     Refresh,
     Simulated,
     Speed,
@@ -306,9 +307,9 @@ def verify(
 def models(
     context: typer.Context,
     pattern: Annotated[str | None, typer.Argument(help="Only models whose id contains this.")] = None,
-    kind: Annotated[str, typer.Option(help="Kind of output: video.")] = "video",
+    kind: Annotated[OutputKind, typer.Option(help="What they make.")] = OutputKind.video,
     duration: Annotated[int | None, typer.Option(min=1, help="Seconds.")] = None,
-    resolution: Annotated[str | None, typer.Option(help="Such as 720p.")] = None,
+    resolution: Annotated[str | None, typer.Option(help="Such as 720p; for an image 2K.")] = None,
     aspect_ratio: Annotated[str | None, typer.Option(help="Such as 9:16.")] = None,
     audio: Annotated[bool | None, typer.Option("--audio/--no-audio", help="With or without sound.")] = None,
     first_frame: Annotated[bool, typer.Option("--first-frame", help="Starts from a picture.")] = False,
@@ -319,12 +320,14 @@ def models(
 ) -> None:
     """What the models can do, and what a shot costs.
 
-    With a shot (--duration, --resolution ...) only the models that can do it, the cheapest first.
+    With a shot (--duration, --resolution ...) only the models that can do it, the cheapest first. For one image a shot
+    is --resolution, --aspect-ratio and --seed; text models are listed with the price of their tokens.
     """
-    from orbatch.cli.modelling import Shot, list_models
+    from orbatch.cli.modelling import list_models
+    from orbatch.cli.shots import Shot
 
     shot = Shot(duration, resolution, aspect_ratio, audio, first_frame, last_frame, seed)
-    list_models(context.obj, pattern, kind=kind, shot=shot, refresh=refresh, simulate=simulate)
+    list_models(context.obj, pattern, kind=kind.value, shot=shot, refresh=refresh, simulate=simulate)
 
 
 @_command
@@ -346,7 +349,7 @@ def generate(
     simulate: Simulated = False,
     speed: Speed = None,
 ) -> None:
-    """Make one video, as safely as a batch.
+    """Make one video, as safely as a batch. Images and texts are made by a batch file: see `orbatch init`.
 
     The same call again finds it paid for and only copies it. The original, and the batch file that made it, are kept
     in .orbatch beside the output.

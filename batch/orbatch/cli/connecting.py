@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from orbatch.catalogs import LoadedCatalog
     from orbatch.cli.session import Session
     from orbatch_provider import OpenRouterProvider
+    from orbatch_provider.catalog import ImageCatalog
 
 SIMULATED_KEY = "sk-or-v1-simulated"  # any key of this form is good for play money
 SIMULATED_SPEED = 30.0
@@ -43,23 +44,30 @@ class Connection:
     async def offers(self, models: Mapping[str, Collection[str]], *, refresh: bool) -> LoadedCatalog:
         """The same with the image and text models that a batch has, by kind. Text models have no snapshot to fall back
         on: raises OpenRouterError when they cannot be read."""
-        from orbatch_provider.catalog import image_snapshot
-        from orbatch_provider.errors import OpenRouterError
-
         loaded = await self.catalog(refresh=refresh)
         if models.get("text"):
             loaded = replace(loaded, text=await self.provider.text_catalog())
         if not models.get("image"):
             return loaded
+        images, note = await self.images(models["image"])
+        if not note:
+            return replace(loaded, image=images)
+        return replace(loaded, image=images, kind="snapshot", note=f"{loaded.note} {note}")
+
+    async def images(self, only: Collection[str] | None = None) -> tuple[ImageCatalog, str]:
+        """The image models, with endpoints those of ``only``; and a sentence that must be shown when they are not live
+        ones, else an empty one."""
+        from orbatch_provider.catalog import image_snapshot
+        from orbatch_provider.errors import OpenRouterError
+
         try:
-            return replace(loaded, image=await self.provider.image_catalog(models["image"]))
+            return await self.provider.image_catalog(only), ""
         except OpenRouterError as exc:
             packaged = image_snapshot()
-            note = (
-                f"{loaded.note} Prices of images from the packaged snapshot of {packaged.captured_at:%Y-%m-%d}: the "
-                f"live ones could not be read ({str(exc).rstrip('.')})."
+            return packaged, (
+                f"Prices of images from the packaged snapshot of {packaged.captured_at:%Y-%m-%d}: the live ones could "
+                f"not be read ({str(exc).rstrip('.')})."
             )
-            return replace(loaded, image=packaged, kind="snapshot", note=note)
 
 
 def books_path(session: Session) -> Path:

@@ -3,92 +3,84 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any
+from collections.abc import Iterable
+from typing import TypeVar
 
-from orbatch.cli.connecting import connected
+from orbatch.cli.connecting import Connection, connected
+from orbatch.cli.imaging import show_image_models
 from orbatch.cli.session import Failure, Session
+from orbatch.cli.shots import Shot, show_priced
 from orbatch.cli.tables import table
-from orbatch.money import nusd_at_most, show_usd
-from orbatch_provider.catalog import Catalog, VideoModel, check
-from orbatch_provider.pricing import Estimate, describe_prices, estimate
-from orbatch_provider.requests import VideoRequest
+from orbatch.cli.texting import show_text_models
+from orbatch_provider.catalog import Catalog, ImageCatalog, TextCatalog, VideoModel, check
+from orbatch_provider.pricing import describe_prices, estimate
 
-_PICTURE = "https://example.com/picture.png"  # stands for any; capabilities do not depend on it
-
-
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """What is wanted; None and False mean that it does not matter."""
-
-    duration: int | None
-    resolution: str | None
-    aspect_ratio: str | None
-    audio: bool | None
-    first_frame: bool
-    last_frame: bool
-    seed: bool
-
-    @property
-    def is_open(self) -> bool:
-        return self == Shot(None, None, None, None, False, False, False)
-
-    def request(self, model: VideoModel) -> VideoRequest:
-        frames = [
-            {"type": "image_url", "image_url": {"url": _PICTURE}, "frame_type": frame_type}
-            for frame_type, wanted in (("first_frame", self.first_frame), ("last_frame", self.last_frame))
-            if wanted
-        ]
-        return VideoRequest(
-            model.id,
-            prompt="a shot",
-            duration=self.duration,
-            resolution=self.resolution,
-            aspect_ratio=self.aspect_ratio,
-            generate_audio=self.audio,
-            frame_images=frames or None,
-            seed=1 if self.seed else None,
-        )
+AnyCatalog = TypeVar("AnyCatalog", Catalog, ImageCatalog, TextCatalog)
 
 
 def list_models(session: Session, pattern: str | None, *, kind: str, shot: Shot, refresh: bool, simulate: bool) -> None:
-    if kind != "video":
-        raise Failure(f"--kind {kind}: there is video.")
+    """``kind``: video, image or text. Raises Failure for a shot that the kind does not have, or an id of none."""
+    shot.check_kind(kind)
 
-    async def read() -> tuple[Catalog, str]:
+    async def read() -> tuple[Catalog | ImageCatalog | TextCatalog, str]:
         async with connected(session, simulate=simulate, with_books=False) as connection:
+            if kind == "image":
+                return await _image_models(connection, pattern)
+            if kind == "text":
+                texts = await connection.provider.text_catalog()
+                return texts, _read_now(connection, texts)
             loaded = await connection.catalog(refresh=refresh)
             return loaded.catalog, loaded.note
 
     catalog, note = asyncio.run(read())
-    found = [model for model in catalog.models.values() if pattern is None or pattern.lower() in model.id.lower()]
     session.say(note)
+    if isinstance(catalog, ImageCatalog):
+        show_image_models(session, [catalog.models[name] for name in _named(catalog, pattern)], shot)
+    elif isinstance(catalog, TextCatalog):
+        show_text_models(session, [catalog.models[name] for name in _named(catalog, pattern)])
+    else:
+        _show_video_models(session, [catalog.models[name] for name in _named(catalog, pattern)], shot)
+
+
+async def _image_models(connection: Connection, pattern: str | None) -> tuple[ImageCatalog, str]:
+    """Every endpoint record is a request of its own, so only those of the models in question are read."""
+    wanted = None
+    if pattern is not None:
+        listed, _ = await connection.images(())
+        wanted = _matching(listed.models, pattern)
+    catalog, note = await connection.images(wanted)
+    return catalog, note or _read_now(connection, catalog)
+
+
+def _read_now(connection: Connection, catalog: ImageCatalog | TextCatalog) -> str:
+    if connection.simulated:
+        return "Prices of the simulator, for rehearsals."
+    return f"Prices read live at {catalog.captured_at:%Y-%m-%d %H:%M} UTC."
+
+
+def _matching(models: Iterable[str], pattern: str | None) -> list[str]:
+    return [name for name in models if pattern is None or pattern.lower() in name.lower()]
+
+
+def _named(catalog: AnyCatalog, pattern: str | None) -> list[str]:
+    """The ids that contain ``pattern``. Raises Failure when there is none."""
+    found = _matching(catalog.models, pattern)
     if not found:
         near = catalog.nearest(pattern or "")
         raise Failure(f"No model's id contains {pattern}." + (f" Did you mean {near}?" if near else ""))
+    return found
+
+
+def _show_video_models(session: Session, models: list[VideoModel], shot: Shot) -> None:
     if shot.is_open:
-        _show_capabilities(session, sorted(found, key=lambda model: model.id))
-    else:
-        _show_prices(session, found, shot)
-
-
-def _show_prices(session: Session, models: list[VideoModel], shot: Shot) -> None:
-    """Capable models only, the cheapest first, unpriced ones last."""
+        _show_capabilities(session, sorted(models, key=lambda model: model.id))
+        return
     capable = [
-        (model, estimate(request, model))
+        (model.id, estimate(request, model))
         for model in models
-        if not check(request := shot.request(model), model) and _offers(model, shot)
+        if not check(request := shot.video(model.id), model) and _offers(model, shot)
     ]
-    capable.sort(key=lambda entry: (entry[1].is_unpriced, entry[1].high or Decimal(0), entry[0].id))
-    if session.json:
-        session.data([{"model": model.id} | _estimate_data(price) for model, price in capable])
-        return
-    if not capable:
-        session.result("No model says that it can do this.")
-        return
-    rows = [[model.id, _usd(price.low), _usd(price.high), price.why] for model, price in capable]
-    session.print(table(["model", "low USD", "high USD", "how"], rows, numbers=[1, 2]))
+    show_priced(session, capable)
 
 
 def _offers(model: VideoModel, shot: Shot) -> bool:
@@ -99,19 +91,6 @@ def _offers(model: VideoModel, shot: Shot) -> bool:
         (shot.aspect_ratio, model.aspect_ratios),
     ]
     return all(value is None or offered is not None for value, offered in wanted)
-
-
-def _usd(value: Decimal | None) -> str:
-    return "?" if value is None else show_usd(nusd_at_most(value))
-
-
-def _estimate_data(price: Estimate) -> dict[str, Any]:
-    return {
-        "low_usd": None if price.low is None else float(price.low),
-        "high_usd": None if price.high is None else float(price.high),
-        "price_lines": list(price.lines),
-        "why": price.why,
-    }
 
 
 def _show_capabilities(session: Session, models: list[VideoModel]) -> None:

@@ -19,6 +19,14 @@ class Format(StrEnum):
     markdown = "markdown"
 
 
+class OutputKind(StrEnum):
+    """What a model makes."""
+
+    video = "video"
+    image = "image"
+    text = "text"
+
+
 class Grouped(StrEnum):
     """What a report adds up by."""
 

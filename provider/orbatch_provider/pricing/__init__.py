@@ -22,17 +22,25 @@ from orbatch_provider.pricing.text import estimate_text
 from orbatch_provider.pricing.unset import open_dimensions
 from orbatch_provider.pricing.values import Estimate, EstimateStatus, Hints, OpenDimension
 from orbatch_provider.pricing.video import estimate
-from orbatch_provider.pricing.words import describe_prices
+from orbatch_provider.pricing.words import (
+    describe_image_prices,
+    describe_prices,
+    describe_text_extras,
+    usd_per_million,
+)
 
 __all__ = [
     "Estimate",
     "EstimateStatus",
     "Hints",
     "OpenDimension",
+    "describe_image_prices",
     "describe_prices",
+    "describe_text_extras",
     "estimate",
     "estimate_image",
     "estimate_image_model",
     "estimate_text",
     "open_dimensions",
+    "usd_per_million",
 ]
