@@ -1,6 +1,8 @@
 """What every fault does to every call. Read a row as: "when this comes back, that becomes of the job".
 
-The words are explained in OUTCOMES, by call. A fault without a row, or a row without a word for each call, fails.
+The words are explained in OUTCOMES, by call. ``submit``, ``images`` and ``text`` cost money; a "no-id" of the latter
+two is an answer without picture or text that says what it cost. A fault without a row, or a row without a word for each
+call, fails.
 """
 
 from __future__ import annotations

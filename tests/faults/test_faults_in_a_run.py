@@ -16,7 +16,7 @@ from orbatch.runner import BatchRun, Options, RunResult, Stop
 from orbatch_provider.client import OpenRouterProvider
 from orbatch_provider.simulator import Fault, Simulator, SimulatorSettings
 from tests.faults.faults import FAULTS
-from tests.faults.workshop import KEY, NO_CAPS, Healthy, Switch, Workshop, provider_at
+from tests.faults.workshop import KEY, NO_CAPS, PAID_CALLS, Healthy, Switch, Workshop, provider_at
 from tests.provider.rawserver import Servers
 
 FAST = Pace(1000)
@@ -39,28 +39,36 @@ class Expected:
 
 
 ONE_FAULT = {
-    "400": Expected(1, Status.REJECTED),
-    "401": Expected(1, Status.PENDING, Stop.FAILED),
-    "402": Expected(1, Status.PENDING, Stop.NO_CREDIT),
-    "403-budget": Expected(1, Status.PENDING, Stop.NO_CREDIT),
-    "409": Expected(1, Status.REJECTED),
-    "429": Expected(2, Status.DONE),
-    "500": Expected(1, Status.UNCERTAIN),
-    "503": Expected(2, Status.DONE),
-    "cut-after": Expected(1, Status.UNCERTAIN),
-    "no-id": Expected(1, Status.UNCERTAIN),
+    ("submit", "400"): Expected(1, Status.REJECTED),
+    ("submit", "401"): Expected(1, Status.PENDING, Stop.FAILED),
+    ("submit", "402"): Expected(1, Status.PENDING, Stop.NO_CREDIT),
+    ("submit", "403-budget"): Expected(1, Status.PENDING, Stop.NO_CREDIT),
+    ("submit", "409"): Expected(1, Status.REJECTED),
+    ("submit", "429"): Expected(2, Status.DONE),
+    ("submit", "500"): Expected(1, Status.UNCERTAIN),
+    ("submit", "503"): Expected(2, Status.DONE),
+    ("submit", "cut-after"): Expected(1, Status.UNCERTAIN),
+    ("submit", "no-id"): Expected(1, Status.UNCERTAIN),
+    ("images", "500"): Expected(1, Status.UNCERTAIN),
+    ("images", "502"): Expected(2, Status.DONE),
+    ("images", "no-id"): Expected(1, Status.FAILED),
+    ("text", "500-retryable"): Expected(2, Status.DONE),
+    ("text", "502"): Expected(1, Status.UNCERTAIN),
+    ("text", "no-id"): Expected(1, Status.FAILED),
 }
 
 
-@pytest.mark.parametrize("fault", list(ONE_FAULT))
-async def test_only_what_certainly_never_started_is_sent_again(tmp_path: Path, servers: Servers, fault: str) -> None:
-    expected = ONE_FAULT[fault]
+@pytest.mark.parametrize(("call", "fault"), list(ONE_FAULT))
+async def test_only_what_certainly_never_started_is_sent_again(
+    tmp_path: Path, servers: Servers, call: str, fault: str
+) -> None:
+    expected = ONE_FAULT[call, fault]
     healthy = await servers.start(Healthy().script)
-    ill = await servers.start(FAULTS[fault].steps["submit"])
-    with Workshop.at(tmp_path, jobs=1) as workshop:
+    ill = await servers.start(FAULTS[fault].steps[call])
+    with Workshop.at(tmp_path, 1, PAID_CALLS[call]) as workshop:
         job = workshop.take()
         async with provider_at(ill) as broken, provider_at(healthy) as well:
-            switch = Switch(broken, well, "submit", 1)
+            switch = Switch(broken, well, call, 1)
             result = await run(workshop, switch)
             assert (switch.calls, workshop.status(job), result.stop) == (expected.sent, expected.ends, expected.stop)
 
