@@ -30,7 +30,7 @@ from bench.harness import (
 
 RENDER_S = 10.0  # simulated
 SPEED = 20.0
-IN_FLIGHT = 100
+IN_FLIGHT = 50
 DRIVEN = 2000  # jobs of each batch that are measured
 WARM_UP = 0.1  # of them, before the measuring begins
 _DONE = "select count(*) from jobs where status = 'done'"

@@ -1,7 +1,7 @@
 """The simulator in a process of its own: ``python -m bench.server '{"speed": 20}'`` prints its base URL and serves.
 
-Beside the simulator's settings, ``watch`` names a file: at the end, the real seconds between any two looks at the same
-job are written there as a JSON list.
+Beside the simulator's settings, ``watch`` names a file: at the end, a JSON list is written there with a pair for every
+second and later look at a job: when it came (seconds, monotonic), and how many seconds after the one before.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ class Watch:
     """Counts looks at jobs, by standing where the simulator looks a job up."""
 
     def __init__(self) -> None:
-        self.gaps: list[float] = []
+        self.gaps: list[tuple[float, float]] = []
         self._last: dict[str, float] = {}
         self._look_up = World.job_of
 
     def job_of(self, world: World, owner: str, job_id: str) -> Any:
         now = time.monotonic()
         if job_id in self._last:
-            self.gaps.append(now - self._last[job_id])
+            self.gaps.append((now, now - self._last[job_id]))
         self._last[job_id] = now
         return self._look_up(world, owner, job_id)
 

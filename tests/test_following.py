@@ -9,6 +9,7 @@ import pytest
 
 from orbatch.budget import Caps
 from orbatch.lifecycle import Status
+from orbatch.schedule import MIN_POLL_INTERVAL_S
 from orbatch.steps import OUTAGE_PATIENCE_S, Patience
 from orbatch_provider.errors import NotFoundError, OutcomeUnknownError
 from orbatch_provider.responses import Usage, VideoJob
@@ -122,3 +123,23 @@ async def test_nothing_the_provider_says_of_a_job_steers_a_terminal_or_fills_a_l
     shown = workshop.shown(job) + workshop.text.replace("\n", "")
     assert shown.isprintable()
     assert len(shown) < 2000
+
+
+async def test_a_job_of_a_run_that_was_just_stopped_is_asked_for_as_soon_as_is_polite(
+    workshop: Workshop, provider: FakeProvider
+) -> None:
+    job, attempt = workshop.submitted()
+    driver = workshop.driver(provider)
+    pace = driver._following._shared.pace
+    asked_at: list[float] = []
+
+    def poll() -> VideoJob:
+        asked_at.append(pace.now())
+        return VideoJob(attempt.remote_id or "", "completed")
+
+    provider.polls = poll
+    began = pace.now()
+
+    await driver.follow(job, attempt, resumed=True)
+
+    assert asked_at[0] - began <= MIN_POLL_INTERVAL_S

@@ -51,10 +51,10 @@ class Driver:
             return None
         return await self._sending.send(job, reservation, on_disk)
 
-    async def follow(self, job: JobRecord, attempt: AttemptRecord) -> VideoJob | None:
+    async def follow(self, job: JobRecord, attempt: AttemptRecord, *, resumed: bool = False) -> VideoJob | None:
         """submitted -> completed, with the provider's last word; None when it ended otherwise or is left for the next
-        run."""
-        return await self._following.follow(job, attempt)
+        run. ``resumed``: an earlier run has submitted it."""
+        return await self._following.follow(job, attempt, resumed=resumed)
 
     async def collect(self, job: JobRecord, attempt: AttemptRecord, seen: VideoJob | None) -> None:
         """completed -> done or lost. A disk that does not take the file leaves the job completed, for the next run."""

@@ -36,18 +36,18 @@ class Following:
         self._timetable = timetable
         self._block_model = block_model
 
-    async def follow(self, job: JobRecord, attempt: AttemptRecord) -> VideoJob | None:
+    async def follow(self, job: JobRecord, attempt: AttemptRecord, *, resumed: bool = False) -> VideoJob | None:
         """The provider's last word on a completed job; None when it ended otherwise or is left for the next run.
 
-        Raises StopRun and LedgerError.
+        ``resumed``: an earlier run has submitted it. Raises StopRun and LedgerError.
         """
         remote_id = attempt.remote_id
         assert remote_id is not None
         patience = Patience(self._shared.pace)
-        life = _Life(job, attempt, self._shared.pace)
+        life = _Life(job, attempt, self._shared.pace, resumed=resumed)
         last_status = ""
         failures = 0
-        pause_s = 0.0 if life.is_resumed else self._until_next_poll(life)
+        pause_s = self._until_soonest_poll(life) if life.is_resumed else self._until_next_poll(life)
         while await self._shared.wait(pause_s):
             try:
                 async with self._shared.gates.polls:
@@ -84,6 +84,10 @@ class Following:
             life.was_running()
             pause_s = self._until_next_poll(life)
         return None
+
+    def _until_soonest_poll(self, life: _Life) -> float:
+        """Real seconds. A run that was stopped right after a submit may be started again before a poll is polite."""
+        return self._shared.pace.real(max(0.0, schedule.MIN_POLL_INTERVAL_S - life.age_s))
 
     def _until_next_poll(self, life: _Life) -> float:
         """Real seconds."""
@@ -145,12 +149,12 @@ class _Life:
     teaches nothing unless it is then still running.
     """
 
-    def __init__(self, job: JobRecord, attempt: AttemptRecord, pace: Pace) -> None:
+    def __init__(self, job: JobRecord, attempt: AttemptRecord, pace: Pace, *, resumed: bool) -> None:
         self.kind = (job.model, job.seconds)
         self._pace = pace
         since = utc_now() if attempt.submitted_at is None else parse_timestamp(attempt.submitted_at)
         passed_s = max(0.0, (utc_now() - since).total_seconds())
-        self.is_resumed = passed_s >= schedule.MIN_POLL_INTERVAL_S
+        self.is_resumed = resumed or passed_s >= schedule.MIN_POLL_INTERVAL_S
         self._start = pace.now() - passed_s * pace.speed
         self._running_s: float | None = None if self.is_resumed else 0.0
 

@@ -320,7 +320,7 @@ class BatchRun:
             attempt = await self._sent(job, paid, on_disk) if isinstance(paid, Reservation) else paid
             seen = None
             if attempt is not None and attempt.status == Status.SUBMITTED:
-                seen = await self._driver.follow(job, attempt)
+                seen = await self._driver.follow(job, attempt, resumed=not isinstance(paid, Reservation))
                 if seen is None:
                     return
         finally:

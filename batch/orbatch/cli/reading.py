@@ -14,6 +14,7 @@ from orbatch.ledger import BatchRecord, Filter, JobRecord, Ledger, OutputRecord
 from orbatch.lifecycle import ENDED_REMOTELY, Status
 from orbatch.money import show_usd
 
+_LISTED = ("job_id", "batch", "prompt_id", "model", "status", "retired", "cost_nusd", "output_path", "error")
 _VIEW_EXTRAS = ("estimate_low_nusd", "estimate_high_nusd", "cost_nusd", "reserved_nusd", "batch_id", "position")
 
 
@@ -70,7 +71,8 @@ def list_jobs(session: Session, name: str | None, *, status: str | None, limit: 
     wanted = None if status is None else _status(status)
     with session.open_ledger(simulate=simulate) as ledger:
         batch_id = None if name is None else find_batch(ledger, name).id
-        rows = list(ledger.reports.job_rows(batch_id, wanted, limit))
+        columns = ("*",) if session.json else _LISTED
+        rows = list(ledger.reports.job_rows(batch_id, wanted, limit, columns=columns))
         if session.json:
             session.data([{key: value for key, value in row.items() if key not in _VIEW_EXTRAS} for row in rows])
             return

@@ -152,23 +152,33 @@ class Reports:
             }
 
     def job_rows(
-        self, batch_id: int | None = None, status: str | None = None, limit: int | None = None
+        self,
+        batch_id: int | None = None,
+        status: str | None = None,
+        limit: int | None = None,
+        *,
+        columns: Sequence[str] = ("*",),
     ) -> Iterator[Mapping[str, Any]]:
-        """Rows of the view ``job_report``, in the order of the batch file; without jobs that have left it unsent."""
+        """Rows of the view ``job_report``, in the order of the batch file; without jobs that have left it unsent.
+
+        ``columns``: those that are wanted; what is not asked for is not looked up.
+        """
         with self._ledger.reading() as db:
             batches = [row[0] for row in db.execute("select id from batches order by id")]
             left = -1 if limit is None else limit
             for batch in batches if batch_id is None else [batch_id]:
-                for row in _job_rows(db, batch, status, left):
+                for row in _job_rows(db, batch, status, left, columns):
                     yield dict(row)
                     left -= limit is not None
 
 
-def _job_rows(db: sqlite3.Connection, batch_id: int, status: str | None, limit: int) -> sqlite3.Cursor:
+def _job_rows(
+    db: sqlite3.Connection, batch_id: int, status: str | None, limit: int, columns: Sequence[str]
+) -> sqlite3.Cursor:
     """The shown jobs of a batch in order. The plus keeps SQLite from reading the whole batch in its order when the few
     jobs of a status are wanted."""
     return db.execute(
-        f"select * from job_report where batch_id = ? {'and status = ? ' if status else ''}"
+        f"select {', '.join(columns)} from job_report where batch_id = ? {'and status = ? ' if status else ''}"
         "and (retired = 0 or status <> 'pending' or attempts > 0) "
         f"order by {'+position' if status else 'position'} limit ?",
         (batch_id, *([status] if status else []), limit),
