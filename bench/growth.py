@@ -90,7 +90,8 @@ def _drive(jobs: int, driven: int, folder: Path) -> Point:
             begun, cpu_s, since = ledger_value(ledger, _DONE), run.cpu_s(), time.perf_counter()
             # Not to the very last: then the slots empty, and the run waits for single jobs.
             run.wait_until(lambda: ledger_value(ledger, _DONE) >= driven * (1 - WARM_UP))
-            done = ledger_value(ledger, _DONE) - begun
+            # A handful of jobs may all have ended between two looks.
+            done = max(1, ledger_value(ledger, _DONE) - begun)
             passed_s = time.perf_counter() - since
             return Point(jobs, done / passed_s, (run.cpu_s() - cpu_s) / done * 1000, run.resident_mb())
 

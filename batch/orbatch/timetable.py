@@ -21,7 +21,7 @@ from orbatch.schedule import MIN_POLL_INTERVAL_S
 
 HISTORY_NEEDED = 5  # ended jobs of a kind, before they say anything
 HISTORY_KEPT = 150  # of a kind, the latest: what was true an hour ago may be over
-REPLAN_SHARE = 0.25  # of the history that must be new before plans are made with it
+REPLAN_SHARE = 0.25  # of the history, and HISTORY_NEEDED at least, must be new before plans are made with it
 ALLOWED_SHARE = 0.92  # of the plain interval's polls: jobs that no plan foresees take more than planned
 USUAL = 4  # medians; a job that took longer counts as so long when polls are counted
 SURPRISE = 0.001  # a run of ends that was less likely than this: from here on, only they count
@@ -108,7 +108,7 @@ class _Kind:
 
     @property
     def is_due(self) -> bool:
-        return len(self.history) >= HISTORY_NEEDED and self._new >= REPLAN_SHARE * len(self.history)
+        return self._new >= max(HISTORY_NEEDED, REPLAN_SHARE * len(self.history))
 
     @property
     def mean_s(self) -> float:
