@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -47,8 +47,8 @@ class Answer:
         return 200 <= self.status < 300
 
 
-def read_json(answer: Answer, *, parse_float: Callable[[str], object] = Decimal) -> Any:
-    """The JSON value of a successful answer; amounts are Decimal unless asked otherwise.
+def read_json(answer: Answer) -> Any:
+    """The JSON value of a successful answer; amounts are Decimal.
 
     Raises the APIError of the status, or of the error object that a 200 holds; the failure that cut the body off;
     InvalidResponseError for what is no JSON.
@@ -58,7 +58,7 @@ def read_json(answer: Answer, *, parse_float: Callable[[str], object] = Decimal)
     if answer.failure is not None:
         raise answer.failure
     try:
-        value = json.loads(answer.body.decode("utf-8-sig"), parse_float=parse_float, parse_constant=_refuse_constant)
+        value = json.loads(answer.body.decode("utf-8-sig"), parse_float=Decimal, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):  # the text of a parser's error repeats the body
         raise _unreadable(answer, "is not JSON" if answer.body.strip() else "is empty") from None
     if isinstance(value, Mapping) and isinstance(value.get("error"), Mapping) and "id" not in value:

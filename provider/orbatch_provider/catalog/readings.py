@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Self
 
 from orbatch_provider.catalog.models import VideoModel, prices_of
+from orbatch_provider.catalog.reading import Reading
 from orbatch_provider.requests import strip_prefix
 
 
 @dataclass(frozen=True, slots=True)
-class Catalog:
-    """The models of one reading. ``captured_at`` is UTC; ``source`` says where it was read; ``digest`` names the
-    content (``sha256:...`` over ids, capabilities and prices), so that two readings can be compared; ``records`` are
-    the models as they were sent, with every price as text."""
-
-    models: Mapping[str, VideoModel]
-    captured_at: datetime
-    source: str
-    digest: str
-    records: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, compare=False)
+class Catalog(Reading[VideoModel]):
+    """The video models. ``digest`` covers ids, capabilities and prices (``sha256:...``); ``records`` have every price
+    as text."""
 
     @classmethod
-    def from_json(cls, body: Mapping[str, Any], *, captured_at: datetime, source: str) -> Catalog:
+    def from_json(cls, body: Mapping[str, Any], *, captured_at: datetime, source: str) -> Self:
         """From the body of ``GET /videos/models``; entries without an id are passed over."""
         data = body.get("data")
         sent = data if isinstance(data, Sequence) and not isinstance(data, str) else ()
@@ -41,40 +34,10 @@ class Catalog:
         content = [[getattr(model, name) for name in told] for _, model in sorted(models.items())]
         return cls(models, captured_at, source, digest_of(content), records)
 
-    @classmethod
-    def from_text(cls, text: str) -> Catalog:
-        """What ``to_json`` wrote. Raises ValueError when it is anything else."""
-        body = json.loads(text, parse_float=Decimal)
-        try:
-            captured_at = datetime.fromisoformat(body["captured_at"])
-            if captured_at.tzinfo is None:
-                raise ValueError("the catalog's time has no zone")
-            return cls.from_json(body, captured_at=captured_at.astimezone(UTC), source=str(body["source"]))
-        except (AttributeError, KeyError, TypeError) as exc:
-            raise ValueError(f"this is no stored catalog: {exc!r}") from exc
-
-    def to_json(self) -> str:
-        """The catalog as JSON text: the body of ``GET /videos/models``, with ``captured_at`` and ``source``."""
-        body = {"captured_at": self.captured_at.isoformat(), "source": self.source, "data": self.records}
-        return json.dumps(body, ensure_ascii=False, allow_nan=False)
-
     @property
     def prices_digest(self) -> str:
         """``sha256:...`` over ids and price lines alone: unchanged as long as no price is."""
         return digest_of({model.id: dict(model.prices) for model in self.models.values()})
-
-    def find(self, model: str) -> VideoModel | None:
-        """The record for an id, a dated canonical slug, or either with the ``openrouter/`` prefix."""
-        name = strip_prefix(model)
-        found = self.models.get(name)
-        if found is not None:
-            return found
-        return next((entry for entry in self.models.values() if entry.canonical_slug == name), None)
-
-    def nearest(self, model: str) -> str | None:
-        """The id that a misspelt one most likely means."""
-        close = difflib.get_close_matches(strip_prefix(model), self.models, n=1, cutoff=0.6)
-        return close[0] if close else None
 
 
 @cache
