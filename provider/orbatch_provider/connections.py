@@ -1,72 +1,57 @@
-"""aiohttp under httpx: sessions made in the running loop, proxies of the environment, nothing secret in a traceback."""
+"""aiohttp under httpx: sessions made in the running loop, proxies of the environment, nothing secret in a traceback.
+
+httpx is the form in which requests and answers are written down, and mocked by tests; aiohttp does the exchange.
+"""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from functools import cache
-from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx
-from httpx_aiohttp import AiohttpTransport
 
 # Key of ``request.extensions``: the query of a signed URL (bytes), added below httpx because httpx logs every URL.
 SECRET_QUERY = "orbatch_secret_query"  # noqa: S105
 
-_CHUNK_SIZE = 256 * 1024  # bytes; what is read at once where the socket has that much
 _KEEPALIVE_S = 75.0  # longer than the usual poll interval, so that polls reuse their connections
 
 
-class _NoCookies(httpx.Cookies):
-    """A keyed API has no use for cookies, and looking for them takes a tenth of a request's time."""
-
-    def extract_cookies(self, response: httpx.Response) -> None:
-        """Leave them."""
-
-
 class Client(httpx.AsyncClient):
-    """An ``httpx.AsyncClient`` over ``Connections`` for requests that say all of themselves: no cookies, no .netrc, no
-    redirects, and no merging of settings that it does not have."""
+    """An ``httpx.AsyncClient`` over ``Connections`` for requests that say all of themselves. ``exchange`` leaves out
+    what none of them uses and each would pay for: cookies, .netrc, redirects, hooks, and the merging of settings."""
 
     def __init__(self, *, reuse: bool, headers: Mapping[str, str]) -> None:
-        super().__init__(transport=Connections(reuse=reuse), trust_env=False, follow_redirects=False, headers=headers)
-        self._no_cookies = _NoCookies()
-        self._always = {name.decode(): value.decode() for name, value in self.headers.raw}
+        super().__init__(transport=Connections(reuse=reuse), trust_env=False, follow_redirects=False)
+        self._always = dict(headers)
 
-    @property
-    def cookies(self) -> httpx.Cookies:
-        return self._no_cookies
-
-    @cookies.setter
-    def cookies(self, cookies: object) -> None:
-        raise AttributeError(f"this client keeps no cookies, so none can be set: {type(cookies).__name__}")
-
-    def build_request(  # type: ignore[override]  # fewer settings than its base, each of them given
+    def request_of(
         self,
         method: str,
-        url: httpx.URL | str,
+        url: str,
         *,
         headers: Mapping[str, str],
-        timeout: httpx.Timeout,
+        timeout: Mapping[str, float | None],
         content: bytes | None = None,
-        params: Mapping[str, str] | None = None,
-        extensions: Mapping[str, Any] | None = None,
     ) -> httpx.Request:
-        """``headers``: spelt as the client's own ones, whose place they take."""
+        """``headers``: spelt as the client's own ones, whose place they take. ``timeout``: in seconds, ``connect``
+        until there is a connection, ``read`` for a silence on it."""
         return httpx.Request(
-            method,
-            url,
-            params=params,
-            headers=self._always | dict(headers),
-            content=content,
-            extensions={**(extensions or {}), "timeout": timeout.as_dict()},
+            method, url, headers={**self._always, **headers}, content=content, extensions={"timeout": timeout}
         )
+
+    async def exchange(self, request: httpx.Request) -> httpx.Response:
+        """Send a request as it stands; the body of the answer is still to come."""
+        response = await self._transport_for_url(request.url).handle_async_request(request)
+        response.request = request
+        return response
 
 
 class Connections(httpx.AsyncBaseTransport):
-    """One kind of connection, as a transport for ``httpx.AsyncClient``.
+    """One kind of connection, as a transport for ``httpx.AsyncClient``. What aiohttp raises comes through as it is:
+    only that tells a connection that was never made from one that broke.
 
     ``reuse=False``: every request gets a connection of its own, which is closed after it. A paid request uses that:
     on a connection that lay idle, "cut off" could mean "was closed long ago" as well as "accepted, answer lost".
@@ -79,34 +64,31 @@ class Connections(httpx.AsyncBaseTransport):
     def __init__(self, *, reuse: bool) -> None:
         self._reuse = reuse
         self._session: aiohttp.ClientSession | None = None
-        self._routes: dict[str | None, AiohttpTransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self._session is None:
+            self._session = self._open()
+        timeout = request.extensions.get("timeout", {})
         try:
-            response = await self._route(request.url).handle_async_request(_with_secret_query(request))
+            response = await self._session.request(
+                request.method,
+                _full_url(request),
+                headers=[(name.decode("ascii"), value.decode("latin-1")) for name, value in request.headers.raw],
+                data=request.content or None,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(sock_connect=timeout.get("connect"), sock_read=timeout.get("read")),
+                proxy=_proxy_for(request.url.scheme, request.url.host),
+            )
         except BaseException as exc:
             # The frames inside aiohttp hold the headers as plain text, and some loggers print locals.
             forget_frames(exc)
             raise
-        if hasattr(response.stream, "CHUNK_SIZE"):
-            response.stream.CHUNK_SIZE = _CHUNK_SIZE
-        return response
+        return httpx.Response(response.status, headers=response.raw_headers, stream=_Body(response))
 
     async def aclose(self) -> None:
         if self._session is not None:
             await self._session.close()
         self._session = None
-        self._routes.clear()
-
-    def _route(self, url: httpx.URL) -> AiohttpTransport:
-        proxy = _proxy_for(url.scheme, url.host)
-        if proxy not in self._routes:
-            if self._session is None:
-                self._session = self._open()
-            self._routes[proxy] = AiohttpTransport(
-                client=self._session, verify=_tls(), proxy=None if proxy is None else httpx.Proxy(proxy)
-            )
-        return self._routes[proxy]
 
     def _open(self) -> aiohttp.ClientSession:
         keepalive = {"keepalive_timeout": _KEEPALIVE_S} if self._reuse else {"force_close": True}
@@ -114,6 +96,22 @@ class Connections(httpx.AsyncBaseTransport):
             connector=aiohttp.TCPConnector(limit=0, ssl=_tls(), **keepalive),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
+
+
+class _Body(httpx.AsyncByteStream):
+    """The body of an answer, decoded where it came encoded."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._response.content.iter_any():
+            yield piece
+
+    async def aclose(self) -> None:
+        # A connection whose answer was not read to its end cannot be used again; then this closes it.
+        self._response.release()
+        await self._response.wait_for_close()
 
 
 def forget_frames(error: BaseException) -> None:
@@ -128,17 +126,9 @@ def forget_frames(error: BaseException) -> None:
             open_errors += [current.__cause__, current.__context__]
 
 
-def _with_secret_query(request: httpx.Request) -> httpx.Request:
+def _full_url(request: httpx.Request) -> str:
     query = request.extensions.get(SECRET_QUERY)
-    if query is None:
-        return request
-    return httpx.Request(
-        request.method,
-        request.url.copy_with(query=query),
-        headers=request.headers,
-        stream=request.stream,
-        extensions=request.extensions,
-    )
+    return str(request.url if query is None else request.url.copy_with(query=query))
 
 
 @cache

@@ -1,7 +1,7 @@
 """Which exceptions of the HTTP stack mean "never sent", and which leave the outcome unknown.
 
-httpx-aiohttp reports a server that hangs up after a request as ``httpx.ConnectTimeout``, the same as a connection
-that was never made. For a paid request the difference is a second charge, so the aiohttp exception behind it decides.
+For a paid request the difference is a second charge. aiohttp tells the two apart, and its exceptions come here as they
+are. Those of httpx stand beside them because a transport of another make raises them.
 """
 
 from __future__ import annotations
@@ -88,12 +88,6 @@ FAILURES: Mapping[type[BaseException], type[OpenRouterError]] = {
 }
 
 
-def cause_of(error: BaseException) -> BaseException:
-    """The exception that httpx-aiohttp translated, or the error itself."""
-    cause = error.__cause__
-    return cause if isinstance(error, httpx.HTTPError) and isinstance(cause, aiohttp.ClientError) else error
-
-
 def failure_class(error: BaseException) -> type[OpenRouterError]:
     """Whether the request certainly never left: the nearest class in FAILURES decides."""
-    return next(FAILURES[kind] for kind in type(cause_of(error)).__mro__ if kind in FAILURES)
+    return next(FAILURES[kind] for kind in type(error).__mro__ if kind in FAILURES)

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
+import aiohttp
 import httpx
 
 from orbatch_provider.connections import Connections
 from orbatch_provider.errors import redact
-from orbatch_provider.failures import cause_of
 from orbatch_provider.inputs import InputError, https_url
 
 AT_ONCE = 8  # requests
@@ -61,9 +61,8 @@ async def _look_behind(client: httpx.AsyncClient, url: str, kind: str) -> Link:
         answer = await _headers(client, url)
     except InputError as exc:
         return _with_problem(link, str(exc))
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as exc:
-        cause = cause_of(exc)
-        return _with_problem(link, f"cannot be reached ({redact(f'{type(cause).__name__}: {cause}')})")
+    except (aiohttp.ClientError, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as exc:
+        return _with_problem(link, f"cannot be reached ({redact(f'{type(exc).__name__}: {exc}')})")
     if answer.status_code not in (200, 206):
         return _with_problem(link, f"answers {answer.status_code}; it must work without a login")
     mime_type = answer.headers.get("content-type", "").partition(";")[0].strip().lower()

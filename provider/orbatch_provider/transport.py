@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import urlencode
 
 import httpx
 
@@ -21,7 +22,7 @@ from orbatch_provider.errors import (
     OpenRouterError,
     redact,
 )
-from orbatch_provider.failures import cause_of, failure_class
+from orbatch_provider.failures import failure_class
 
 BODY_LIMIT = 64 * 1024 * 1024  # bytes of a JSON answer
 STREAMED_LIMIT = 1024 * 1024 * 1024  # bytes of an answer that goes to disk as it comes
@@ -65,7 +66,7 @@ class Content:
     async def chunks(self) -> AsyncGenerator[bytes]:
         """The bytes in pieces. Raises OutcomeUnknownError when the rest does not come."""
         failure: OpenRouterError | None = None
-        pieces = self._response.aiter_bytes()
+        pieces = _pieces(self._response)
         while True:
             try:
                 chunk = await anext(pieces, None)
@@ -97,7 +98,6 @@ class Transport:
         self.base_url = base_url
         self.origin = origin_of(base_url) or ""
         self._key = key
-        self._auth = _KeyForOrigin(key, self.origin)
         self._timeouts = timeouts
         self._attribution = dict(headers)
         self._submits = _client(reuse=False)
@@ -112,7 +112,7 @@ class Transport:
         Raises NotSentError when it certainly never left, OutcomeUnknownError when it may have.
         """
         times = self._timeouts
-        request = self._submits.build_request(
+        request = self._submits.request_of(
             "POST",
             self.base_url + path,
             content=body,
@@ -122,20 +122,19 @@ class Transport:
                 "Accept": "application/json",
                 "Connection": "close",
             },
-            timeout=httpx.Timeout(connect=times.connect_s, read=times.submit_s, write=None, pool=times.connect_s),
+            timeout={"connect": times.connect_s, "read": times.submit_s},
         )
-        answer = await self._exchange(self._submits, request, path, times.connect_s + times.submit_s, sink=sink)
-        return replace(answer, kind=kind)
+        total_s = times.connect_s + times.submit_s
+        return await self._exchange(self._submits, request, path, total_s, kind=kind, sink=sink)
 
     async def read(self, path: str, *, query: Mapping[str, str] | None = None, keyed: bool = True) -> Answer:
         """GET ``path``: free, on a pooled connection. ``keyed=False`` sends neither key nor attribution."""
         times = self._timeouts
-        request = self._reads.build_request(
+        request = self._reads.request_of(
             "GET",
-            self.base_url + path,
-            params=query,
+            f"{self.base_url}{path}?{urlencode(query)}" if query else self.base_url + path,
             headers={**(self._attribution if keyed else {}), "Accept": "application/json"},
-            timeout=httpx.Timeout(connect=times.connect_s, read=times.read_s, write=None, pool=times.connect_s),
+            timeout={"connect": times.connect_s, "read": times.read_s},
         )
         async with self._read_slots:
             return await self._exchange(self._reads, request, path, times.connect_s + times.read_s, keyed=keyed)
@@ -147,21 +146,22 @@ class Transport:
         The query of a foreign URL is a signature, and stays out of logs and messages.
         """
         times = self._timeouts
-        target = httpx.URL(url)
-        request = self._files.build_request(
+        request = self._files.request_of(
             "GET",
-            target if keyed else target.copy_with(query=None),
+            url,
             headers={**(self._attribution if keyed else {}), **headers, "Accept-Encoding": "identity"},
-            timeout=httpx.Timeout(connect=times.connect_s, read=times.read_s, write=None, pool=times.connect_s),
-            extensions={} if keyed or not target.query else {SECRET_QUERY: target.query},
+            timeout={"connect": times.connect_s, "read": times.read_s},
         )
+        if not keyed:
+            request.extensions[SECRET_QUERY] = request.url.query
+            request.url = request.url.copy_with(query=None)
 
         def fail(exc: BaseException) -> OpenRouterError:
             return self._failure(exc, f"GET {request.url.path}", request.url.host, paid=False)
 
         failure: OpenRouterError | None = None
         try:
-            response = await self._files.send(request, auth=self._auth if keyed else None, stream=True)
+            response = await self._send(self._files, request, keyed=keyed)
         except OpenRouterError:
             raise
         except Exception as exc:  # noqa: BLE001 - whatever it was, the request may have left
@@ -180,12 +180,13 @@ class Transport:
 
     async def _exchange(
         self,
-        client: httpx.AsyncClient,
+        client: Client,
         request: httpx.Request,
         path: str,
         total_s: float,
         *,
         keyed: bool = True,
+        kind: Kind = "video",
         sink: Sink | None = None,
     ) -> Answer:
         """Send, and read the whole answer. Once a status is known, it counts even if the body is cut off."""
@@ -196,7 +197,7 @@ class Transport:
         body: Sink = _Memory()
         try:
             async with asyncio.timeout(total_s):
-                response = await client.send(request, auth=self._auth if keyed else None, stream=True)
+                response = await self._send(client, request, keyed=keyed)
                 if sink is not None and response.is_success:
                     body = sink
                 await _collect(response, body, BODY_LIMIT if sink is None else STREAMED_LIMIT)
@@ -212,14 +213,23 @@ class Transport:
             assert failure is not None
             raise failure
         headers = _plain(response.headers, self._key)
-        return Answer(response.status_code, headers, self._key.hide_bytes(body.kept), name, paid, failure)
+        return Answer(response.status_code, headers, self._key.hide_bytes(body.kept), name, paid, failure, kind)
+
+    async def _send(self, client: Client, request: httpx.Request, *, keyed: bool) -> httpx.Response:
+        """The key is added at the last moment, and to requests for its own origin only."""
+        if keyed:
+            if self._key.problem is not None:
+                raise ConfigurationError(self._key.problem)
+            if origin_of(str(request.url)) != self.origin:
+                raise ConfigurationError(f"The key belongs to {self.origin} and is not sent to {request.url.host}.")
+            request.headers["Authorization"] = f"Bearer {self._key.reveal()}"
+        return await client.exchange(request)
 
     def _failure(
         self, exc: BaseException, request: str, host: str, *, paid: bool, came: bytes = b""
     ) -> OpenRouterError:
         """The error that a failed exchange means, made of text only: the exception itself holds the request."""
-        cause = cause_of(exc)
-        why = redact(self._key.hide(f"{type(cause).__name__}: {cause}".rstrip(": ")))
+        why = redact(self._key.hide(f"{type(exc).__name__}: {exc}".rstrip(": ")))
         kind = failure_class(exc)
         if kind is NotSentError:
             return NotSentError(
@@ -230,22 +240,6 @@ class Transport:
         seen = self._key.hide_bytes(came).decode("utf-8", "replace")
         part = f" What came of the answer: {redact(seen)}" if seen and paid else ""
         return kind(f"The connection to {host} broke or timed out during {request} ({why}). {money}{part}")
-
-
-class _KeyForOrigin(httpx.Auth):
-    """Adds the key at the last moment, so that no frame of ours holds the header, and to one origin only."""
-
-    def __init__(self, key: ApiKey, origin: str) -> None:
-        self._key = key
-        self._origin = origin
-
-    def auth_flow(self, request: httpx.Request) -> Iterator[httpx.Request]:  # type: ignore[override]
-        if self._key.problem is not None:
-            raise ConfigurationError(self._key.problem)
-        if origin_of(str(request.url)) != self._origin:
-            raise ConfigurationError(f"The key belongs to {self._origin} and is not sent to {request.url.host}.")
-        request.headers["Authorization"] = f"Bearer {self._key.reveal()}"
-        yield request
 
 
 def attribution_headers(referer: str | None, title: str | None, categories: Sequence[str]) -> dict[str, str]:
@@ -280,13 +274,19 @@ class _Memory:
 
 async def _collect(response: httpx.Response, body: Sink, limit: int) -> None:
     size = 0
-    async for chunk in response.aiter_bytes():
+    async for chunk in _pieces(response):
         body.write(chunk)
         size += len(chunk)
         if response.is_success and size > limit:
             raise ValueError(f"the answer is longer than {limit // (1024 * 1024)} MB")
         if not response.is_success and size > ERROR_BODY_LIMIT:
             return
+
+
+def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    """The body as it comes, decoded already: httpx would look at each piece once more."""
+    assert isinstance(response.stream, httpx.AsyncByteStream)
+    return aiter(response.stream)
 
 
 async def _close(response: httpx.Response) -> None:

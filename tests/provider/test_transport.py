@@ -68,14 +68,6 @@ def test_only_failures_to_connect_are_taken_for_never_sent() -> None:
     }
 
 
-def test_a_disconnect_that_is_translated_to_a_connect_timeout_stays_unknown() -> None:
-    translated = httpx.ConnectTimeout("Server disconnected")
-    translated.__cause__ = aiohttp.ServerDisconnectedError()
-
-    assert failure_class(translated) is OutcomeUnknownError
-    assert failure_class(httpx.ConnectTimeout("no cause")) is NotSentError
-
-
 def test_an_exception_nobody_thought_of_is_unknown() -> None:
     class NewError(aiohttp.ClientError):
         pass
