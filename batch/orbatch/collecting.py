@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from orbatch.ledger import AttemptRecord, JobRecord, Ledger, OutputRecord
 from orbatch.lifecycle import Status
 from orbatch.pace import Pace
 from orbatch.steps import OUTAGE_PATIENCE_S, Shared, StopRun, is_outage
-from orbatch_provider.download import Download
+from orbatch_provider.download import PartFile
 from orbatch_provider.errors import APIError, AuthenticationError, GoneError, NotFoundError, OpenRouterError
 from orbatch_provider.media import extension
 from orbatch_provider.responses import VideoJob
@@ -32,7 +33,7 @@ class ContentSource(Protocol):
     """What collecting needs of the provider."""
 
     async def poll(self, job_id: str) -> VideoJob: ...
-    async def download(self, job_id: str, index: int, part: Path) -> Download: ...
+    async def receive(self, job_id: str, index: int, part: Path) -> PartFile: ...
 
 
 class Collecting:
@@ -131,6 +132,7 @@ class Fetching:
         self._seen = seen
         newest = job.attempt is None or job.attempt.number <= attempt.number
         self._overtaken = None if newest else attempt.number
+        self._parts: dict[int, Path] = {}
         self._placed: dict[int, OutputRecord] = {}
         self._gone: dict[int, GoneError] = {}
 
@@ -166,43 +168,52 @@ class Fetching:
         return outputs.target_path(self._output_dir, self._job.stem, number, suffix, self._overtaken)
 
     def _part(self, number: int) -> Path:
-        # The extension is known only with the answer, so the part carries none.
-        return outputs.part_path(self._target(number, ""), self._attempt.remote_id or "")
+        if number not in self._parts:
+            # The extension is known only with the answer, so the part carries none.
+            self._parts[number] = outputs.part_path(self._target(number, ""), self._attempt.remote_id or "")
+        return self._parts[number]
 
     async def _fetch(self, number: int) -> OutputRecord:
         part = self._part(number)
-        part.parent.mkdir(parents=True, exist_ok=True)
         placed = outputs.find_placed(part)
         if placed is not None:
             return await asyncio.to_thread(_describe_placed, self._job, placed, part)
-        download = await self._provider.download(self._attempt.remote_id or "", number, part)
-        path = self._target(number, extension(download.mime_type))
-        media = await asyncio.to_thread(_verify_and_place, part, path, download.sha256)
-        return outputs.describe(path, download.size, download.sha256, download.mime_type, media, self._job.seconds)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        received = await self._provider.receive(self._attempt.remote_id or "", number, part)
+        return await asyncio.to_thread(self._put_in_place, number, received)
+
+    def _put_in_place(self, number: int, received: PartFile) -> OutputRecord:
+        return _put_in_place(received, lambda ending: self._target(number, ending), self._job.seconds)
 
 
-def _verify_and_place(part: Path, path: Path, sha256: str) -> outputs.Media:
-    """What does not play is set aside, not thrown away: it is what the provider gave for the money."""
+def _put_in_place(received: PartFile, target: Callable[[str], Path], ordered_s: int | None) -> OutputRecord:
+    """All that is left to do with a file, in one go in a thread. ``target``: its place, by its ending.
+
+    What does not play is set aside, not thrown away: it is what the provider gave for the money.
+    """
+    download = received.finish()
+    part, path = download.path, target(extension(download.mime_type))
     aside = part.with_suffix(UNPLAYABLE_SUFFIX)
     try:
-        media = outputs.probe(part)
+        media = outputs.probe(part, download.mime_type)
     except outputs.NotPlayable as exc:
         part.replace(aside)
         raise outputs.NotPlayable(f"{exc}; what came is kept as {aside}.") from exc
     outputs.discard(aside)
-    outputs.place(part, path, sha256)
-    return media
+    outputs.place(part, path, download.sha256)
+    return outputs.describe(path, download.size, download.sha256, download.mime_type, media, ordered_s)
 
 
 def _describe_placed(job: JobRecord, path: Path, part: Path) -> OutputRecord:
     """A file that a killed run had placed. Should it not play any more, it is not taken for placed a second time."""
     try:
-        media = outputs.probe(path)
+        mime_type = outputs.mime_type_of(path)
+        media = outputs.probe(path, mime_type)
     except outputs.NotPlayable:
         outputs.discard(part)
         raise
     size, sha256 = path.stat().st_size, outputs.sha256_of(path)
-    return outputs.describe(path, size, sha256, outputs.mime_type_of(path), media, job.seconds)
+    return outputs.describe(path, size, sha256, mime_type, media, job.seconds)
 
 
 def _what_the_disk_says(error: OSError, target: Path) -> str:
@@ -230,14 +241,18 @@ async def _fetch_attempt_again(ledger: Ledger, provider: ContentSource, job: Job
             records.append(record)
             continue
         parts.append(outputs.part_path(path, attempt.remote_id or ""))
-        download = await provider.download(attempt.remote_id or "", number, parts[-1])
-        media = await asyncio.to_thread(_verify_and_place, parts[-1], path, download.sha256)
-        records.append(outputs.describe(path, download.size, download.sha256, download.mime_type, media, job.seconds))
+        received = await provider.receive(attempt.remote_id or "", number, parts[-1])
+        records.append(await asyncio.to_thread(_put_in_place, received, _at(path), job.seconds))
     if parts:
         ledger.replace_outputs(attempt.id, records)
     for part in parts:
         outputs.discard(part)
     return len(parts)
+
+
+def _at(path: Path) -> Callable[[str], Path]:
+    """The place that is in the ledger already, whatever ending the content asks for."""
+    return lambda _: path
 
 
 def _is_intact_or_set_aside(path: Path, sha256: str) -> bool:

@@ -28,6 +28,8 @@ TOLERANCE_SHARE = 0.05
 CUT_S = 1.0
 CUT_SHARE = 0.1
 
+_DEMUXERS = {"video/mp4": "mp4", "video/quicktime": "mov"}
+
 # What file systems say that have no hard links.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
 
@@ -74,12 +76,13 @@ def target_path(output_dir: Path, stem: str, number: int, extension: str, attemp
     return target
 
 
-def probe(path: Path) -> Media:
-    """Open a video and decode its first and its last part. Raises NotPlayable."""
+def probe(path: Path, mime_type: str = "") -> Media:
+    """Open a video and decode its first and its last part. ``mime_type``: what its first bytes say it is, where they
+    were looked at; it is not guessed again then. Raises NotPlayable."""
     import av
 
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), format=_DEMUXERS.get(mime_type)) as container:
             for stream in container.streams.video:
                 # Several files are checked at once; threads within each would only get in each other's way.
                 stream.codec_context.thread_count = 1
@@ -191,7 +194,11 @@ def place(part: Path, target: Path, sha256: str) -> None:
 
 def find_placed(part: Path) -> Path | None:
     """The file that a killed run had already verified and placed: it is one file with its part."""
-    if not part.exists() or part.stat().st_nlink < 2:
+    try:
+        is_placed = part.stat().st_nlink > 1
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not is_placed:
         return None
     target = part.name.removesuffix(PART_SUFFIX).rpartition(".")[0]  # with its extension only where that was known
     siblings = (path for path in part.parent.iterdir() if f"{path.name}.".startswith(f"{target}.") and path != part)

@@ -27,7 +27,7 @@ from orbatch_provider.catalog import (
 )
 from orbatch_provider.catalog import check as check_video
 from orbatch_provider.credentials import ApiKey, read_base_url
-from orbatch_provider.download import Download, download_with_fallback
+from orbatch_provider.download import Download, PartFile, receive_with_fallback
 from orbatch_provider.errors import (
     ConfigurationError,
     InvalidResponseError,
@@ -165,13 +165,19 @@ class OpenRouterProvider:
         arrives wrong, OSError when it cannot be written. What the API no longer has is taken from the provider's
         stored copy if there is one.
         """
+        received = await self.receive(job_id, index, part)
+        return await asyncio.to_thread(received.finish)
+
+    async def receive(self, job_id: str, index: int, part: Path) -> PartFile:
+        """``download`` without its last step: ``finish`` of what is returned, which blocks while it puts the file on
+        disk and checks it. For callers who have more to do with the file in the same thread."""
         self.require_key()
 
         async def stored_copy() -> str | None:
             job = await self.poll(job_id)
             return job.urls[index] if index < len(job.urls) else None
 
-        return await download_with_fallback(self._transport, self._content_url(job_id, index), part, stored_copy)
+        return await receive_with_fallback(self._transport, self._content_url(job_id, index), part, stored_copy)
 
     async def fetch(self, job: VideoJob, directory: str | Path, *, stem: str | None = None) -> tuple[FileOutput, ...]:
         """Download all outputs of a completed job into ``directory``, each renamed into place when it is whole.

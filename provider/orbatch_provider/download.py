@@ -1,6 +1,6 @@
 """One content download: streamed to a ``.part`` file, resumed where possible, checked and hashed on the way.
 
-Memory is one piece of the body, whatever the size. Renaming the file into place is the caller's step.
+Memory is a few pieces of the body, whatever the size. Renaming the file into place is the caller's step.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit
 
 from orbatch_provider.answers import error_of, read_json
@@ -34,6 +34,7 @@ from orbatch_provider.transport import Content, Transport
 MAX_REDIRECTS = 3
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HASH_CHUNK = 1024 * 1024  # bytes read at once from a file to resume
+_WRITE_BYTES = 256 * 1024  # that many are written at once; a smaller file is made and synced in one go
 _CONTAINER_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/mp4"})
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
@@ -53,8 +54,9 @@ class Download:
 class PartFile:
     """The file under way: its hash, its size and what its first bytes say, kept as the pieces come.
 
-    It is made with the first piece that is known to be video, so that an error page is never left on disk.
-    ``expected``: the whole size in bytes as announced, None when nobody said.
+    It is made when there is enough to write, and only once that is known to be video, so that an error page is never
+    left on disk. End it with ``finish`` or ``keep``; both block. ``expected``: the whole size in bytes as announced,
+    None when nobody said.
     """
 
     size: int
@@ -62,17 +64,13 @@ class PartFile:
     resumed: bool
     _mime_type: str | None
     _held: bytes  # first bytes, until there are enough to judge
+    _unwritten: list[bytes]
+    _unwritten_bytes: int
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: BinaryIO | None = None
         self._forget()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
 
     @property
     def was_begun(self) -> bool:
@@ -102,27 +100,53 @@ class PartFile:
             if len(self._held) < SNIFF_BYTES:
                 return
             chunk = self._admit()
-        if self._file is None:
-            self._file = self.path.open("r+b" if self.size else "wb")
-            self._file.truncate(self.size)
-            self._file.seek(self.size)
-        self._file.write(chunk)
         self._digest.update(chunk)
         self.size += len(chunk)
+        self._unwritten.append(chunk)
+        self._unwritten_bytes += len(chunk)
+        if self._unwritten_bytes >= _WRITE_BYTES:
+            self._write_out()
 
     def finish(self) -> Download:
-        """Check the whole against what was announced, and put it safely on disk."""
-        if self._held:
-            self.write(self._admit())
-        if not self.size or self._mime_type is None:
-            self._discard()
-            raise DownloadError("The content is empty. Nothing was saved.", path=self.path)
-        if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        self._close()
+        """Put the whole safely on disk, and check it against what was announced."""
+        try:
+            if self._held:
+                self.write(self._admit())
+            if not self.size or self._mime_type is None:
+                self._discard()
+                raise DownloadError("The content is empty. Nothing was saved.", path=self.path)
+            self._write_out()
+            if self._file is not None:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        finally:
+            self._close()
         self._check_length()
         return Download(self.path, self.size, self._digest.hexdigest(), self._mime_type, self.resumed)
+
+    def keep(self) -> None:
+        """Leave what came so far, to be gone on with."""
+        try:
+            self._write_out()
+        finally:
+            self._close()
+
+    def _write_out(self) -> None:
+        if not self._unwritten:
+            return
+        if self._file is None:
+            self._file = self._open(self.size - self._unwritten_bytes)
+        self._file.writelines(self._unwritten)
+        self._unwritten, self._unwritten_bytes = [], 0
+
+    def _open(self, begun: int) -> BinaryIO:
+        """The file, to be written on from byte ``begun``."""
+        if not begun:
+            return self.path.open("wb")
+        file = self.path.open("r+b")
+        file.truncate(begun)
+        file.seek(begun)
+        return file
 
     def _check_length(self) -> None:
         if self.expected is not None and self.size > self.expected:
@@ -154,6 +178,7 @@ class PartFile:
         self._digest = hashlib.sha256()
         self._mime_type = None
         self._held = b""
+        self._unwritten, self._unwritten_bytes = [], 0
 
     def _discard(self) -> None:
         self._close()
@@ -165,32 +190,38 @@ class PartFile:
             self._file = None
 
 
-async def download(transport: Transport, url: str, part: Path, *, keyed: bool) -> Download:
-    """Fetch ``url`` into ``part``, going on from what is already there if the server can.
+async def receive(transport: Transport, url: str, part: Path, *, keyed: bool) -> PartFile:
+    """Fetch ``url`` into ``part``, going on from what is already there if the server can. ``finish`` of what is
+    returned puts the last of it on disk and checks the whole; it blocks, so call it in a thread.
 
     Raises the APIError of an error status; DownloadError when the content is no video or breaks off, in which case
     ``part`` holds what came and the next call goes on from there; OSError when the file cannot be written.
     """
-    with PartFile(part) as file:
+    file = PartFile(part)
+    try:
         if file.was_begun:
             await asyncio.to_thread(file.recover)
         if not await _fetch(transport, url, file, keyed=keyed):
             file.restart()  # the server has no use for our offset
             if not await _fetch(transport, url, file, keyed=keyed):
                 raise DownloadError(f"The server sent a piece of {_name(url)} instead of the whole.", path=part)
-        return await asyncio.to_thread(file.finish)
+    except BaseException:
+        with suppress(OSError):  # what ended the download says more
+            file.keep()
+        raise
+    return file
 
 
-async def download_with_fallback(
+async def receive_with_fallback(
     transport: Transport,
     url: str,
     part: Path,
     stored_copy: Callable[[], Awaitable[str | None]],
-) -> Download:
-    """``download`` from the API, or, when it no longer has the content, from ``stored_copy()``: a signed URL, which is
+) -> PartFile:
+    """``receive`` from the API, or, when it no longer has the content, from ``stored_copy()``: a signed URL, which is
     asked for only then and never receives the key."""
     try:
-        return await download(transport, url, part, keyed=True)
+        return await receive(transport, url, part, keyed=True)
     except (NotFoundError, GoneError) as exc:
         missing = exc
     try:
@@ -202,7 +233,7 @@ async def download_with_fallback(
     if copy is None or not _is_allowed(copy, transport):
         raise missing
     try:
-        return await download(transport, copy, part, keyed=False)
+        return await receive(transport, copy, part, keyed=False)
     except APIError as exc:
         if exc.temporary:
             raise

@@ -21,13 +21,14 @@ from orbatch.preparing import caps_of, prepare
 from orbatch.progress import Progress
 from orbatch.runner import BatchRun, Options, RunResult
 from orbatch_provider.catalog import snapshot
-from orbatch_provider.download import Download
+from orbatch_provider.download import PartFile
 from orbatch_provider.errors import NotFoundError
 from orbatch_provider.images import ImagesResult
 from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest
 from orbatch_provider.responses import Generation, KeyInfo, Usage, VideoJob
 from orbatch_provider.simulator.clips import TINY, render
 from orbatch_provider.texts import TextResult
+from tests.faults.fakes import received
 
 ORIGIN = "http://127.0.0.1:1"
 PRICE = Decimal("0.12")  # of every job of the stage: 4 s of google/veo-3.1-lite without sound
@@ -68,10 +69,8 @@ class Actor:
             await self.on_poll(job_id)
         return VideoJob(job_id, "completed", generation_id=f"gen-{job_id}", usage=Usage(PRICE))
 
-    async def download(self, job_id: str, index: int, part: Path) -> Download:
-        clip = render(TINY) + job_id.encode()
-        part.write_bytes(clip)
-        return Download(part, len(clip), f"{job_id:0>64}", "video/mp4", resumed=False)
+    async def receive(self, job_id: str, index: int, part: Path) -> PartFile:
+        return received(part, render(TINY) + job_id.encode())
 
     async def generation(self, generation_id: str) -> Generation:
         raise NotFoundError(404, "not yet", paid=False)

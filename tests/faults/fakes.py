@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from orbatch_provider.download import Download
+from orbatch_provider.download import PartFile
 from orbatch_provider.images import ImagesResult
 from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest
 from orbatch_provider.responses import Generation, KeyInfo, VideoJob
@@ -57,17 +56,22 @@ class FakeProvider:
     async def poll(self, job_id: str) -> VideoJob:
         return given(self.polls())
 
-    async def download(self, job_id: str, index: int, part: Path) -> Download:
+    async def receive(self, job_id: str, index: int, part: Path) -> PartFile:
         self.downloads.append(index)
-        content = given(self.contents(index))
-        await asyncio.to_thread(part.write_bytes, content)
-        return Download(part, len(content), hashlib.sha256(content).hexdigest(), "video/mp4", resumed=False)
+        return received(part, given(self.contents(index)))
 
     async def generation(self, generation_id: str) -> Generation:
         return given(self.generations(generation_id))
 
     async def key(self) -> KeyInfo:
         return given(self.usage)
+
+
+def received(part: Path, content: bytes) -> PartFile:
+    file = PartFile(part)
+    file.expected = len(content)
+    file.write(content)
+    return file
 
 
 def given(value: T | Exception) -> T:

@@ -26,7 +26,7 @@ from orbatch.progress import Progress
 from orbatch.timetable import Timetable
 from orbatch_provider.catalog import Catalog, snapshot
 from orbatch_provider.client import OpenRouterProvider
-from orbatch_provider.download import Download
+from orbatch_provider.download import PartFile
 from orbatch_provider.images import ImagesResult
 from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest
 from orbatch_provider.responses import Generation, KeyInfo, VideoJob
@@ -154,8 +154,8 @@ class Switch:
     async def poll(self, job_id: str) -> VideoJob:
         return await self._for("poll").poll(job_id)
 
-    async def download(self, job_id: str, index: int, part: Path) -> Download:
-        return await self._for("content").download(job_id, index, part)
+    async def receive(self, job_id: str, index: int, part: Path) -> PartFile:
+        return await self._for("content").receive(job_id, index, part)
 
     async def catalog(self) -> Catalog:
         return await self._for("models").catalog()
