@@ -32,6 +32,7 @@ from orbatch.batchfile.problems import Report, did_you_mean, shown
 
 MAX_BYTES = 5_000_000
 MAX_DEPTH = 20
+_TOO_DEEP = f"is nested more than {MAX_DEPTH} levels deep"
 MAX_VALUES = 500_000  # values after every alias is followed, so that a few lines cannot stand for billions
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -182,7 +183,7 @@ class _Reader:
         if isinstance(event, AliasEvent):
             return self._alias(event, depth)
         if depth > MAX_DEPTH:
-            raise _UnreadableError(_line(event), f"is nested more than {MAX_DEPTH} levels deep")
+            raise _UnreadableError(_line(event), _TOO_DEEP)
         assert isinstance(event, NodeEvent)
         tag = getattr(event, "tag", None)
         if tag is not None and tag not in ("!", "tag:yaml.org,2002:str"):
@@ -204,7 +205,7 @@ class _Reader:
         if target is None:
             raise _UnreadableError(_line(event), f"*{event.anchor} refers to nothing above it")
         if depth + target.height > MAX_DEPTH:
-            raise _UnreadableError(_line(event), f"is nested more than {MAX_DEPTH} levels deep")
+            raise _UnreadableError(_line(event), _TOO_DEEP)
         return target
 
     def _sequence(self, start: Event, depth: int) -> Node:
@@ -260,6 +261,8 @@ def _explain(error: yaml.YAMLError, text: str) -> tuple[int | None, str, str]:
     if "\t" in indent:
         return line, "", "a tab is used for indentation; YAML needs spaces"
     problem = str(getattr(error, "problem", None) or "it cannot be read here")
+    if "nesting depth" in problem:  # libyaml looks ahead, and some versions meet a limit of their own before ours
+        return line, "", _TOO_DEEP
     remedy = ""
     if "{{" in content:
         remedy = "; put text that holds {{ ... }} in quotes"
