@@ -47,7 +47,8 @@ class Collecting:
 
         A disk or a provider that fails leaves the job completed, for the next run. Raises StopRun and LedgerError.
         """
-        fetching = Fetching(self._shared.provider, self._shared.terms.output_dir, job, attempt, seen)
+        overtaken = self._shared.ledger.queries.is_overtaken(attempt)
+        fetching = Fetching(self._shared.provider, self._shared.terms.output_dir, job, attempt, seen, overtaken)
         failures = _Failures(self._shared.pace)
         while True:
             try:
@@ -123,15 +124,20 @@ class Fetching:
     """Puts every output of one attempt in its place. What is placed is not fetched again by the next ``all``."""
 
     def __init__(
-        self, provider: ContentSource, output_dir: Path, job: JobRecord, attempt: AttemptRecord, seen: VideoJob | None
+        self,
+        provider: ContentSource,
+        output_dir: Path,
+        job: JobRecord,
+        attempt: AttemptRecord,
+        seen: VideoJob | None,
+        is_overtaken: bool,
     ) -> None:
         self._provider = provider
         self._output_dir = output_dir
         self._job = job
         self._attempt = attempt
         self._seen = seen
-        newest = job.attempt is None or job.attempt.number <= attempt.number
-        self._overtaken = None if newest else attempt.number
+        self._overtaken = attempt.number if is_overtaken else None
         self._parts: dict[int, Path] = {}
         self._placed: dict[int, OutputRecord] = {}
         self._gone: dict[int, GoneError] = {}

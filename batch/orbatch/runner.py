@@ -248,7 +248,8 @@ class BatchRun:
         self.waiting = wait.reason if wait is not None else None
         timeout = None if wait is None or wait.seconds is None else max(wait.seconds, 0.001)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
         self.waiting = None
 
     async def _send(self, job: JobRecord) -> None:
@@ -327,7 +328,7 @@ class BatchRun:
             self._gates.leave(job.model)
             self._wake.set()
         if attempt is not None:
-            await self._driver.collect(self._ledger.queries.job(job.id), attempt, seen)
+            await self._driver.collect(job, attempt, seen)
 
     async def _sent(self, job: JobRecord, reservation: Reservation, on_disk: OnDisk | None) -> AttemptRecord | None:
         """The attempt, once it is accepted; None when it ended otherwise."""
@@ -338,7 +339,7 @@ class BatchRun:
         if accepted is None:
             return None
         # Not the job's latest one: with `uncertain: resubmit` a late answer may belong to an earlier attempt.
-        return next(item for item in self._ledger.queries.attempts(job.id) if item.id == reservation.attempt_id)
+        return self._ledger.queries.attempt(reservation.attempt_id)
 
     def _block_model(self, model: str, reason: str) -> None:
         self._feeder.block(model, reason)

@@ -83,9 +83,11 @@ class Finishing(Transactions):
         columns: dict[str, object] = {"completed_at": at, "is_byok": int(is_byok)}
         if generation_id is not None:
             columns["generation_id"] = generation_id
+        if cost_nusd is not None:
+            columns |= settlement.charge(cost_nusd, is_byok, at)
         with self.writing() as db:
             moves.step(db, attempt_id, (Status.SUBMITTED,), status, at, columns=columns, error=error)
-            return settlement.settle(db, attempt_id, cost_nusd, is_byok, caps, at)
+            return Settlement(None) if cost_nusd is None else settlement.of_charged(db, attempt_id, cost_nusd, caps)
 
 
 def seconds_of(outputs: Sequence[OutputRecord]) -> float | None:

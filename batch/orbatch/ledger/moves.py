@@ -14,7 +14,9 @@ from orbatch.ledger.connection import LedgerConflict, LedgerError
 from orbatch.ledger.schema import RELEASED
 from orbatch.lifecycle import TRANSITIONS, Status
 
-_NEVER_STARTED = f"status in ('{RELEASED}', '{Status.REJECTED}')"
+_NEVER_STARTED = f"attempts.status in ('{RELEASED}', '{Status.REJECTED}')"
+# Whether an attempt after number ? of a job was started, so that the job stands for that one.
+IS_OVERTAKEN = f"exists (select 1 from attempts where job_id = jobs.id and number > ? and not {_NEVER_STARTED})"
 _ACCEPTED = (Status.SUBMITTED, Status.COMPLETED, Status.DONE)  # in the order in which a job passes through them
 
 
@@ -48,13 +50,19 @@ def step(
     job_id, number = str(row["job_id"]), int(row["number"])
     detail = detail or error
     beside = f"attempt {number}: {entered}" + (f", {detail}" if detail else "")
-    if _is_overtaken(db, job_id, number):
-        remark(db, job_id, attempt_id, at, beside)
+    job = db.execute(
+        f"select status, {IS_OVERTAKEN} as is_overtaken from jobs where id = ?", (number, job_id)
+    ).fetchone()
+    old = Status(job["status"])
+    if job["is_overtaken"]:
+        _record(db, job_id, attempt_id, at, old, old, beside)
     elif entered in (RELEASED, Status.REJECTED) and (earlier := _earlier_open(db, job_id, number)) is not None:
-        remark(db, job_id, attempt_id, at, beside)
+        _record(db, job_id, attempt_id, at, old, old, beside)
         _return_to(db, job_id, earlier, at)
+    elif old not in leaves:
+        raise LedgerConflict(f"Job {job_id} is {old}; it cannot become {enters} now.")
     else:
-        move(db, job_id, attempt_id, leaves, enters, at, error=error, detail=detail, hold=hold)
+        move(db, job_id, attempt_id, old, enters, at, error=error, detail=detail, hold=hold)
     return job_id
 
 
@@ -62,7 +70,7 @@ def move(
     db: sqlite3.Connection,
     job_id: str,
     attempt_id: int | None,
-    leaves: tuple[Status, ...],
+    old: Status,
     enters: Status,
     at: str,
     *,
@@ -70,14 +78,16 @@ def move(
     detail: str | None = None,
     hold: str | None = None,
 ) -> None:
-    """One step of a job's life and its row of history. Raises LedgerConflict when the lifecycle does not allow it."""
-    old = status_of(db, job_id)
-    if old not in leaves or enters not in TRANSITIONS[old]:
+    """One step of a job's life and its row of history. Raises LedgerConflict when the lifecycle does not allow it, or
+    the job is not ``old`` any more."""
+    if enters not in TRANSITIONS[old]:
         raise LedgerConflict(f"Job {job_id} is {old}; it cannot become {enters} now.")
-    db.execute(
+    moved = db.execute(
         "update jobs set status = ?, error = ?, hold = ?, done_at = ? where id = ? and status = ?",
         (enters, error, hold, at if enters is Status.DONE else None, job_id, old),
     )
+    if moved.rowcount == 0:
+        raise LedgerConflict(f"Job {job_id} is not {old} any more; it cannot become {enters} now.")
     _record(db, job_id, attempt_id, at, old, enters, detail)
 
 
@@ -108,13 +118,6 @@ def _record(
     )
 
 
-def _is_overtaken(db: sqlite3.Connection, job_id: str, number: int) -> bool:
-    row = db.execute(
-        f"select 1 from attempts where job_id = ? and number > ? and not {_NEVER_STARTED}", (job_id, number)
-    ).fetchone()
-    return row is not None
-
-
 def _earlier_open(db: sqlite3.Connection, job_id: str, number: int) -> sqlite3.Row | None:
     """The attempt before this one, if it may have been accepted and has not ended without a result."""
     row: sqlite3.Row | None = db.execute(
@@ -133,4 +136,4 @@ def _return_to(db: sqlite3.Connection, job_id: str, earlier: sqlite3.Row, at: st
         old = status_of(db, job_id)
         if old is not enters:
             detail = f"attempt {earlier['number']} counts again"
-            move(db, job_id, earlier["id"], (old,), enters, at, error=earlier["error"], detail=detail)
+            move(db, job_id, earlier["id"], old, enters, at, error=earlier["error"], detail=detail)

@@ -9,7 +9,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from orbatch.ledger.connection import LedgerError, timestamp
-from orbatch.ledger.records import SELECT_ATTEMPT, SELECT_JOB, AttemptRecord, JobRecord, OutputRecord, job_from_row
+from orbatch.ledger.moves import IS_OVERTAKEN
+from orbatch.ledger.records import (
+    SELECT_ATTEMPT,
+    SELECT_JOB,
+    SELECT_ONE_ATTEMPT,
+    AttemptRecord,
+    JobRecord,
+    OutputRecord,
+    attempt_from_row,
+    job_from_row,
+)
 from orbatch.ledger.schema import OPEN
 from orbatch.lifecycle import Status
 
@@ -169,6 +179,22 @@ class Queries:
                 (job_id,),
             )
             return [attempt for row in rows if (attempt := job_from_row(row).attempt) is not None]
+
+    def attempt(self, attempt_id: int) -> AttemptRecord:
+        """The attempt with exactly this id."""
+        with self._ledger.reading() as db:
+            row = db.execute(SELECT_ONE_ATTEMPT, (attempt_id,)).fetchone()
+        if row is None:
+            raise LedgerError(f"There is no attempt {attempt_id} in {self._ledger.path}.")
+        return attempt_from_row(row)
+
+    def is_overtaken(self, attempt: AttemptRecord) -> bool:
+        """Whether a later attempt of the same job was started, so that the job stands for that one."""
+        with self._ledger.reading() as db:
+            row = db.execute(
+                f"select {IS_OVERTAKEN} from jobs where id = ?", (attempt.number, attempt.job_id)
+            ).fetchone()
+        return row is not None and bool(row[0])
 
     def is_submitting(self, attempt_id: int) -> bool:
         """Whether the intent still stands: no other runner has taken over and called it uncertain."""

@@ -138,14 +138,19 @@ select {_COLUMNS}
 from jobs join attempts latest on latest.job_id = jobs.id
 """
 
+SELECT_ONE_ATTEMPT = f"select {', '.join(_ATTEMPT_COLUMNS)} from attempts where id = ?"
+
+
+def attempt_from_row(row: sqlite3.Row, prefix: str = "") -> AttemptRecord:
+    """A row with the columns of an attempt as a value; ``prefix``: of their names."""
+    values = {name: row[prefix + name] for name in _ATTEMPT_COLUMNS}
+    values["settled"], values["is_byok"] = bool(values["settled"]), bool(values["is_byok"])
+    return AttemptRecord(**values)
+
 
 def job_from_row(row: sqlite3.Row) -> JobRecord:
     """A row of SELECT_JOB as a value."""
-    attempt = None
-    if row["attempt_id"] is not None:
-        values = {name: row[f"attempt_{name}"] for name in _ATTEMPT_COLUMNS}
-        values["settled"], values["is_byok"] = bool(values["settled"]), bool(values["is_byok"])
-        attempt = AttemptRecord(**values)
+    attempt = None if row["attempt_id"] is None else attempt_from_row(row, "attempt_")
     values = {name: row[name] for name in _JOB_COLUMNS}
     values["request"] = json.loads(values["request"])
     values["status"] = Status(values["status"])

@@ -22,6 +22,8 @@ select
   (select coalesce(sum({COMMITTED_BY_ATTEMPT.format("attempts")}), 0) from attempts where job_id = :job) as job
 """
 
+_CHARGED = "select batch_id, model, day, job_id, status, settled, cost_nusd, reserved_nusd from attempts where id = ?"
+
 
 def committed(db: sqlite3.Connection, batch_id: int, model: str, day: str, job_id: str) -> Committed:
     """Charged plus reserved so far in every scope of a cap; ``job_id`` "" for a job that was never sent."""
@@ -36,18 +38,30 @@ def settle(
     settled attempt is left alone. Raises LedgerConflict for one that has not ended."""
     if cost_nusd is None:
         return Settlement(None)
-    row = db.execute(
-        "select batch_id, model, day, job_id, status, settled, cost_nusd, reserved_nusd from attempts where id = ?",
-        (attempt_id,),
-    ).fetchone()
+    row = db.execute(_CHARGED, (attempt_id,)).fetchone()
     if row is None or row["status"] not in _ENDED:
         raise LedgerConflict(f"Attempt {attempt_id} has not ended, so its charge cannot be recorded.")
     if row["settled"]:
         return Settlement(row["cost_nusd"])
+    columns = charge(cost_nusd, is_byok, at)
     db.execute(
-        "update attempts set cost_nusd = ?, is_byok = ?, settled = 1, settled_at = ? where id = ? and settled = 0",
-        (cost_nusd, int(is_byok), at, attempt_id),
+        f"update attempts set {', '.join(f'{name} = ?' for name in columns)} where id = ? and settled = 0",
+        (*columns.values(), attempt_id),
     )
+    return _against_reservation(db, row, cost_nusd, caps)
+
+
+def charge(cost_nusd: int, is_byok: bool, at: str) -> dict[str, object]:
+    """The columns of an attempt whose charge is known."""
+    return {"cost_nusd": cost_nusd, "is_byok": int(is_byok), "settled": 1, "settled_at": at}
+
+
+def of_charged(db: sqlite3.Connection, attempt_id: int, cost_nusd: int, caps: Caps) -> Settlement:
+    """What becomes of the charge of an attempt that was written together with its end."""
+    return _against_reservation(db, db.execute(_CHARGED, (attempt_id,)).fetchone(), cost_nusd, caps)
+
+
+def _against_reservation(db: sqlite3.Connection, row: sqlite3.Row, cost_nusd: int, caps: Caps) -> Settlement:
     if row["reserved_nusd"] is None or cost_nusd <= row["reserved_nusd"]:
         return Settlement(cost_nusd)
     now = committed(db, row["batch_id"], row["model"], row["day"], row["job_id"])

@@ -18,6 +18,13 @@ from orbatch.lifecycle import Status
 
 # An answer may come after its attempt was given up as uncertain, and then it is still the truth.
 _UNANSWERED = (Status.SUBMITTING, Status.UNCERTAIN)
+# A job with what its next attempt is written from.
+_TO_RESERVE = """
+select jobs.id, batch_id, model, status, price_lines, estimate_low_nusd, estimate_exact_nusd, estimate_high_nusd,
+  batches.lease_owner, (select count(*) + 1 from attempts where job_id = jobs.id) as next_number
+from jobs join batches on batches.id = jobs.batch_id
+where jobs.id = ? and jobs.retired = 0
+"""
 _STOPPED = "orbatch was stopped while the request was on its way, before an answer was recorded"
 
 
@@ -45,11 +52,7 @@ class Submitting(Transactions):
         day = timestamp(at)[:10]
         sendable = (Status.PENDING, Status.UNCERTAIN) if resubmit else (Status.PENDING,)
         with self.writing() as db:
-            job = db.execute(
-                "select jobs.*, batches.lease_owner from jobs join batches on batches.id = jobs.batch_id "
-                "where jobs.id = ? and jobs.retired = 0",
-                (job_id,),
-            ).fetchone()
+            job = db.execute(_TO_RESERVE, (job_id,)).fetchone()
             if job is None or job["status"] not in sendable:
                 raise LedgerConflict(f"Job {job_id} is not pending any more.")
             if job["lease_owner"] != owner:
@@ -128,7 +131,7 @@ class Submitting(Transactions):
 def _write_intent(
     db: sqlite3.Connection, job: sqlite3.Row, decision: Allowed, day: str, origin: str, account: str, at: str
 ) -> Reservation:
-    number = db.execute("select count(*) + 1 from attempts where job_id = ?", (job["id"],)).fetchone()[0]
+    number = int(job["next_number"])
     attempt_id = db.execute(
         "insert into attempts (job_id, batch_id, model, number, status, origin, account, day, price_lines, "
         "estimate_low_nusd, estimate_exact_nusd, estimate_high_nusd, reserved_nusd, created_at) "
@@ -142,6 +145,6 @@ def _write_intent(
     assert attempt_id is not None
     if job["status"] == Status.UNCERTAIN:
         detail = "sent again by uncertain: resubmit; the earlier attempt stays reserved"
-        moves.move(db, job["id"], attempt_id, (Status.UNCERTAIN,), Status.PENDING, at, detail=detail)
-    moves.move(db, job["id"], attempt_id, (Status.PENDING,), Status.SUBMITTING, at)
+        moves.move(db, job["id"], attempt_id, Status.UNCERTAIN, Status.PENDING, at, detail=detail)
+    moves.move(db, job["id"], attempt_id, Status.PENDING, Status.SUBMITTING, at)
     return Reservation(attempt_id, number, decision.amount)

@@ -84,7 +84,7 @@ class Waiting(Transactions):
                 open_one = db.execute(f"select 1 from attempts where job_id = ? and {OPEN}", (job_id,)).fetchone()
                 if old not in _REOPENABLE or open_one is not None:
                     continue
-                moves.move(db, job_id, None, (old,), Status.PENDING, at, detail="to be sent again")
+                moves.move(db, job_id, None, old, Status.PENDING, at, detail="to be sent again")
                 if forgive:
                     db.execute(
                         "update jobs set attempts_forgiven = (select count(*) from attempts where job_id = jobs.id) "
