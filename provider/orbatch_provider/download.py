@@ -6,6 +6,7 @@ Memory is a few pieces of the body, whatever the size. Renaming the file into pl
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import re
@@ -33,8 +34,10 @@ from orbatch_provider.transport import Content, Transport
 
 MAX_REDIRECTS = 3
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_HASH_CHUNK = 1024 * 1024  # bytes read at once from a file to resume
 _WRITE_BYTES = 256 * 1024  # that many are written at once; a smaller file is made and synced in one go
+_CATCH_UP_BYTES = 4 * 1024 * 1024
+_HASH_BYTES = 1024 * 1024  # read at once to be hashed: each piece is a change of threads
+_sync_data = getattr(os, "fdatasync", os.fsync)  # macOS and Windows have only the latter
 _CONTAINER_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/mp4"})
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
@@ -52,11 +55,11 @@ class Download:
 
 
 class PartFile:
-    """The file under way: its hash, its size and what its first bytes say, kept as the pieces come.
+    """The file under way: its size, its hash and what its first bytes say.
 
     It is made when there is enough to write, and only once that is known to be video, so that an error page is never
-    left on disk. End it with ``finish`` or ``keep``; both block. ``expected``: the whole size in bytes as announced,
-    None when nobody said.
+    left on disk. End it with ``finish`` or ``keep``; these and ``catch_up`` block. ``expected``: the whole size in
+    bytes as announced, None when nobody said.
     """
 
     size: int
@@ -66,6 +69,7 @@ class PartFile:
     _held: bytes  # first bytes, until there are enough to judge
     _unwritten: list[bytes]
     _unwritten_bytes: int
+    _hashed: int  # bytes, of those that are written
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -83,10 +87,7 @@ class PartFile:
             self._mime_type = video_type(file.read(SNIFF_BYTES))
             if self._mime_type is None:
                 return
-            file.seek(0)
-            while chunk := file.read(_HASH_CHUNK):
-                self._digest.update(chunk)
-                self.size += len(chunk)
+            self.size = file.seek(0, os.SEEK_END)
         self.resumed = True
 
     def restart(self) -> None:
@@ -100,12 +101,31 @@ class PartFile:
             if len(self._held) < SNIFF_BYTES:
                 return
             chunk = self._admit()
-        self._digest.update(chunk)
         self.size += len(chunk)
         self._unwritten.append(chunk)
         self._unwritten_bytes += len(chunk)
         if self._unwritten_bytes >= _WRITE_BYTES:
             self._write_out()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether enough is written and not hashed for a ``catch_up``."""
+        return self._written - self._hashed >= _CATCH_UP_BYTES
+
+    def catch_up(self) -> None:
+        """Hash what is written, and see it to the disk, so that little is left to do when the last piece has come. More
+        may be written meanwhile."""
+        written, buffer = self._written, memoryview(bytearray(_HASH_BYTES))
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(self._hashed)
+            while self._hashed < written:
+                count = file.readinto(buffer[: written - self._hashed])
+                if not count:
+                    raise OSError(errno.EIO, "what was written is not there any more", str(self.path))
+                self._digest.update(buffer[:count])
+                self._hashed += count
+        if self._file is not None:
+            _sync_data(self._file.fileno())
 
     def finish(self) -> Download:
         """Put the whole safely on disk, and check it against what was announced."""
@@ -115,9 +135,12 @@ class PartFile:
             if not self.size or self._mime_type is None:
                 self._discard()
                 raise DownloadError("The content is empty. Nothing was saved.", path=self.path)
+            if self._written > self._hashed:
+                self.catch_up()
+            for piece in self._unwritten:
+                self._digest.update(piece)
             self._write_out()
             if self._file is not None:
-                self._file.flush()
                 os.fsync(self._file.fileno())
         finally:
             self._close()
@@ -135,12 +158,18 @@ class PartFile:
         if not self._unwritten:
             return
         if self._file is None:
-            self._file = self._open(self.size - self._unwritten_bytes)
+            self._file = self._open()
         self._file.writelines(self._unwritten)
+        self._file.flush()
         self._unwritten, self._unwritten_bytes = [], 0
 
-    def _open(self, begun: int) -> BinaryIO:
-        """The file, to be written on from byte ``begun``."""
+    @property
+    def _written(self) -> int:
+        return self.size - self._unwritten_bytes
+
+    def _open(self) -> BinaryIO:
+        """The file, to be written on from where it was left."""
+        begun = self._written
         if not begun:
             return self.path.open("wb")
         file = self.path.open("r+b")
@@ -179,6 +208,7 @@ class PartFile:
         self._mime_type = None
         self._held = b""
         self._unwritten, self._unwritten_bytes = [], 0
+        self._hashed = 0
 
     def _discard(self) -> None:
         self._close()
@@ -198,18 +228,48 @@ async def receive(transport: Transport, url: str, part: Path, *, keyed: bool) ->
     ``part`` holds what came and the next call goes on from there; OSError when the file cannot be written.
     """
     file = PartFile(part)
+    follower = _Follower(file)
     try:
         if file.was_begun:
             await asyncio.to_thread(file.recover)
-        if not await _fetch(transport, url, file, keyed=keyed):
+        if not await _fetch(transport, url, follower, keyed=keyed):
             file.restart()  # the server has no use for our offset
-            if not await _fetch(transport, url, file, keyed=keyed):
+            if not await _fetch(transport, url, follower, keyed=keyed):
                 raise DownloadError(f"The server sent a piece of {_name(url)} instead of the whole.", path=part)
+        await follower.wait()
     except BaseException:
         with suppress(OSError):  # what ended the download says more
+            await follower.wait()
             file.keep()
         raise
     return file
+
+
+class _Follower:
+    """Hashes and syncs a large file in a thread, a few megabytes behind what comes. It reads them back from the file,
+    so that a thread or a disk that is slow costs no memory."""
+
+    def __init__(self, file: PartFile) -> None:
+        self.file = file
+        self._catching_up: asyncio.Future[None] | None = None
+
+    def follow(self) -> None:
+        """Raises OSError when the last look at the disk failed."""
+        if self._catching_up is not None and self._catching_up.done():
+            self._take_result()
+        if self._catching_up is None and self.file.is_behind:
+            self._catching_up = asyncio.ensure_future(asyncio.to_thread(self.file.catch_up))
+
+    async def wait(self) -> None:
+        """Until nothing of it runs any more. Raises OSError."""
+        if self._catching_up is not None:
+            await asyncio.wait([self._catching_up])
+            self._take_result()
+
+    def _take_result(self) -> None:
+        catching_up, self._catching_up = self._catching_up, None
+        if catching_up is not None:
+            catching_up.result()
 
 
 async def receive_with_fallback(
@@ -240,8 +300,9 @@ async def receive_with_fallback(
     raise missing
 
 
-async def _fetch(transport: Transport, url: str, file: PartFile, *, keyed: bool) -> bool:
+async def _fetch(transport: Transport, url: str, follower: _Follower, *, keyed: bool) -> bool:
     """Write the body of one answer; False when it cannot be joined to what the file holds."""
+    file = follower.file
     headers = {"Accept": "video/mp4, */*"}
     if file.size:
         headers["Range"] = f"bytes={file.size}-"
@@ -261,6 +322,7 @@ async def _fetch(transport: Transport, url: str, file: PartFile, *, keyed: bool)
             async with aclosing(content.chunks()) as chunks:
                 async for chunk in chunks:
                     file.write(chunk)
+                    follower.follow()
         except OutcomeUnknownError as exc:
             cut = str(exc)
         else:
