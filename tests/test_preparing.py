@@ -13,7 +13,7 @@ import pytest
 
 from orbatch.budget import Caps
 from orbatch.catalogs import LoadedCatalog
-from orbatch.config import BatchConfig, load_config
+from orbatch.config import BatchConfig, ConfigError, load_config
 from orbatch.ledger import BatchHeld, Holder, Ledger, utc_now
 from orbatch.preparing import CapOutlook, Plan, PlanError, PlanProblems, cap_outlooks, caps_of, prepare, simulated
 from orbatch_provider.catalog import snapshot
@@ -42,7 +42,8 @@ def config(folder: Path, **changes: Any) -> BatchConfig:
         "prompts": ["a cat", "a dog", "a cow"],
     }
     path = folder / "films.yaml"
-    path.write_text(json.dumps(batch | changes), "utf-8")
+    batch = {name: value for name, value in (batch | changes).items() if value is not None}
+    path.write_text(json.dumps(batch), "utf-8")
     return load_config(path)
 
 
@@ -75,6 +76,16 @@ def test_a_plan_with_a_problem_leaves_the_ledger_as_it_was(ledger: Ledger, folde
     with pytest.raises(PlanProblems):
         planned(ledger, folder, name="other", defaults={"duration": 5})
     assert ledger.plans.names() == ["films"]
+
+
+def test_two_prompts_alike_are_named_by_their_lines_however_long_the_file_is(ledger: Ledger, folder: Path) -> None:
+    lines = [f"cat {number}" for number in range(1, 1200)]
+    (folder / "cats.txt").write_text("\n".join(lines), "utf-8")
+    planned(ledger, folder, prompts=None, prompts_from="cats.txt")
+    (folder / "cats.txt").write_text("\n".join([*lines[:3], "cat 2", *lines[3:]]), "utf-8")
+    with pytest.raises(ConfigError, match="is the same request as prompt 'p2'"):
+        planned(ledger, folder, prompts=None, prompts_from="cats.txt")
+    assert ledger.queries.counts(1).by_status == {"pending": 1199}
 
 
 def test_a_batch_that_is_being_run_is_not_planned_under_its_runner(ledger: Ledger, folder: Path) -> None:

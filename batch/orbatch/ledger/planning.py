@@ -120,7 +120,8 @@ class Planning:
             db.execute("delete from temp.seen")
             for rows in _chunks(jobs, batch_id, at):
                 db.executemany(_WRITE_JOB, rows)
-                db.executemany("insert into temp.seen values (?)", [(row[2],) for row in rows])
+                # Two alike are a problem of the file, which is told with its lines after the last job.
+                db.executemany("insert or ignore into temp.seen values (?)", [(row[2],) for row in rows])
             db.execute(
                 "update jobs set retired = 1 where batch_id = ? and retired = 0 "
                 "and key not in (select key from temp.seen)",
