@@ -116,18 +116,11 @@ class Planning:
             batch_id = self._write_batch(db, batch, catalog_id, at)
             # A plan adds and retires jobs, which a runner at work would buy or lose under its feet.
             self._ledger.leases.check_free(db, batch_id, utc_now())
-            db.execute("create temp table if not exists seen (key text primary key) without rowid")
-            db.execute("delete from temp.seen")
+            leaving = _Leaving(db, batch_id)
             for rows in _chunks(jobs, batch_id, at):
                 db.executemany(_WRITE_JOB, rows)
-                # Two alike are a problem of the file, which is told with its lines after the last job.
-                db.executemany("insert or ignore into temp.seen values (?)", [(row[2],) for row in rows])
-            db.execute(
-                "update jobs set retired = 1 where batch_id = ? and retired = 0 "
-                "and key not in (select key from temp.seen)",
-                (batch_id,),
-            )
-            db.execute("delete from temp.seen")
+                leaving.keep(row[2] for row in rows)
+            leaving.retire()
             # Why a job waited in an earlier run may be over.
             db.execute("update jobs set hold = null where batch_id = ? and hold is not null", (batch_id,))
         found = self.find(batch.name)
@@ -214,6 +207,33 @@ class Planning:
             ),
         ).fetchone()
         return int(row["id"])
+
+
+class _Leaving:
+    """The jobs of a batch that are not among those of its file any more, known once all of these were written."""
+
+    def __init__(self, db: sqlite3.Connection, batch_id: int) -> None:
+        self._db = db
+        self._batch_id = batch_id
+        self._may_be_any = (
+            db.execute("select 1 from jobs where batch_id = ? limit 1", (batch_id,)).fetchone() is not None
+        )
+        db.execute("create temp table if not exists seen (key text primary key) without rowid")
+        db.execute("delete from temp.seen")
+
+    def keep(self, keys: Iterable[object]) -> None:
+        if self._may_be_any:
+            # Two alike are a problem of the file, which is told with its lines after the last job.
+            self._db.executemany("insert or ignore into temp.seen values (?)", ((key,) for key in keys))
+
+    def retire(self) -> None:
+        if self._may_be_any:
+            self._db.execute(
+                "update jobs set retired = 1 where batch_id = ? and retired = 0 "
+                "and key not in (select key from temp.seen)",
+                (self._batch_id,),
+            )
+            self._db.execute("delete from temp.seen")
 
 
 def _chunks(jobs: Iterable[PlannedJob], batch_id: int, at: str) -> Iterator[list[tuple[object, ...]]]:
