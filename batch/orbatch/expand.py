@@ -21,7 +21,7 @@ from orbatch.kinds import KINDS, AnyRequest, Kind
 from orbatch.promptfiles import read_prompts
 from orbatch.templates import TemplateError, template
 from orbatch.uniqueness import Uniqueness
-from orbatch_provider.inputs import InputError, check_sizes, hashed
+from orbatch_provider.inputs import InputError, check_sizes, hashed, url_of
 
 MAX_JOBS = 1_000_000
 
@@ -58,6 +58,12 @@ def job_key(request: AnyRequest, repeat: int = 1, kind: str = "video") -> str:
 def _hashed_pictures(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The pictures among request fields by their content. Raises InputError when one cannot be sent."""
     return {name: hashed(fields[name]) for name in ("frame_images", "input_references") if name in fields}
+
+
+def _local_pictures(fields: Mapping[str, Any], hashed_fields: Mapping[str, Any]) -> dict[str, str]:
+    """Local files among request fields, each with the hash that stands in its place."""
+    pairs = (pair for name, items in hashed_fields.items() for pair in zip(fields[name], items, strict=True))
+    return {str(url_of(item)): str(url_of(content)) for item, content in pairs if content is not item}
 
 
 def _key(kind: str, identity: Mapping[str, Any], repeat: int) -> str:
@@ -120,7 +126,7 @@ def models_by_kind(config: BatchConfig) -> dict[str, set[str]]:
     return found
 
 
-_Prepared = tuple[Kind, Body, dict[str, Any], tuple[int | None, ...]]
+_Prepared = tuple[Kind, Body, dict[str, Any], Mapping[str, str], tuple[int | None, ...]]
 _KEPT = 100  # prepared settings that a model keeps
 
 
@@ -145,14 +151,14 @@ class _Target:
         self, item: PromptItem, prompt: str | None, variables: Mapping[str, Any], positions: Iterator[int]
     ) -> Iterator[JobSpec]:
         """The jobs of one prompt with these variables: every seed, every repeat."""
-        kind, body, pictures, seeds = self._under(item.settings)
+        kind, body, hashed_fields, pictures, seeds = self._under(item.settings)
         if prompt is None and (kind.needs_prompt or not body.has_input):
             start = "" if kind.needs_prompt else ", or a picture to start from"
             raise TemplateError(f"is missing: give a text{start}")
         names = self._naming.shared(item.id, self._slug, kind.name, variables)
         for seed in seeds:
             request = kind.request_of(self.model, prompt, seed, body.fields)
-            bought = request.body() | pictures
+            bought = request.body() | hashed_fields
             for repeat in self._repeats:
                 position = next(positions)
                 key = _key(kind.name, bought, repeat)
@@ -169,6 +175,7 @@ class _Target:
                     stem=self._naming.stem(names, key, seed, repeat, position),
                     line=item.line,
                     file=item.file,
+                    pictures=pictures,
                 )
 
     def _under(self, own: Mapping[str, Any]) -> _Prepared:
@@ -184,13 +191,15 @@ class _Target:
         return prepared
 
     def _prepared(self, own: Mapping[str, Any]) -> _Prepared:
-        """Kind, request fields, the pictures among them by content, and seeds, under a prompt's own settings."""
+        """Kind, request fields, those with pictures by content, the pictures, and seeds, under a prompt's own
+        settings."""
         kind = KINDS[kind_of(self._defaults, self._item.settings, own)]
         settings = merged(kind.name, self._defaults, self._item.settings, own)
         seeds = (settings.pop("seed"),) if "seed" in settings else self._seeds
         body = body_of(settings)
         check_sizes(body.fields)
-        return kind, body, _hashed_pictures(body.fields), seeds
+        hashed_fields = _hashed_pictures(body.fields)
+        return kind, body, hashed_fields, _local_pictures(body.fields, hashed_fields), seeds
 
 
 class _Naming:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from orbatch.kinds import AnyRequest
@@ -16,8 +16,8 @@ class JobSpec:
     """One job of a batch: one request, to be bought once.
 
     ``position`` counts from 1 in the order of the batch. ``repeat`` counts from 1 as well. ``stem`` is the path of the
-    result below the output folder, with ``/``, without extension. A local input is in ``request`` as its absolute path.
-    ``line`` is the prompt's, in ``file``.
+    result below the output folder, with ``/``, without extension. A local input is in ``request`` as its absolute path,
+    and in ``pictures`` with the hash of the content that is in ``key``. ``line`` is the prompt's, in ``file``.
     """
 
     position: int
@@ -32,6 +32,7 @@ class JobSpec:
     stem: str
     line: int | None = None
     file: str = ""
+    pictures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key8(self) -> str:

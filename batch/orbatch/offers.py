@@ -57,6 +57,14 @@ class Offers:
         catalog = self._all.get(kind)
         return None if catalog is None else catalog.nearest(model)
 
+    def digest_for(self, models: Mapping[str, Iterable[str]]) -> str:
+        """Names all that is known of these models, which are given by kind: what checks and prices of their jobs are
+        made from."""
+        known = [
+            (kind, name, self.find(kind, name)) for kind, names in sorted(models.items()) for name in sorted(names)
+        ]
+        return "sha256:" + hashlib.sha256(repr(known).encode()).hexdigest()
+
     def only(self, models: Collection[str]) -> Offers:
         """The same without image and text models that are not asked for: their lists are long, and kept with every
         plan."""

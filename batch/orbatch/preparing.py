@@ -1,21 +1,26 @@
-"""From a batch file to a plan in the ledger: load, expand, read the catalog, check, price, write. Spends nothing."""
+"""From a batch file to a plan in the ledger: load, expand, read the catalog, check, price, write. Spends nothing.
+
+Of a batch that was planned before, only what it was made from is looked at: while that is unchanged, its jobs stand.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from orbatch.budget import Caps
 from orbatch.catalogs import LoadedCatalog
 from orbatch.config import BatchConfig, BudgetConfig
-from orbatch.expand import expand
-from orbatch.ledger import BatchFile, BatchRecord, Ledger, ModelOutlook, ShapeToSend
+from orbatch.expand import expand, models_by_kind
+from orbatch.ledger import BatchFile, BatchRecord, Ledger, ModelOutlook, OpenField, PlanRecord, ShapeToSend
 from orbatch.money import nusd, nusd_at_most
-from orbatch.offers import changes
+from orbatch.offers import Offers, changes
 from orbatch.plan import PlannedJob, plan_jobs
+from orbatch.sources import file_digest, sources_digest
 from orbatch_provider.catalog import PriceChange
 from orbatch_provider.pricing import OpenDimension
 
@@ -146,11 +151,8 @@ def prepare(ledger: Ledger, config: BatchConfig, loaded: LoadedCatalog, origin: 
     the ledger has of the batch is then as it was, unless it was only that ``only`` matches nothing."""
     _refuse_mixed_money(ledger, config.name, origin)
     before = ledger.plans.last_catalog(config.name)
-    survey = _Survey()
-    file = BatchFile(config.name, config.path.absolute(), config.sha256, config.output_dir, origin)
     offers = loaded.offers
-    kept = offers.only([model.model for model in config.models])
-    batch = ledger.plans.write(file, kept, survey.watch(plan_jobs(expand(config), offers)))
+    batch, record = _planned(ledger, config, offers, origin)
     outlook = ledger.plans.outlook(batch.id, only)
     if not outlook:
         raise PlanError(f"--only {only} matches no prompt id, model or job id of batch {config.name}.")
@@ -163,10 +165,47 @@ def prepare(ledger: Ledger, config: BatchConfig, loaded: LoadedCatalog, origin: 
         only=only,
         outlook=outlook,
         shapes=shapes,
-        left_open=survey.left_open(shapes),
+        left_open=_left_open(record.left_open, shapes),
         price_changes=[] if before is None else changes(before, offers, models),
         expected_nusd=_expected(ledger, shapes),
-        digest=survey.digest(),
+        digest=record.digest,
+    )
+
+
+def models_to_price(ledger: Ledger, config: BatchConfig) -> Mapping[str, Collection[str]]:
+    """The models that a batch has jobs for, by kind. The prompts are read for it only when they are not known."""
+    record = ledger.plans.record(config.name)
+    if record is not None and record.sources == sources_digest(config):
+        return record.models
+    return models_by_kind(config)
+
+
+def _planned(ledger: Ledger, config: BatchConfig, offers: Offers, origin: str) -> tuple[BatchRecord, PlanRecord]:
+    """The batch with its jobs as they are to be, and what they were made from."""
+    file = BatchFile(config.name, config.path.absolute(), config.sha256, config.output_dir, origin)
+    kept = offers.only([model.model for model in config.models])
+    sources = sources_digest(config)
+    record = ledger.plans.record(config.name)
+    if record is not None and _is_unchanged(record, sources, offers, ledger.plans.pictures(config.name)):
+        batch = ledger.plans.renew(file, kept, record)
+        if batch is not None:
+            return batch, record
+    survey = _Survey()
+
+    def made() -> PlanRecord:
+        # A file that was edited while it was read may have been read in two states.
+        return survey.record(sources if sources_digest(config) == sources else None, offers)
+
+    batch = ledger.plans.write(file, kept, survey.watch(plan_jobs(expand(config), offers)), made)
+    return batch, made()
+
+
+def _is_unchanged(record: PlanRecord, sources: str | None, offers: Offers, pictures: Iterable[tuple[str, str]]) -> bool:
+    """Whether the jobs of ``record`` would be made again as they stand."""
+    return (
+        record.sources == sources
+        and record.prices == offers.digest_for(record.models)
+        and all(file_digest(Path(path)) == content for path, content in pictures)
     )
 
 
@@ -180,6 +219,7 @@ class _Survey:
     def __init__(self) -> None:
         self._problems: dict[tuple[str, str], ProblemGroup] = {}
         self._open: dict[_ShapeKey, tuple[OpenDimension, ...]] = {}
+        self._models: dict[str, set[str]] = {}
         self._hash = hashlib.sha256()
 
     def watch(self, jobs: Iterator[PlannedJob]) -> Iterator[PlannedJob]:
@@ -190,6 +230,7 @@ class _Survey:
             if job.left_open:
                 lines = " ".join(job.estimate.lines)
                 self._open[job.spec.model, lines, job.low_nusd, job.high_nusd] = job.left_open
+            self._models.setdefault(job.spec.kind, set()).add(job.spec.model)
             line = f"{job.spec.key} {job.low_nusd} {job.exact_nusd} {job.high_nusd}\n"
             self._hash.update(line.encode())
             yield job
@@ -197,16 +238,37 @@ class _Survey:
             # Inside the ledger's transaction: raising rolls the whole plan back.
             raise PlanProblems(list(self._problems.values()))
 
-    def left_open(self, shapes: list[ShapeToSend]) -> list[OpenGroup]:
-        """What the jobs to send leave open; those that are paid for leave nothing to chance any more."""
-        groups: dict[tuple[str, OpenDimension], int] = {}
-        for shape in shapes:
-            for left in self._open.get((shape.model, shape.price_lines, shape.low_nusd, shape.high_nusd), ()):
-                groups[shape.model, left] = groups.get((shape.model, left), 0) + shape.jobs
-        return [OpenGroup(model, left.field, left.low, left.high, jobs) for (model, left), jobs in groups.items()]
+    def record(self, sources: str | None, offers: Offers) -> PlanRecord:
+        """What was seen, once all jobs have gone by."""
+        models = {kind: sorted(names) for kind, names in self._models.items()}
+        left_open = tuple(
+            OpenField(*key, left.field, _text(left.low), _text(left.high))
+            for key, dimensions in self._open.items()
+            for left in dimensions
+        )
+        digest = "sha256:" + self._hash.hexdigest()
+        return PlanRecord(sources, offers.digest_for(models), models, left_open, digest)
 
-    def digest(self) -> str:
-        return "sha256:" + self._hash.hexdigest()
+
+def _text(usd: Decimal | None) -> str | None:
+    return None if usd is None else str(usd)
+
+
+def _left_open(fields: Sequence[OpenField], shapes: list[ShapeToSend]) -> list[OpenGroup]:
+    """What the jobs to send leave open; those that are paid for leave nothing to chance any more."""
+    by_shape: dict[_ShapeKey, list[OpenField]] = {}
+    for left in fields:
+        by_shape.setdefault((left.model, left.price_lines, left.low_nusd, left.high_nusd), []).append(left)
+    jobs: dict[tuple[str, str, Decimal | None, Decimal | None], int] = {}
+    for shape in shapes:
+        for left in by_shape.get((shape.model, shape.price_lines, shape.low_nusd, shape.high_nusd), ()):
+            group = (left.model, left.field, _amount(left.least_usd), _amount(left.most_usd))
+            jobs[group] = jobs.get(group, 0) + shape.jobs
+    return [OpenGroup(*group, number) for group, number in jobs.items()]
+
+
+def _amount(usd: str | None) -> Decimal | None:
+    return None if usd is None else Decimal(usd)
 
 
 def _refuse_mixed_money(ledger: Ledger, name: str, origin: str) -> None:

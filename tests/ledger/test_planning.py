@@ -39,9 +39,9 @@ def test_the_same_plan_again_changes_no_job_in_any_state_when_only_prices_moved_
     books.ledger.leases.release(1, books.holder)
     dearer = [planned("a", usd="9.99", stem="new")]
     books.plan(dearer)
-    before = books.changes()
+    with books.ledger.writing() as db:
+        db.execute("create temp trigger no_change before update on jobs begin select raise(abort, 'changed'); end")
     books.plan(dearer)
-    assert books.changes() - before == 3
 
 
 @pytest.mark.parametrize("status", Status)

@@ -32,6 +32,8 @@ TABLES = {
     "outputs": "id job_id attempt_id number path bytes sha256 mime_type seconds width height fps video_codec "
     "audio_codec warning created_at",
     "events": "id job_id attempt_id at from_status to_status detail",
+    "plans": "batch_id sources prices models left_open jobs_digest",
+    "plan_pictures": "batch_id path sha256",
     "usage_readings": "id account read_at usage_nusd",
     "spend": "batch_id model day price_lines first_attempts attempts done reserved_nusd charged_nusd byok_attempts "
     "byok_fee_nusd byok_held_nusd unpriced_open failed_charged_nusd uncertain uncertain_nusd output_ms billed_ms "
@@ -76,7 +78,7 @@ def test_every_amount_of_money_is_a_whole_number_in_a_strict_table(path: Path) -
 def test_the_migrations_are_those_that_are_recorded_in_a_new_ledger(path: Path) -> None:
     connection = sqlite3.connect(path)
     recorded = [row[0] for row in connection.execute("select name from _sqlite_migrations order by id")]
-    assert recorded == list(MIGRATIONS) == ["m001_ledger"]
+    assert recorded == list(MIGRATIONS) == ["m001_ledger", "m002_plans"]
     assert connection.execute("pragma application_id").fetchone()[0] == APPLICATION_ID
     connection.close()
 
@@ -84,7 +86,7 @@ def test_the_migrations_are_those_that_are_recorded_in_a_new_ledger(path: Path) 
 def test_a_ledger_that_lacks_a_migration_gets_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Ledger.open(path) as ledger:
         Books(ledger).plan([planned("a")])
-    more = {**MIGRATIONS, "m002_more": ("alter table jobs add column colour text", "create table more (id integer)")}
+    more = {**MIGRATIONS, "m999_more": ("alter table jobs add column colour text", "create table more (id integer)")}
     for module in ("connection", "migrating"):
         monkeypatch.setattr(f"orbatch.ledger.{module}.MIGRATIONS", more)
     with Ledger.open(path) as ledger:
@@ -95,7 +97,7 @@ def test_a_ledger_that_lacks_a_migration_gets_it(path: Path, monkeypatch: pytest
 def test_a_migration_that_fails_leaves_the_ledger_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from orbatch.ledger import LedgerError
 
-    more = {**MIGRATIONS, "m002_broken": ("create table more (id integer)", "create table more (id integer)")}
+    more = {**MIGRATIONS, "m999_broken": ("create table more (id integer)", "create table more (id integer)")}
     for module in ("connection", "migrating"):
         monkeypatch.setattr(f"orbatch.ledger.{module}.MIGRATIONS", more)
     with pytest.raises(LedgerError, match="table more already exists"):

@@ -12,9 +12,8 @@ from orbatch.cli.planned import Credit, Means, plan_data, plan_lines, plan_table
 from orbatch.cli.session import Failure, Session
 from orbatch.cli.tables import counted
 from orbatch.config import BatchConfig, load_config
-from orbatch.expand import models_by_kind
 from orbatch.planfile import PlanFile, check_destination
-from orbatch.preparing import cap_outlooks, caps_of, prepare, simulated
+from orbatch.preparing import cap_outlooks, caps_of, models_to_price, prepare, simulated
 from orbatch_provider.errors import AuthenticationError, ConfigurationError, OpenRouterError
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ async def planned(
     config = load_config(path)
     if connection.simulated:
         config = simulated(config)
-    loaded = await connection.offers(models_by_kind(config), refresh=refresh)
+    loaded = await connection.offers(models_to_price(ledger, config), refresh=refresh)
     if loaded.kind in ("stale cache", "snapshot"):
         session.warn(loaded.note)
     else:

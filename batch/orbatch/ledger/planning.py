@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from orbatch.ledger import standing
 from orbatch.ledger.connection import timestamp, utc_now
-from orbatch.ledger.records import BatchRecord
+from orbatch.ledger.records import BatchRecord, PlanRecord
+from orbatch.ledger.standing import Lagging
 
 if TYPE_CHECKING:
     from orbatch.ledger.store import Ledger
@@ -105,24 +108,69 @@ class Planning:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def write(self, batch: BatchFile, catalog: StoredCatalog, jobs: Iterable[PlannedJob]) -> BatchRecord:
+    def write(
+        self,
+        batch: BatchFile,
+        catalog: StoredCatalog,
+        jobs: Iterable[PlannedJob],
+        made: Callable[[], PlanRecord] | None = None,
+    ) -> BatchRecord:
         """Add the batch and its jobs, in one transaction; jobs that have left the file are retired.
 
-        Jobs that are known keep their status, their attempts and their files. Raises BatchHeld while the batch is run.
+        Jobs that are known keep their status, their attempts and their files. ``made`` is asked after the last job what
+        they were made from; that is kept for ``renew``. Raises BatchHeld while the batch is run.
         """
         at = timestamp(utc_now())
         with self._ledger.writing() as db:
-            catalog_id = self._write_catalog(db, catalog)
-            batch_id = self._write_batch(db, batch, catalog_id, at)
-            # A plan adds and retires jobs, which a runner at work would buy or lose under its feet.
-            self._ledger.leases.check_free(db, batch_id, utc_now())
-            leaving = _Leaving(db, batch_id)
-            for rows in _chunks(jobs, batch_id, at):
+            batch_id = self._begin(db, batch, catalog, at)
+            standing.forget(db, batch_id)
+            leaving, lagging = _Leaving(db, batch_id), Lagging(db, batch_id)
+            for chunk in _chunks(jobs):
+                rows = [_row(job, batch_id, at) for job in chunk]
                 db.executemany(_WRITE_JOB, rows)
                 leaving.keep(row[2] for row in rows)
+                lagging.compare((row[2], row[11], row[9], *row[12:17]) for row in rows)
+                standing.add_pictures(db, batch_id, {each for job in chunk for each in job.spec.pictures.items()})
             leaving.retire()
-            # Why a job waited in an earlier run may be over.
-            db.execute("update jobs set hold = null where batch_id = ? and hold is not null", (batch_id,))
+            record = None if made is None else made()
+            if record is not None and record.sources is not None and not lagging.end():
+                standing.keep(db, batch_id, record)
+        return self._found(batch)
+
+    def renew(self, batch: BatchFile, catalog: StoredCatalog, record: PlanRecord) -> BatchRecord | None:
+        """Plan the batch again without its jobs, if ``record`` is still what they were made from, else None.
+
+        Only for what makes the same jobs again. Raises BatchHeld while the batch is run.
+        """
+        with self._ledger.writing() as db:
+            # Another process may have planned the batch since the record was read.
+            if standing.find(db, batch.name) != record:
+                return None
+            self._begin(db, batch, catalog, timestamp(utc_now()))
+        return self._found(batch)
+
+    def record(self, name: str) -> PlanRecord | None:
+        """What the jobs of a batch were made from, if all of them stand as they would be made again from it."""
+        with self._ledger.reading() as db:
+            return standing.find(db, name)
+
+    def pictures(self, name: str) -> Iterator[tuple[str, str]]:
+        """The local files that the jobs of such a batch start from, each with the hash of its content."""
+        with self._ledger.reading() as db:
+            yield from db.execute(
+                "select path, sha256 from plan_pictures join batches on batches.id = batch_id where name = ?", (name,)
+            )
+
+    def _begin(self, db: sqlite3.Connection, batch: BatchFile, catalog: StoredCatalog, at: str) -> int:
+        """What every plan does, whether it writes the jobs or not."""
+        batch_id = self._write_batch(db, batch, self._write_catalog(db, catalog), at)
+        # A plan adds and retires jobs, which a runner at work would buy or lose under its feet.
+        self._ledger.leases.check_free(db, batch_id, utc_now())
+        # Why a job waited in an earlier run may be over.
+        db.execute("update jobs set hold = null where batch_id = ? and hold is not null", (batch_id,))
+        return batch_id
+
+    def _found(self, batch: BatchFile) -> BatchRecord:
         found = self.find(batch.name)
         assert found is not None
         return found
@@ -236,15 +284,10 @@ class _Leaving:
             self._db.execute("delete from temp.seen")
 
 
-def _chunks(jobs: Iterable[PlannedJob], batch_id: int, at: str) -> Iterator[list[tuple[object, ...]]]:
-    rows: list[tuple[object, ...]] = []
-    for job in jobs:
-        rows.append(_row(job, batch_id, at))
-        if len(rows) == CHUNK:
-            yield rows
-            rows = []
-    if rows:
-        yield rows
+def _chunks(jobs: Iterable[PlannedJob]) -> Iterator[list[PlannedJob]]:
+    iterator = iter(jobs)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk
 
 
 def job_id(key: str, batch_id: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +92,33 @@ class BatchRecord:
     origin: str
     catalog_digest: str | None
     planned_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenField:
+    """A billed field that jobs of one model, price lines and price leave to chance, with the price range in USD that it
+    causes for one of them (None: unknown)."""
+
+    model: str
+    price_lines: str
+    low_nusd: int | None
+    high_nusd: int | None
+    field: str
+    least_usd: str | None
+    most_usd: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRecord:
+    """What a plan was made from, as digests, and what is said of it without its jobs. ``sources``: program, batch file
+    and prompts, None: that cannot be told; ``prices``: what the models can do and cost; ``models``: those of the jobs,
+    by kind; ``digest`` names the jobs and their prices."""
+
+    sources: str | None
+    prices: str
+    models: Mapping[str, Sequence[str]]
+    left_open: tuple[OpenField, ...]
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -241,6 +241,26 @@ left join outputs first_output on first_output.id =
 """
 
 
+# No row says that some job may not stand as the last plan has it.
+_PLANS = """
+create table plans (
+  batch_id integer primary key references batches,
+  sources text not null,
+  prices text not null,
+  models text not null,
+  left_open text not null,
+  jobs_digest text not null
+) strict;
+
+create table plan_pictures (
+  batch_id integer not null references batches,
+  path text not null,
+  sha256 text not null,
+  primary key (batch_id, path)
+) strict, without rowid;
+"""
+
+
 def _statements(script: str) -> tuple[str, ...]:
     """A script as single statements; a trigger ends at its ``end;``. (``executescript`` would commit first.)"""
     statements, lines = [], []
@@ -260,4 +280,5 @@ MIGRATIONS: Mapping[str, tuple[str, ...]] = {
         *_statements(_TABLES + _SPEND_TRIGGERS + _JOB_REPORT),
         f"pragma application_id = {APPLICATION_ID}",
     ),
+    "m002_plans": _statements(_PLANS),
 }
