@@ -41,14 +41,22 @@ class Collecting:
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
+        self._folders: set[Path] = set()  # made by this run
 
     async def collect(self, job: JobRecord, attempt: AttemptRecord, seen: VideoJob | None) -> None:
         """Fetch what the attempt made. ``seen``: the provider's last word on it, None when another run saw it.
 
         A disk or a provider that fails leaves the job completed, for the next run. Raises StopRun and LedgerError.
         """
-        overtaken = self._shared.ledger.queries.is_overtaken(attempt)
-        fetching = Fetching(self._shared.provider, self._shared.terms.output_dir, job, attempt, seen, overtaken)
+        fetching = Fetching(
+            self._shared.provider,
+            self._shared.terms.output_dir,
+            job,
+            attempt,
+            seen,
+            folders=self._folders,
+            is_overtaken=self._shared.ledger.queries.is_overtaken(attempt),
+        )
         failures = _Failures(self._shared.pace)
         while True:
             try:
@@ -130,6 +138,8 @@ class Fetching:
         job: JobRecord,
         attempt: AttemptRecord,
         seen: VideoJob | None,
+        *,
+        folders: set[Path],
         is_overtaken: bool,
     ) -> None:
         self._provider = provider
@@ -137,6 +147,7 @@ class Fetching:
         self._job = job
         self._attempt = attempt
         self._seen = seen
+        self._folders = folders
         self._overtaken = attempt.number if is_overtaken else None
         self._parts: dict[int, Path] = {}
         self._placed: dict[int, OutputRecord] = {}
@@ -184,7 +195,9 @@ class Fetching:
         placed = outputs.find_placed(part)
         if placed is not None:
             return await asyncio.to_thread(_describe_placed, self._job, placed, part)
-        part.parent.mkdir(parents=True, exist_ok=True)
+        if part.parent not in self._folders:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            self._folders.add(part.parent)
         received = await self._provider.receive(self._attempt.remote_id or "", number, part)
         return await asyncio.to_thread(self._put_in_place, number, received)
 

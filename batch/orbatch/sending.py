@@ -104,7 +104,7 @@ class Sending:
         try:
             if any(job.request.get(field) for field in PICTURE_FIELDS):
                 return await asyncio.to_thread(_as_planned, job)  # files are read
-            return _as_planned(job)
+            return request_of(job.kind, job.request)
         except (OSError, ValueError) as exc:
             self._shared.ledger.reject(reservation.attempt_id, f"not sent: {exc}")
             self._shared.say(job, f"not sent: {exc}", "error")

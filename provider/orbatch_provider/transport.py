@@ -146,15 +146,15 @@ class Transport:
         The query of a foreign URL is a signature, and stays out of logs and messages.
         """
         times = self._timeouts
+        target, _, query = url.partition("?")
         request = self._files.request_of(
             "GET",
-            url,
+            url if keyed else target,
             headers={**(self._attribution if keyed else {}), **headers, "Accept-Encoding": "identity"},
             timeout={"connect": times.connect_s, "read": times.read_s},
         )
         if not keyed:
-            request.extensions[SECRET_QUERY] = request.url.query
-            request.url = request.url.copy_with(query=None)
+            request.extensions[SECRET_QUERY] = query.partition("#")[0].encode()
 
         def fail(exc: BaseException) -> OpenRouterError:
             return self._failure(exc, f"GET {request.url.path}", request.url.host, paid=False)
