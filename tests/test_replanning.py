@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from orbatch.budget import Caps, Refused
 from orbatch.catalogs import LoadedCatalog
 from orbatch.config import load_config
 from orbatch.expand import models_by_kind
-from orbatch.ledger import BatchHeld, Holder, Ledger, Reservation, utc_now
+from orbatch.ledger import BatchHeld, Filter, Holder, Ledger, Reservation, utc_now
 from orbatch.lifecycle import Status
 from orbatch.preparing import Plan, models_to_price, prepare
 from tests.ledger.books import NO_CAPS, Books
@@ -175,9 +176,10 @@ def test_a_job_that_was_open_when_prices_rose_reserves_the_new_price_when_it_is_
     assert attempt_id is not None
     ledger.leases.release(1, books.holder)
     shop.catalog = dearer(2)
-    for _ in range(2):  # the second of them finds nothing changed, and the job still at its old price
+    for _ in range(2):  # the second of them finds nothing changed, and an accepted job still at its old price
         shop.plan(ledger)
-        assert ledger.queries.job(job_id).estimate_high_nusd == PRICE
+        accepted = status is Status.SUBMITTED
+        assert ledger.queries.job(job_id).estimate_high_nusd == (PRICE if accepted else 2 * PRICE)
     comes_back(books, job_id, attempt_id)
     shop.plan(ledger)
     ledger.leases.claim(1, books.holder, utc_now())
@@ -187,6 +189,73 @@ def test_a_job_that_was_open_when_prices_rose_reserves_the_new_price_when_it_is_
     ledger.leases.release(1, books.holder)
     shop.plan(ledger)
     assert changed_by(ledger, lambda: shop.plan(ledger)) == 1, "now every job stands as it is planned"
+
+
+# An answer that was lost in the run before, or with it: then the job becomes uncertain only after the plan.
+_MAY_BE_ACCEPTED = pytest.mark.parametrize("left", [Status.UNCERTAIN, Status.SUBMITTING])
+
+
+@_MAY_BE_ACCEPTED
+def test_a_job_that_is_bought_once_more_while_uncertain_reserves_what_it_costs_now(
+    ledger: Ledger, shop: Shop, left: Status
+) -> None:
+    books = _claimed(ledger, shop)
+    job_id = books.job_ids()[0]
+    books.bring_to(job_id, left)
+    ledger.leases.release(1, books.holder)
+    shop.catalog = dearer(2)
+    shop.plan(ledger)
+    ledger.leases.claim(1, books.holder, utc_now())
+    ledger.doubt_interrupted(1)
+    refused = books.try_to_reserve(job_id, Caps(total=3 * PRICE - 1), resubmit=True)
+    assert isinstance(refused, Refused), "the cap has room for the old price only"
+    assert refused.missing == 1
+    assert ledger.reports.spend(1) == (0, PRICE)
+    reservation = books.try_to_reserve(job_id, Caps(total=3 * PRICE), resubmit=True)
+    assert isinstance(reservation, Reservation)
+    assert reservation.amount_nusd == 2 * PRICE
+    assert [attempt.reserved_nusd for attempt in ledger.queries.attempts(job_id)] == [PRICE, 2 * PRICE]
+    assert ledger.reports.spend(1) == (0, 3 * PRICE)
+
+
+def _accepted_late(books: Books, job_id: str, attempt_id: int) -> None:
+    books.ledger.accept(attempt_id, "late")
+
+
+def _found(books: Books, job_id: str, attempt_id: int) -> None:
+    books.ledger.resolve_found(books.attempt(job_id), "found")
+
+
+@_MAY_BE_ACCEPTED
+@pytest.mark.parametrize("turns_out", [_accepted_late, _found])
+def test_an_attempt_that_was_accepted_after_all_is_held_to_the_price_and_the_name_it_was_sent_at(
+    ledger: Ledger, shop: Shop, turns_out: Callable[[Books, str, int], None], left: Status
+) -> None:
+    books = _claimed(ledger, shop)
+    job_id = books.job_ids()[0]
+    attempt_id = books.bring_to(job_id, left)
+    assert attempt_id is not None
+    stem = ledger.queries.job(job_id).stem
+    ledger.leases.release(1, books.holder)
+    before = _of_attempts(ledger)
+    shop.catalog = dearer(2)
+    shop.write(filename="{{ index }}-new")
+    shop.plan(ledger)
+    assert _of_attempts(ledger) == before
+    ledger.doubt_interrupted(1)
+    turns_out(books, job_id, attempt_id)
+    job = ledger.queries.job(job_id)
+    assert (job.status, job.stem) == (Status.SUBMITTED, stem)
+    settled = ledger.complete(attempt_id, PRICE + 1, is_byok=False, generation_id=None, caps=Caps(total=PRICE))
+    assert (settled.overrun_nusd, settled.cap_exceeded) == (1, "budget.total_usd")
+    [model] = ledger.reports.rows("model", Filter(1))
+    assert (model.charged_nusd, model.reserved_nusd, model.estimated_nusd) == (PRICE + 1, 0, PRICE)
+
+
+def _of_attempts(ledger: Ledger) -> list[list[tuple[object, ...]]]:
+    """All that is kept of the attempts, and every sum over them."""
+    with ledger.reading() as db:
+        return [[tuple(row) for row in db.execute(f"select * from {table}")] for table in ("attempts", "spend")]  # noqa: S608 - a test's own
 
 
 def test_a_paid_job_at_an_old_price_holds_up_nothing_once_it_is_done(ledger: Ledger, shop: Shop) -> None:

@@ -23,7 +23,7 @@ RECORD = PlanRecord(
 )
 NEVER_SENT_AGAIN = (S.DONE, S.LOST)
 TAKES_ALL = (S.PENDING, S.REJECTED)
-TAKES_THE_PRICE = (S.FAILED, S.CANCELLED, S.EXPIRED)
+TAKES_THE_PRICE = (S.SUBMITTING, S.UNCERTAIN, S.FAILED, S.CANCELLED, S.EXPIRED)
 
 
 def plan(books: Books, jobs: Iterable[PlannedJob], record: PlanRecord = RECORD) -> PlanRecord | None:

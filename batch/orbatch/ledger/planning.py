@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 _ENCODE = json.JSONEncoder(ensure_ascii=False, default=str).encode  # made once, for every job of a plan
 CHUNK = 1000  # jobs per statement batch; bounds memory for a plan of any length
 
-# What may still be sent follows the batch file; what is paid for keeps its request and its price.
-_SENDABLE = "jobs.status in ('pending', 'rejected', 'failed', 'cancelled', 'expired')"
-# A file that was being fetched keeps its name, so only what was never accepted takes a new one.
+# What may still be sent follows the batch file; what is paid for keeps its request and its price. An uncertain job may
+# be sent again, and so may what a dead run left submitting, which the next one makes uncertain only after its plan. The
+# attempts of both hold what they were sent at themselves.
+_SENDABLE = "jobs.status in ('pending', 'submitting', 'uncertain', 'rejected', 'failed', 'cancelled', 'expired')"
+# A file that was being fetched keeps its name, so only what was certainly never accepted takes a new one.
 _NEVER_ACCEPTED = "jobs.status in ('pending', 'rejected')"
 _PRICE = ("estimate_low_nusd", "estimate_exact_nusd", "estimate_high_nusd", "price_lines", "price_why")
 _OF_THE_REQUEST = ("request", *_PRICE)  # the request names local inputs by their path, which is not in its key

@@ -1,8 +1,9 @@
 """What the jobs of a batch were planned from, kept while every job stands as the plan has it: then an unchanged batch
 need not be planned job by job.
 
-A job that was accepted keeps its request, price or name when the plan has others, and takes them with a later plan if
-it comes to be sent again. While there is such a job nothing is kept, so that there is a later plan.
+A job that was accepted, or may have been, keeps its name when the plan has another, and an accepted one its request and
+price; it takes them with a later plan if it comes to be sent again. While there is such a job nothing is kept, so that
+there is a later plan.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from orbatch.ledger.records import OpenField, PlanRecord
 from orbatch.ledger.sums import one_of
 from orbatch.lifecycle import TRANSITIONS, Status
 
-# A plan writes all of a job that was never accepted, and what has ended for good is never sent again.
+# A plan writes all of a job that was certainly never accepted, and what has ended for good is never sent again.
 _MAY_LAG = one_of("status", [s for s in Status if TRANSITIONS[s] and s not in (Status.PENDING, Status.REJECTED)])
 
 # In the order of what is compared with it.
