@@ -41,7 +41,14 @@ class Collecting:
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._folders: set[Path] = set()  # made by this run
+        self._folders: dict[Path, _Folder] = {}
+        self._expects = False
+
+    def expect(self) -> None:
+        """There will be files."""
+        if not self._expects:
+            self._expects = True
+            asyncio.get_running_loop().run_in_executor(None, outputs.load_decoder)
 
     async def collect(self, job: JobRecord, attempt: AttemptRecord, seen: VideoJob | None) -> None:
         """Fetch what the attempt made. ``seen``: the provider's last word on it, None when another run saw it.
@@ -139,7 +146,7 @@ class Fetching:
         attempt: AttemptRecord,
         seen: VideoJob | None,
         *,
-        folders: set[Path],
+        folders: dict[Path, _Folder],
         is_overtaken: bool,
     ) -> None:
         self._provider = provider
@@ -197,12 +204,35 @@ class Fetching:
             return await asyncio.to_thread(_describe_placed, self._job, placed, part)
         if part.parent not in self._folders:
             part.parent.mkdir(parents=True, exist_ok=True)
-            self._folders.add(part.parent)
+            self._folders[part.parent] = _Folder(part.parent)
         received = await self._provider.receive(self._attempt.remote_id or "", number, part)
-        return await asyncio.to_thread(self._put_in_place, number, received)
+        record = await asyncio.to_thread(self._put_in_place, number, received)
+        await self._folders[part.parent].sync()
+        return record
 
     def _put_in_place(self, number: int, received: PartFile) -> OutputRecord:
         return _put_in_place(received, lambda ending: self._target(number, ending), self._job.seconds)
+
+
+class _Folder:
+    """A folder that this run has made sure of. Files that are placed in it together share a sync of their names."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._running: asyncio.Task[None] | None = None  # a sync that has begun, and may miss what comes now
+        self._next: asyncio.Task[None] | None = None
+
+    async def sync(self) -> None:
+        """Once the name of a file that was just placed is durable. Raises OSError."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._sync_after(self._running))
+        await asyncio.shield(self._next)
+
+    async def _sync_after(self, running: asyncio.Task[None] | None) -> None:
+        if running is not None:
+            await asyncio.wait([running])
+        self._running, self._next = self._next, None
+        await asyncio.to_thread(outputs.sync_folder, self._path)
 
 
 def _put_in_place(received: PartFile, target: Callable[[str], Path], ordered_s: int | None) -> OutputRecord:
@@ -232,6 +262,7 @@ def _describe_placed(job: JobRecord, path: Path, part: Path) -> OutputRecord:
         outputs.discard(part)
         raise
     size, sha256 = path.stat().st_size, outputs.sha256_of(path)
+    outputs.sync_folder(path.parent)  # which the killed run may not have come to
     return outputs.describe(path, size, sha256, mime_type, media, job.seconds)
 
 
@@ -262,6 +293,7 @@ async def _fetch_attempt_again(ledger: Ledger, provider: ContentSource, job: Job
         parts.append(outputs.part_path(path, attempt.remote_id or ""))
         received = await provider.receive(attempt.remote_id or "", number, parts[-1])
         records.append(await asyncio.to_thread(_put_in_place, received, _at(path), job.seconds))
+        await asyncio.to_thread(outputs.sync_folder, path.parent)
     if parts:
         ledger.replace_outputs(attempt.id, records)
     for part in parts:

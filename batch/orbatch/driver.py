@@ -54,6 +54,7 @@ class Driver:
     async def follow(self, job: JobRecord, attempt: AttemptRecord, *, resumed: bool = False) -> VideoJob | None:
         """submitted -> completed, with the provider's last word; None when it ended otherwise or is left for the next
         run. ``resumed``: an earlier run has submitted it."""
+        self._collecting.expect()
         return await self._following.follow(job, attempt, resumed=resumed)
 
     async def collect(self, job: JobRecord, attempt: AttemptRecord, seen: VideoJob | None) -> None:

@@ -172,6 +172,7 @@ def _place(part: Path, record: OutputRecord, place: Place, index: int) -> Kept:
             outputs.place(part, free, record.sha256)
             also = f"; {record.warning}" if record.warning else ""
             record = replace(record, path=str(free), warning=f"another file has the name {target.name}{also}")
+        outputs.sync_folder(target.parent)
     except OSError as exc:
         raise NotKept(f"{exc}; it is in {part}") from exc
     return Kept(record, part)

@@ -76,6 +76,12 @@ def target_path(output_dir: Path, stem: str, number: int, extension: str, attemp
     return target
 
 
+def load_decoder() -> None:
+    """Load what ``probe`` needs: that takes 0.1 s, which nobody misses while the first job renders."""
+    with contextlib.suppress(ImportError):  # said when a file is there that needs it
+        import av  # noqa: F401
+
+
 def probe(path: Path, mime_type: str = "") -> Media:
     """Open a video and decode its first and its last part. ``mime_type``: what its first bytes say it is, where they
     were looked at; it is not guessed again then. Raises NotPlayable."""
@@ -173,7 +179,8 @@ def sha256_of(path: Path) -> str:
 
 
 def place(part: Path, target: Path, sha256: str) -> None:
-    """Give the verified part its name, without ever replacing another file. The part stays until ``discard``.
+    """Give the verified part its name, without ever replacing another file. The part stays until ``discard``; the name
+    is durable after ``sync_folder``.
 
     A hard link, because it is atomic, fails where a file exists, and proves after a crash that the file is ours: part
     and target are then one file. Raises FileInTheWay, or OSError for what the disk says.
@@ -189,7 +196,6 @@ def place(part: Path, target: Path, sha256: str) -> None:
         if target.exists() and not _is_ours(part, target, sha256):
             raise FileInTheWay(target) from None
         part.replace(target)
-    _sync_folder(target.parent)
 
 
 def find_placed(part: Path) -> Path | None:
@@ -232,8 +238,8 @@ def _is_ours(part: Path, target: Path, sha256: str) -> bool:
     return part.samefile(target) or sha256_of(target) == sha256
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the new name durable, where the platform can."""
+def sync_folder(folder: Path) -> None:
+    """Make new names durable, where the platform can."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

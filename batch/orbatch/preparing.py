@@ -192,12 +192,15 @@ def _planned(ledger: Ledger, config: BatchConfig, offers: Offers, origin: str) -
             return batch, record
     survey = _Survey()
 
-    def made() -> PlanRecord:
-        # A file that was edited while it was read may have been read in two states.
-        return survey.record(sources if sources_digest(config) == sources else None, offers)
+    made: list[PlanRecord] = []
 
-    batch = ledger.plans.write(file, kept, survey.watch(plan_jobs(expand(config), offers)), made)
-    return batch, made()
+    def record_made() -> PlanRecord:
+        # A file that was edited while it was read may have been read in two states.
+        made.append(survey.record(sources if sources_digest(config) == sources else None, offers))
+        return made[-1]
+
+    batch = ledger.plans.write(file, kept, survey.watch(plan_jobs(expand(config), offers)), record_made)
+    return batch, made[-1]
 
 
 def _is_unchanged(record: PlanRecord, sources: str | None, offers: Offers, pictures: Iterable[tuple[str, str]]) -> bool:

@@ -102,9 +102,9 @@ class Sending:
     async def _request(self, job: JobRecord, reservation: Reservation) -> AnyRequest | None:
         """The request with its local files in it; None, and rejected, when it is not what was planned."""
         try:
-            if any(job.request.get(field) for field in PICTURE_FIELDS):
+            if _has_pictures(job):
                 return await asyncio.to_thread(_as_planned, job)  # files are read
-            return request_of(job.kind, job.request)
+            return _as_planned(job)
         except (OSError, ValueError) as exc:
             self._shared.ledger.reject(reservation.attempt_id, f"not sent: {exc}")
             self._shared.say(job, f"not sent: {exc}", "error")
@@ -234,9 +234,15 @@ def _is_success(task: asyncio.Task[VideoJob]) -> bool:
     return task.done() and not task.cancelled() and task.exception() is None
 
 
+def _has_pictures(job: JobRecord) -> bool:
+    return any(job.request.get(field) for field in PICTURE_FIELDS)
+
+
 def _as_planned(job: JobRecord) -> AnyRequest:
     """The request with its local files in it. Raises InputError, a ValueError, when one is not what was planned."""
     request = request_of(job.kind, job.request)
+    if not _has_pictures(job):
+        return request
     if job_key(request, job.repeat, job.kind) != job.key:
         raise InputError("an input file has changed since the batch was planned; run the batch again")
     return materialise(request)

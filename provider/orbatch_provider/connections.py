@@ -6,12 +6,17 @@ httpx is the form in which requests and answers are written down, and mocked by 
 from __future__ import annotations
 
 import ssl
+from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from functools import cache, lru_cache
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx
+
+from orbatch_provider.errors import ConfigurationError
 
 # Key of ``request.extensions``: the query of a signed URL (bytes), added below httpx because httpx logs every URL.
 SECRET_QUERY = "orbatch_secret_query"  # noqa: S105
@@ -48,7 +53,8 @@ class Client(httpx.AsyncClient):
 
     async def exchange(self, request: httpx.Request) -> httpx.Response:
         """Send a request as it stands; the body of the answer is still to come."""
-        response = await self._transport_for_url(request.url).handle_async_request(request)
+        transport = self._transport_for_url(request.url)  # what httpx itself asks, and respx puts its answers in
+        response = await transport.handle_async_request(request)
         response.request = request
         return response
 
@@ -68,11 +74,16 @@ class Connections(httpx.AsyncBaseTransport):
     def __init__(self, *, reuse: bool) -> None:
         self._reuse = reuse
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Raises ConfigurationError when this was closed, or the proxy's address is none."""
+        if self._closed:
+            raise ConfigurationError("The provider is closed. Nothing was sent; make a new one.")
         if self._session is None:
             self._session = self._open()
         timeout = request.extensions.get("timeout", {})
+        proxy = _proxy_for(request.url.scheme, request.url.host)
         try:
             response = await self._session.request(
                 request.method,
@@ -80,8 +91,14 @@ class Connections(httpx.AsyncBaseTransport):
                 headers=[(name.decode("ascii"), value.decode("latin-1")) for name, value in request.headers.raw],
                 data=request.content or None,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(sock_connect=timeout.get("connect"), sock_read=timeout.get("read")),
-                proxy=_proxy_for(request.url.scheme, request.url.host),
+                auto_decompress=False,  # an encoding that aiohttp does not know would cost the status too
+                timeout=aiohttp.ClientTimeout(
+                    connect=timeout.get("connect"),  # name lookup and a proxy's tunnel included
+                    sock_connect=timeout.get("connect"),
+                    sock_read=timeout.get("read"),
+                ),
+                proxy=None if proxy is None else proxy.url,
+                proxy_headers=None if proxy is None else proxy.headers,
             )
         except BaseException as exc:
             # The frames inside aiohttp hold the headers as plain text, and some loggers print locals.
@@ -90,9 +107,9 @@ class Connections(httpx.AsyncBaseTransport):
         return httpx.Response(response.status, headers=response.raw_headers, stream=_Body(response))
 
     async def aclose(self) -> None:
+        self._closed = True
         if self._session is not None:
             await self._session.close()
-        self._session = None
 
     def _open(self) -> aiohttp.ClientSession:
         keepalive = {"keepalive_timeout": _KEEPALIVE_S} if self._reuse else {"force_close": True}
@@ -103,7 +120,7 @@ class Connections(httpx.AsyncBaseTransport):
 
 
 class _Body(httpx.AsyncByteStream):
-    """The body of an answer, decoded where it came encoded."""
+    """The body of an answer as it came."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
@@ -141,12 +158,34 @@ def _tls() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
+@dataclass(frozen=True, slots=True)
+class _Proxy:
+    """``url`` without the user and password: aiohttp repeats it in its errors. These are in ``headers``."""
+
+    url: str
+    headers: dict[str, str] | None
+
+
 @cache
-def _proxy_for(scheme: str, host: str) -> str | None:
+def _proxy_for(scheme: str, host: str) -> _Proxy | None:
+    """The proxy of the environment. Raises ConfigurationError when its address is none."""
     if scheme != "https":
         return None
     proxies = getproxies()
-    proxy = proxies.get(scheme) or proxies.get("all")
-    if not proxy or proxy_bypass(host):
+    given = proxies.get(scheme) or proxies.get("all")
+    if not given or proxy_bypass(host):
         return None
-    return proxy if "://" in proxy else f"http://{proxy}"
+    try:
+        parts = urlsplit(given if "://" in given else f"http://{given}")
+        place = f"{parts.hostname or ''}" if parts.port is None else f"{parts.hostname}:{parts.port}"
+    except ValueError:
+        place = ""
+    if not place:
+        raise ConfigurationError("The proxy of HTTPS_PROXY or ALL_PROXY has no address that can be read.")
+    if parts.username is None:
+        return _Proxy(f"{parts.scheme}://{place}", None)
+    login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return _Proxy(
+        f"{parts.scheme}://{place}",
+        {"Proxy-Authorization": f"Basic {b64encode(login.encode()).decode()}"},
+    )

@@ -13,8 +13,8 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit
 
 from orbatch_provider.answers import error_of, read_json
@@ -73,7 +73,7 @@ class PartFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
         self._forget()
 
     @property
@@ -110,12 +110,24 @@ class PartFile:
     @property
     def is_behind(self) -> bool:
         """Whether enough is written and not hashed for a ``catch_up``."""
-        return self._written - self._hashed >= _CATCH_UP_BYTES
+        return self.written - self._hashed >= _CATCH_UP_BYTES
 
-    def catch_up(self) -> None:
-        """Hash what is written, and see it to the disk, so that little is left to do when the last piece has come. More
-        may be written meanwhile."""
-        written, buffer = self._written, memoryview(bytearray(_HASH_BYTES))
+    @property
+    def written(self) -> int:
+        """Bytes that are in the file."""
+        return self.size - self._unwritten_bytes
+
+    def catch_up(self, written: int) -> None:
+        """Hash the first ``written`` bytes, and see them to the disk, so that little is left to do when the last piece
+        has come. More may be written meanwhile."""
+        self._hash(written)
+        if self._file is not None:
+            _sync_data(self._file.fileno())
+
+    def _hash(self, written: int) -> None:
+        if written == self._hashed:
+            return
+        buffer = memoryview(bytearray(min(_HASH_BYTES, written - self._hashed)))
         with self.path.open("rb", buffering=0) as file:
             file.seek(self._hashed)
             while self._hashed < written:
@@ -124,8 +136,6 @@ class PartFile:
                     raise OSError(errno.EIO, "what was written is not there any more", str(self.path))
                 self._digest.update(buffer[:count])
                 self._hashed += count
-        if self._file is not None:
-            _sync_data(self._file.fileno())
 
     def finish(self) -> Download:
         """Put the whole safely on disk, and check it against what was announced."""
@@ -135,8 +145,7 @@ class PartFile:
             if not self.size or self._mime_type is None:
                 self._discard()
                 raise DownloadError("The content is empty. Nothing was saved.", path=self.path)
-            if self._written > self._hashed:
-                self.catch_up()
+            self._hash(self.written)
             for piece in self._unwritten:
                 self._digest.update(piece)
             self._write_out()
@@ -159,20 +168,19 @@ class PartFile:
             return
         if self._file is None:
             self._file = self._open()
-        self._file.writelines(self._unwritten)
-        self._file.flush()
-        self._unwritten, self._unwritten_bytes = [], 0
+        # Taken first: after a disk that was full in the middle of it, none of it may be written a second time.
+        pieces, self._unwritten, self._unwritten_bytes = self._unwritten, [], 0
+        for piece in pieces:
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[self._file.write(rest) :]
 
-    @property
-    def _written(self) -> int:
-        return self.size - self._unwritten_bytes
-
-    def _open(self) -> BinaryIO:
+    def _open(self) -> FileIO:
         """The file, to be written on from where it was left."""
-        begun = self._written
+        begun = self.written
         if not begun:
-            return self.path.open("wb")
-        file = self.path.open("r+b")
+            return self.path.open("wb", buffering=0)
+        file = self.path.open("r+b", buffering=0)
         file.truncate(begun)
         file.seek(begun)
         return file
@@ -215,9 +223,9 @@ class PartFile:
         self.path.unlink(missing_ok=True)
 
     def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
 
 async def receive(transport: Transport, url: str, part: Path, *, keyed: bool) -> PartFile:
@@ -228,24 +236,27 @@ async def receive(transport: Transport, url: str, part: Path, *, keyed: bool) ->
     ``part`` holds what came and the next call goes on from there; OSError when the file cannot be written.
     """
     file = PartFile(part)
-    follower = _Follower(file)
+    behind = _Behind(file)
     try:
         if file.was_begun:
             await asyncio.to_thread(file.recover)
-        if not await _fetch(transport, url, follower, keyed=keyed):
+        if not await _fetch(transport, url, behind, keyed=keyed):
             file.restart()  # the server has no use for our offset
-            if not await _fetch(transport, url, follower, keyed=keyed):
+            if not await _fetch(transport, url, behind, keyed=keyed):
                 raise DownloadError(f"The server sent a piece of {_name(url)} instead of the whole.", path=part)
-        await follower.wait()
+        await behind.wait()
     except BaseException:
         with suppress(OSError):  # what ended the download says more
-            await follower.wait()
-            file.keep()
+            try:
+                await behind.wait()
+            finally:
+                if not behind.is_busy:
+                    file.keep()
         raise
     return file
 
 
-class _Follower:
+class _Behind:
     """Hashes and syncs a large file in a thread, a few megabytes behind what comes. It reads them back from the file,
     so that a thread or a disk that is slow costs no memory."""
 
@@ -253,12 +264,17 @@ class _Follower:
         self.file = file
         self._catching_up: asyncio.Future[None] | None = None
 
-    def follow(self) -> None:
-        """Raises OSError when the last look at the disk failed."""
-        if self._catching_up is not None and self._catching_up.done():
-            self._take_result()
-        if self._catching_up is None and self.file.is_behind:
-            self._catching_up = asyncio.ensure_future(asyncio.to_thread(self.file.catch_up))
+    @property
+    def is_busy(self) -> bool:
+        return self._catching_up is not None and not self._catching_up.done()
+
+    def catch_up(self) -> None:
+        """Start, unless it is at it. Raises OSError when the last time failed."""
+        if self.is_busy:
+            return
+        self._take_result()
+        if self.file.is_behind:
+            self._catching_up = asyncio.ensure_future(asyncio.to_thread(self.file.catch_up, self.file.written))
 
     async def wait(self) -> None:
         """Until nothing of it runs any more. Raises OSError."""
@@ -300,9 +316,9 @@ async def receive_with_fallback(
     raise missing
 
 
-async def _fetch(transport: Transport, url: str, follower: _Follower, *, keyed: bool) -> bool:
+async def _fetch(transport: Transport, url: str, behind: _Behind, *, keyed: bool) -> bool:
     """Write the body of one answer; False when it cannot be joined to what the file holds."""
-    file = follower.file
+    file = behind.file
     headers = {"Accept": "video/mp4, */*"}
     if file.size:
         headers["Range"] = f"bytes={file.size}-"
@@ -322,7 +338,7 @@ async def _fetch(transport: Transport, url: str, follower: _Follower, *, keyed: 
             async with aclosing(content.chunks()) as chunks:
                 async for chunk in chunks:
                     file.write(chunk)
-                    follower.follow()
+                    behind.catch_up()
         except OutcomeUnknownError as exc:
             cut = str(exc)
         else:

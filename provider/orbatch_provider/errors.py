@@ -68,13 +68,14 @@ _EXAMINED_LIMIT = 64 * MESSAGE_LIMIT  # characters looked at, so that a huge bod
 
 _KEY = re.compile(r"sk-or-[A-Za-z0-9_-]{4,}")
 _BEARER = re.compile(r"(?i)bearer\s+[^\s\"']+")
+_LOGIN = re.compile(r"(?<=://)[^\s/@\"'<>?]+:[^\s/@\"'<>?]*@")
 _SIGNED_QUERY = re.compile(r"(https?://[^\s\"'<>?]+)\?[^\s\"'<>]+")
 
 
 def redact(text: str) -> str:
-    """``text`` without API keys, bearer tokens and the query of any URL (signed URLs are secrets), on one line,
-    control characters removed, at most MESSAGE_LIMIT characters."""
-    text = text[:_EXAMINED_LIMIT]
+    """``text`` without API keys, bearer tokens, and the login and the query of any URL (signed URLs are secrets), on
+    one line, control characters removed, at most MESSAGE_LIMIT characters."""
+    text = _LOGIN.sub("[redacted]@", text[:_EXAMINED_LIMIT])
     text = _SIGNED_QUERY.sub(r"\1?[redacted]", _BEARER.sub("Bearer [redacted]", _KEY.sub("[redacted key]", text)))
     text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return text if len(text) <= MESSAGE_LIMIT else text[: MESSAGE_LIMIT - 1] + "…"

@@ -284,7 +284,9 @@ async def _collect(response: httpx.Response, body: Sink, limit: int) -> None:
 
 
 def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The body as it comes, decoded already: httpx would look at each piece once more."""
+    """The body as it comes, decoded where it is encoded; only then does httpx look at each piece."""
+    if "content-encoding" in response.headers:
+        return response.aiter_bytes()
     assert isinstance(response.stream, httpx.AsyncByteStream)
     return aiter(response.stream)
 

@@ -94,9 +94,10 @@ def test_killed_while_polling_the_jobs_are_followed_and_not_bought_again(open_de
     desk.assert_report_equals_books()
 
 
-def test_killed_in_the_middle_of_a_download_the_file_is_fetched_again(desk: Desk) -> None:
+def test_killed_in_the_middle_of_a_download_the_file_is_fetched_again(open_desk: Open) -> None:
+    desk = open_desk(clip_bytes=1_000_000)
     path = desk.write(prompts=["one"])
-    desk.simulator.set_faults(Fault("content", "stall", at_byte=1000, delay_s=LONG, times=1))
+    desk.simulator.set_faults(Fault("content", "stall", at_byte=600_000, delay_s=LONG, times=1))
     with desk.running(path) as run:
         desk.until(lambda: [*(desk.folder / "outputs").rglob("*.part")], "the download")
         run.signal(signal.SIGKILL)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import random
+import sys
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from orbatch_provider.client import OpenRouterProvider
-from orbatch_provider.download import Download
+from orbatch_provider.download import Download, PartFile
 from orbatch_provider.errors import (
     ConflictError,
     DownloadError,
@@ -21,6 +23,7 @@ from orbatch_provider.errors import (
     ServerError,
 )
 from tests.provider.rawserver import (
+    Exchange,
     RawServer,
     Step,
     answer,
@@ -43,6 +46,11 @@ def video(body: bytes = CLIP, status: int = 200, *, content_type: str = "video/m
 def rest(start: int, body: bytes = CLIP, total: int | str = len(CLIP)) -> list[Step]:
     headers = {"Content-Range": f"bytes {start}-{len(body) - 1}/{total}"}
     return video(body[start:], 206, headers=headers)
+
+
+def write_all(file: PartFile, content: bytes) -> None:
+    for at in range(0, len(content), 100_000):
+        file.write(content[at : at + 100_000])
 
 
 async def load(provider: OpenRouterProvider, part: Path) -> Download:
@@ -282,6 +290,54 @@ async def test_a_write_error_stays_what_it_is(
 
     with pytest.raises(FileNotFoundError):
         await load(provider, tmp_path / "no-such-folder" / "clip.part")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the size of a file cannot be limited")
+def test_what_a_full_disk_took_half_of_is_not_written_twice(part: Path) -> None:
+    import resource
+
+    content = CLIP[:512] + random.Random(1).randbytes(2_000_000)
+    file = PartFile(part)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_all(file, content)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    file.keep()
+
+    kept = part.read_bytes()
+    assert len(kept) >= 512
+    assert content.startswith(kept)
+
+
+async def test_a_large_clip_is_hashed_as_it_lies_on_disk_and_gone_on_with_where_it_broke_off(
+    raw_server: RawServer, provider: OpenRouterProvider, part: Path
+) -> None:
+    size = 11_000_000
+    box = (24).to_bytes(4, "big") + b"ftypisom" + bytes(12) + (size - 24).to_bytes(4, "big") + b"mdat"
+    content = box + random.Random(2).randbytes(size - len(box))
+    cut = 9_300_000
+
+    async def go_on(exchange: Exchange) -> None:
+        assert exchange.request is not None
+        start = int(exchange.request.headers["range"].removeprefix("bytes=").rstrip("-"))
+        headers = {"Content-Range": f"bytes {start}-{size - 1}/{size}"}
+        exchange.writer.write(raw_answer(content[start:], 206, content_type="video/mp4", headers=headers))
+
+    whole = raw_answer(content, content_type="video/mp4")
+    raw_server.script([read_request, send(whole[:cut]), reset], [read_request, go_on])
+    with pytest.raises(DownloadError, match="can be continued"):
+        await load(provider, part)
+    kept = part.stat().st_size
+    assert kept > 4_000_000
+    assert content.startswith(part.read_bytes())
+
+    loaded = await load(provider, part)
+
+    assert (loaded.size, loaded.resumed) == (size, True)
+    assert loaded.sha256 == hashlib.sha256(content).hexdigest() == hashlib.sha256(part.read_bytes()).hexdigest()
 
 
 async def test_memory_does_not_grow_with_the_size_of_the_file(

@@ -14,6 +14,7 @@ from orbatch_provider.client import OpenRouterProvider
 from orbatch_provider.connections import _proxy_for
 from orbatch_provider.errors import (
     BadRequestError,
+    ConfigurationError,
     InvalidResponseError,
     NotSentError,
     OpenRouterError,
@@ -259,7 +260,9 @@ async def test_a_proxy_of_the_environment_is_used_unless_the_host_is_excepted(mo
     monkeypatch.setenv("NO_PROXY", "internal.example")
     _proxy_for.cache_clear()
 
-    assert _proxy_for("https", "openrouter.ai") == "http://proxy.example:3128"
+    proxy = _proxy_for("https", "openrouter.ai")
+    assert proxy is not None
+    assert (proxy.url, proxy.headers) == ("http://proxy.example:3128", None)
     assert _proxy_for("https", "internal.example") is None
     _proxy_for.cache_clear()
 
@@ -275,6 +278,32 @@ async def test_a_proxy_that_refuses_the_tunnel_means_never_sent(
         with pytest.raises(NotSentError):
             await provider.submit(REQUEST)
     _proxy_for.cache_clear()
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip", "made-up"])
+async def test_a_refusal_counts_whatever_its_body_is_encoded_in(
+    raw_server: RawServer, provider: OpenRouterProvider, encoding: str
+) -> None:
+    headers = {"Content-Encoding": encoding, "Retry-After": "3"}
+    raw_server.script([read_request, send(raw_answer(b"not what it says it is", 429, headers=headers))])
+
+    with pytest.raises(RateLimitError) as caught:
+        await provider.submit(REQUEST)
+
+    assert caught.value.retry_after_s == 3
+    assert caught.value.may_resend
+
+
+async def test_a_provider_that_is_closed_sends_nothing(raw_server: RawServer, provider: OpenRouterProvider) -> None:
+    raw_server.script(answer(ACCEPTED, 202))
+    await provider.submit(REQUEST)
+    await provider.aclose()
+
+    with pytest.raises(ConfigurationError, match="closed") as caught:
+        await provider.submit(REQUEST)
+
+    assert caught.value.nothing_started
+    assert len(raw_server.requests) == 1
 
 
 async def test_an_unreadable_success_after_a_submit_is_unknown(

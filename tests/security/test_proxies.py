@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import subprocess
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import pytest
 
 from orbatch_provider.client import OpenRouterProvider
 from orbatch_provider.connections import _proxy_for
-from orbatch_provider.errors import NotSentError
-from tests.provider.rawserver import Exchange, RawServer, Servers, answer
+from orbatch_provider.errors import ConfigurationError, NotSentError
+from tests.provider.rawserver import Exchange, RawServer, Servers, answer, close, stall
 
 KEY = "sk-or-v1-c0ffee0123456789"
 REQUEST = {"model": "m/m", "prompt": "a cat"}
@@ -66,6 +67,50 @@ async def test_a_proxy_that_opens_the_tunnel_gets_no_request(
 
     assert proxy.connections == 1
     assert not b"".join(read)
+
+
+async def test_a_login_is_shown_to_the_proxy_and_to_nobody_else(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads: list[bytes] = []
+
+    async def refuse(exchange: Exchange) -> None:
+        heads.append(await exchange.take_head())
+        exchange.writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+
+    proxy = await servers.start([refuse, close])
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("://", "://me%40work:s3cret%2F@"))
+
+    async with OpenRouterProvider(KEY, base_url="https://openrouter.ai/api/v1", connect_timeout_s=5) as provider:
+        with pytest.raises(NotSentError) as caught:
+            await provider.submit(REQUEST)
+
+    assert b64encode(b"me@work:s3cret/") in heads[0]
+    assert "s3cret" not in str(caught.value)
+
+
+async def test_a_proxy_that_says_nothing_was_never_asked_to_pass_the_request_on(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = await servers.start([stall])
+    monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+
+    async with OpenRouterProvider(KEY, base_url="https://openrouter.ai/api/v1", connect_timeout_s=0.2) as provider:
+        with pytest.raises(NotSentError):
+            await provider.submit(REQUEST)
+
+
+@pytest.mark.parametrize("address", ["http://me:s3cret@proxy.example:port", "http://", "://"])
+async def test_an_address_that_is_none_ends_it_before_anything_is_sent(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", address)
+
+    async with OpenRouterProvider(KEY, base_url="https://openrouter.ai/api/v1") as provider:
+        with pytest.raises(ConfigurationError, match="HTTPS_PROXY") as caught:
+            await provider.submit(REQUEST)
+
+    assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])

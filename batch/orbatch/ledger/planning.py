@@ -131,7 +131,7 @@ class Planning:
                 rows = [_row(job, batch_id, at) for job in chunk]
                 db.executemany(_WRITE_JOB, rows)
                 leaving.keep(row[2] for row in rows)
-                lagging.compare((row[2], row[11], row[9], *row[12:17]) for row in rows)
+                lagging.compare(map(_as_compared, chunk))
                 standing.add_pictures(db, batch_id, {each for job in chunk for each in job.spec.pictures.items()})
             leaving.retire()
             record = None if made is None else made()
@@ -297,10 +297,20 @@ def job_id(key: str, batch_id: int) -> str:
     return f"{key.partition(':')[2][:16]}-{batch_id}"
 
 
+def _as_compared(job: PlannedJob) -> standing.AsPlanned:
+    spec = job.spec
+    return standing.AsPlanned(spec.key, spec.stem, _ENCODE(spec.request.body()), *_price(job))
+
+
+def _price(job: PlannedJob) -> tuple[int | None, int | None, int | None, str, str]:
+    """In the order of _PRICE."""
+    return job.low_nusd, job.exact_nusd, job.high_nusd, " ".join(job.estimate.lines), job.estimate.why
+
+
 def _row(job: PlannedJob, batch_id: int, at: str) -> tuple[object, ...]:
     spec = job.spec
     return (
         *(job_id(spec.key, batch_id), batch_id, spec.key, spec.position, spec.kind, spec.model, spec.prompt_id),
         *(spec.prompt, _ENCODE(spec.variables), _ENCODE(spec.request.body()), spec.repeat, spec.stem),
-        *(job.low_nusd, job.exact_nusd, job.high_nusd, " ".join(job.estimate.lines), job.estimate.why, at),
+        *(*_price(job), at),
     )

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import astuple
+from typing import NamedTuple
 
 from orbatch.ledger.records import OpenField, PlanRecord
 from orbatch.ledger.sums import one_of
@@ -28,6 +29,19 @@ delete from temp.lagging where key = ? and exists (select 1 from jobs where batc
 """
 
 
+class AsPlanned(NamedTuple):
+    """What a plan has of a job."""
+
+    key: str
+    stem: str
+    request: str
+    low_nusd: int | None
+    exact_nusd: int | None
+    high_nusd: int | None
+    price_lines: str
+    price_why: str
+
+
 class Lagging:
     """The jobs of a batch that may not stand as the plan has them, while the plan is written. Kept on disk: they may be
     all of a long batch."""
@@ -42,10 +56,10 @@ class Lagging:
         )
         self._are_any = found.rowcount > 0
 
-    def compare(self, planned: Iterable[Sequence[object]]) -> None:
-        """Jobs that were just written: key, name, request and the columns of the price, as the plan has them."""
+    def compare(self, planned: Iterable[AsPlanned]) -> None:
+        """Jobs that were just written."""
         if self._are_any:
-            self._db.executemany(_AS_PLANNED, ((key, self._batch_id, *others) for key, *others in planned))
+            self._db.executemany(_AS_PLANNED, ((job.key, self._batch_id, *job[1:]) for job in planned))
 
     def end(self) -> bool:
         """Whether there are any. Jobs that have left the file are not sent, and a plan that brings them back compares
