@@ -48,6 +48,7 @@ class Actor:
     polled: list[str] = field(default_factory=list)
     on_submit: Callable[[str], Awaitable[None]] | None = None
     on_poll: Callable[[str], Awaitable[None]] | None = None
+    on_receive: Callable[[str], Awaitable[None]] | None = None
 
     async def submit(self, request: VideoRequest) -> VideoJob:
         prompt = str(request.prompt)
@@ -70,6 +71,8 @@ class Actor:
         return VideoJob(job_id, "completed", generation_id=f"gen-{job_id}", usage=Usage(PRICE))
 
     async def receive(self, job_id: str, index: int, part: Path) -> PartFile:
+        if self.on_receive is not None:
+            await self.on_receive(job_id)
         return received(part, render(TINY) + job_id.encode())
 
     async def generation(self, generation_id: str) -> Generation:

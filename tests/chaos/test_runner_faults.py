@@ -14,7 +14,7 @@ from orbatch.ledger import JobRecord, LedgerError, utc_now
 from orbatch.ledger.leases import Holder
 from orbatch.lifecycle import Status
 from orbatch.pace import Pace
-from orbatch.runner import SETTLE_EVERY_S, Stop
+from orbatch.runner import BACKLOG_PER_DOWNLOAD, SETTLE_EVERY_S, Stop
 from orbatch_provider.errors import (
     NotFoundError,
     NotSentError,
@@ -136,6 +136,25 @@ async def test_no_more_jobs_are_in_flight_than_the_limit_says(tmp_path: Path) ->
         stage.actor.on_submit, stage.actor.on_poll = enter, leave
         await stage.play()
         assert most == 3
+
+
+async def test_what_cannot_be_fetched_as_fast_as_it_completes_slows_the_buying_down(tmp_path: Path) -> None:
+    with staged(tmp_path, 60, in_flight=8) as stage:
+        disk_is_free = asyncio.Event()
+
+        async def wait_for_the_disk(_: str) -> None:
+            await disk_is_free.wait()
+
+        stage.actor.on_receive = wait_for_the_disk
+        run = stage.run()
+        running = asyncio.create_task(run.run())
+        await until(lambda: run.waiting == "downloads are slower than completions")
+        await until(lambda: stage.statuses.count(Status.COMPLETED) == len(stage.actor.submitted))
+        waiting = 4 * BACKLOG_PER_DOWNLOAD  # behind the batch file's default of 4 downloads
+        assert waiting < len(stage.actor.submitted) <= waiting + 8 + 1
+        disk_is_free.set()
+        await running
+        assert set(stage.statuses) == {Status.DONE}
 
 
 async def test_an_unforeseen_error_in_one_job_ends_the_run_and_says_so(tmp_path: Path) -> None:
