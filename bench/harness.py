@@ -7,8 +7,10 @@ import os
 import platform
 import signal
 import sqlite3
+import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +23,7 @@ KEY = "sk-or-v1-0123456789abcdef"
 MODEL = "google/veo-3.1-lite"
 SETTINGS: dict[str, Any] = {"duration": 4, "resolution": "720p", "aspect_ratio": "16:9", "generate_audio": False}
 TIMEOUT_S = 300.0  # of any one measured command
+FILES_TRIED = 20  # to say what making one costs here
 
 # Connections and files: 500 jobs in flight need more than the usual 1,024.
 _FILES_WANTED = 65_536
@@ -228,10 +231,27 @@ def machine() -> str:
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
         processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), processor)
+    making_ms, syncing_ms = _disk_ms()
     return (
         f"{os.cpu_count()} cores ({processor}), {platform.system()}, Python {platform.python_version()}, "
-        f"SQLite {sqlite3.sqlite_version}"
+        f"SQLite {sqlite3.sqlite_version}; a file is made in {making_ms:.2f} ms and synced in {syncing_ms:.2f} ms"
     )
+
+
+def _disk_ms() -> tuple[float, float]:
+    """Medians in the folder of the benchmarks (TMPDIR). Making a file is paid for by every job, and on some disks takes
+    fifty times as long where many files have just been removed, as by a benchmark before this one."""
+    making, syncing = [], []
+    with tempfile.TemporaryDirectory(prefix="orbatch-bench-") as folder:
+        for number in range(FILES_TRIED):
+            started = time.perf_counter()
+            with (Path(folder) / str(number)).open("wb", buffering=0) as file:
+                making.append(time.perf_counter() - started)
+                file.write(bytes(4096))
+                started = time.perf_counter()
+                os.fsync(file.fileno())
+                syncing.append(time.perf_counter() - started)
+    return statistics.median(making) * 1000, statistics.median(syncing) * 1000
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

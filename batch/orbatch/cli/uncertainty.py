@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from orbatch.cli.tables import amount, json_usd
-from orbatch.kinds import KINDS
 from orbatch.ledger import JobRecord, Ledger
 
 ACTIVITY_PAGE = "https://openrouter.ai/activity"
@@ -24,6 +23,8 @@ def uncertain_lines(ledger: Ledger, batch_id: int | None, flag: str) -> list[str
     lines.append(
         f"  Look for a generation of that model, time and price on {ACTIVITY_PAGE}, then say what became of it:"
     )
+    from orbatch.kinds import KINDS  # not above: commands that only read start without the price lists
+
     if not all(KINDS[job.kind].at_once for job in jobs):
         lines.append(
             f"    orbatch resolve JOB --remote-id ID{flag}    it is there, under this job id: follow and download it"
