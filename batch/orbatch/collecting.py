@@ -17,6 +17,7 @@ from orbatch.ledger import AttemptRecord, JobRecord, Ledger, OutputRecord
 from orbatch.lifecycle import Status
 from orbatch.pace import Pace
 from orbatch.steps import OUTAGE_PATIENCE_S, Shared, StopRun, is_outage
+from orbatch_provider.disk import in_thread
 from orbatch_provider.download import PartFile
 from orbatch_provider.errors import APIError, AuthenticationError, GoneError, NotFoundError, OpenRouterError
 from orbatch_provider.media import extension
@@ -48,7 +49,7 @@ class Collecting:
         """There will be files."""
         if not self._expects:
             self._expects = True
-            asyncio.get_running_loop().run_in_executor(None, outputs.load_decoder)
+            in_thread(outputs.load_decoder)
 
     async def collect(self, job: JobRecord, attempt: AttemptRecord, seen: VideoJob | None) -> None:
         """Fetch what the attempt made. ``seen``: the provider's last word on it, None when another run saw it.
@@ -201,12 +202,12 @@ class Fetching:
         part = self._part(number)
         placed = outputs.find_placed(part)
         if placed is not None:
-            return await asyncio.to_thread(_describe_placed, self._job, placed, part)
+            return await in_thread(_describe_placed, self._job, placed, part)
         if part.parent not in self._folders:
             part.parent.mkdir(parents=True, exist_ok=True)
             self._folders[part.parent] = _Folder(part.parent)
         received = await self._provider.receive(self._attempt.remote_id or "", number, part)
-        record = await asyncio.to_thread(self._put_in_place, number, received)
+        record = await in_thread(self._put_in_place, number, received)
         await self._folders[part.parent].sync()
         return record
 
@@ -232,7 +233,7 @@ class _Folder:
         if running is not None:
             await asyncio.wait([running])
         self._running, self._next = self._next, None
-        await asyncio.to_thread(outputs.sync_folder, self._path)
+        await in_thread(outputs.sync_folder, self._path)
 
 
 def _put_in_place(received: PartFile, target: Callable[[str], Path], ordered_s: int | None) -> OutputRecord:
@@ -287,13 +288,13 @@ async def _fetch_attempt_again(ledger: Ledger, provider: ContentSource, job: Job
     parts: list[Path] = []
     for number, record in enumerate(ledger.queries.outputs(job.id, attempt.id)):
         path = Path(record.path)
-        if await asyncio.to_thread(_is_intact_or_set_aside, path, record.sha256):
+        if await in_thread(_is_intact_or_set_aside, path, record.sha256):
             records.append(record)
             continue
         parts.append(outputs.part_path(path, attempt.remote_id or ""))
         received = await provider.receive(attempt.remote_id or "", number, parts[-1])
-        records.append(await asyncio.to_thread(_put_in_place, received, _at(path), job.seconds))
-        await asyncio.to_thread(outputs.sync_folder, path.parent)
+        records.append(await in_thread(_put_in_place, received, _at(path), job.seconds))
+        await in_thread(outputs.sync_folder, path.parent)
     if parts:
         ledger.replace_outputs(attempt.id, records)
     for part in parts:

@@ -27,6 +27,7 @@ from orbatch_provider.catalog import (
 )
 from orbatch_provider.catalog import check as check_video
 from orbatch_provider.credentials import ApiKey, read_base_url
+from orbatch_provider.disk import in_thread
 from orbatch_provider.download import Download, PartFile, receive_with_fallback
 from orbatch_provider.errors import (
     ConfigurationError,
@@ -166,7 +167,7 @@ class OpenRouterProvider:
         stored copy if there is one.
         """
         received = await self.receive(job_id, index, part)
-        return await asyncio.to_thread(received.finish)
+        return await in_thread(received.finish)
 
     async def receive(self, job_id: str, index: int, part: Path) -> PartFile:
         """``download`` without its last step: ``finish`` of what is returned, which blocks while it puts the file on

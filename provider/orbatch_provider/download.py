@@ -19,6 +19,7 @@ from urllib.parse import urljoin, urlsplit
 
 from orbatch_provider.answers import error_of, read_json
 from orbatch_provider.credentials import origin_of
+from orbatch_provider.disk import in_thread
 from orbatch_provider.errors import (
     APIError,
     DownloadError,
@@ -239,7 +240,7 @@ async def receive(transport: Transport, url: str, part: Path, *, keyed: bool) ->
     behind = _Behind(file)
     try:
         if file.was_begun:
-            await asyncio.to_thread(file.recover)
+            await in_thread(file.recover)
         if not await _fetch(transport, url, behind, keyed=keyed):
             file.restart()  # the server has no use for our offset
             if not await _fetch(transport, url, behind, keyed=keyed):
@@ -274,7 +275,7 @@ class _Behind:
             return
         self._take_result()
         if self.file.is_behind:
-            self._catching_up = asyncio.ensure_future(asyncio.to_thread(self.file.catch_up, self.file.written))
+            self._catching_up = in_thread(self.file.catch_up, self.file.written)
 
     async def wait(self) -> None:
         """Until nothing of it runs any more. Raises OSError."""
