@@ -135,6 +135,12 @@ class _Body(httpx.AsyncByteStream):
         await self._response.wait_for_close()
 
 
+def check_proxy(url: str) -> None:
+    """Raises ConfigurationError when requests to ``url`` would go through a proxy whose address is none."""
+    parts = urlsplit(url)
+    _proxy_for(parts.scheme, parts.hostname or "")
+
+
 def forget_frames(error: BaseException) -> None:
     """Remove the frames, and with them the locals, of an exception and of all that it came from."""
     open_errors: list[BaseException | None] = [error]
@@ -177,15 +183,13 @@ def _proxy_for(scheme: str, host: str) -> _Proxy | None:
         return None
     try:
         parts = urlsplit(given if "://" in given else f"http://{given}")
-        place = f"{parts.hostname or ''}" if parts.port is None else f"{parts.hostname}:{parts.port}"
+        is_usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
-        place = ""
-    if not place:
-        raise ConfigurationError("The proxy of HTTPS_PROXY or ALL_PROXY has no address that can be read.")
+        is_usable = False
+    if not is_usable:
+        raise ConfigurationError("The proxy of HTTPS_PROXY or ALL_PROXY is no address like http://host:port.")
+    url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     if parts.username is None:
-        return _Proxy(f"{parts.scheme}://{place}", None)
+        return _Proxy(url, None)
     login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return _Proxy(
-        f"{parts.scheme}://{place}",
-        {"Proxy-Authorization": f"Basic {b64encode(login.encode()).decode()}"},
-    )
+    return _Proxy(url, {"Proxy-Authorization": f"Basic {b64encode(login.encode()).decode()}"})

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import httpx
 
 from orbatch_provider.answers import Answer
-from orbatch_provider.connections import SECRET_QUERY, Client, forget_frames
+from orbatch_provider.connections import SECRET_QUERY, Client, check_proxy, forget_frames
 from orbatch_provider.credentials import ApiKey, origin_of
 from orbatch_provider.errors import (
     UNKNOWN_ADVICE,
@@ -92,11 +92,13 @@ class Content:
 
 
 class Transport:
-    """The HTTP side of the provider. ``base_url``: without a slash at the end, already checked."""
+    """The HTTP side of the provider. ``base_url``: without a slash at the end, already checked. Raises
+    ConfigurationError for an unusable proxy."""
 
     def __init__(self, base_url: str, key: ApiKey, headers: Mapping[str, str], timeouts: Timeouts) -> None:
         self.base_url = base_url
         self.origin = origin_of(base_url) or ""
+        check_proxy(base_url)
         self._key = key
         self._timeouts = timeouts
         self._attribution = dict(headers)

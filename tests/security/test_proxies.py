@@ -100,17 +100,25 @@ async def test_a_proxy_that_says_nothing_was_never_asked_to_pass_the_request_on(
             await provider.submit(REQUEST)
 
 
-@pytest.mark.parametrize("address", ["http://me:s3cret@proxy.example:port", "http://", "://"])
-async def test_an_address_that_is_none_ends_it_before_anything_is_sent(
-    servers: Servers, monkeypatch: pytest.MonkeyPatch, address: str
-) -> None:
+@pytest.mark.parametrize("address", ["http://me:s3cret@proxy.example:port", "http://", "socks5://127.0.0.1:1080"])
+@pytest.mark.usefixtures("servers")
+def test_an_address_that_is_none_is_said_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", address)
 
-    async with OpenRouterProvider(KEY, base_url="https://openrouter.ai/api/v1") as provider:
-        with pytest.raises(ConfigurationError, match="HTTPS_PROXY") as caught:
-            await provider.submit(REQUEST)
+    with pytest.raises(ConfigurationError, match="HTTPS_PROXY") as caught:
+        OpenRouterProvider(KEY, base_url="https://openrouter.ai/api/v1")
 
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("servers")
+def test_a_proxy_may_have_an_address_of_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "me:s3cret@[::1]:3128")
+
+    proxy = _proxy_for("https", "openrouter.ai")
+
+    assert proxy is not None
+    assert proxy.url == "http://[::1]:3128"
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
