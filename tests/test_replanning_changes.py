@@ -136,6 +136,16 @@ def test_an_upgraded_orbatch_plans_anew(
         assert changed_by(ledger, lambda: shop.plan(ledger)) > len(PROMPTS), "code that cannot be read is unknown code"
 
 
+def test_another_version_of_what_renders_the_prompts_plans_anew(
+    ledger: Ledger, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.plan(ledger)
+    assert changed_by(ledger, lambda: shop.plan(ledger)) == 1
+    monkeypatch.setattr("orbatch.sources.version", lambda name: f"another {name}")
+    assert changed_by(ledger, lambda: shop.plan(ledger)) > len(PROMPTS)
+    assert changed_by(ledger, lambda: shop.plan(ledger)) == 1
+
+
 def test_a_prompt_file_that_is_edited_while_it_is_planned_is_planned_again(ledger: Ledger, shop: Shop) -> None:
     class Models(dict[str, Any]):
         def get(self, key: str, default: Any = None) -> Any:

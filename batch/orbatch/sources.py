@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import orbatch
@@ -15,6 +16,7 @@ import orbatch_provider
 from orbatch.config import BatchConfig
 
 _TAG = "sha256:"
+_LIBRARIES = ("jinja2", "pyyaml", "pillow")  # that jobs are made with
 
 
 def sources_digest(config: BatchConfig) -> str | None:
@@ -30,9 +32,9 @@ def sources_digest(config: BatchConfig) -> str | None:
 
 
 def program_digest() -> str | None:
-    """Names the code that makes keys and prices, with its data. By content, because a checkout changes without a new
-    version. None where it does not lie in files."""
-    digest = hashlib.sha256(sys.version.encode())
+    """Names the code that makes keys and prices, with its data and what renders its prompts. Our own by content,
+    because a checkout changes without a new version. None where it does not lie in files."""
+    digest = hashlib.sha256(repr([sys.version, *map(version, _LIBRARIES)]).encode())
     for package in (orbatch, orbatch_provider):
         folder = Path(package.__path__[0])
         names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*") if path.is_file())
