@@ -18,9 +18,9 @@ from orbatch.lifecycle import Status
 from orbatch.pace import Pace
 from orbatch.steps import OUTAGE_PATIENCE_S, Shared, StopRun, is_outage
 from orbatch_provider.disk import in_thread
-from orbatch_provider.download import PartFile
 from orbatch_provider.errors import APIError, AuthenticationError, GoneError, NotFoundError, OpenRouterError
 from orbatch_provider.media import extension
+from orbatch_provider.partfile import PartFile
 from orbatch_provider.responses import VideoJob
 
 FIRST_BACKOFF_S = 5.0

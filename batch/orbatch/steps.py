@@ -14,8 +14,8 @@ from orbatch.lifecycle import Status
 from orbatch.limits import Gates
 from orbatch.pace import Pace
 from orbatch.progress import Notify, Progress
-from orbatch_provider.download import PartFile
 from orbatch_provider.errors import APIError, NotSentError, OutcomeUnknownError
+from orbatch_provider.partfile import PartFile
 from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest
 from orbatch_provider.responses import VideoJob
 

@@ -28,7 +28,7 @@ from orbatch_provider.catalog import (
 from orbatch_provider.catalog import check as check_video
 from orbatch_provider.credentials import ApiKey, read_base_url
 from orbatch_provider.disk import in_thread
-from orbatch_provider.download import Download, PartFile, receive_with_fallback
+from orbatch_provider.download import receive_with_fallback
 from orbatch_provider.errors import (
     ConfigurationError,
     InvalidResponseError,
@@ -38,6 +38,7 @@ from orbatch_provider.errors import (
 from orbatch_provider.images import ImagesResult
 from orbatch_provider.inputs import with_local_files
 from orbatch_provider.media import extension, file_stem
+from orbatch_provider.partfile import Download, PartFile
 from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest, with_first_frame
 from orbatch_provider.responses import (
     COMPLETED,

@@ -43,7 +43,7 @@ POINTS = {
     "while polling": Point("orbatch_provider.client", "OpenRouterProvider.poll", "after"),
     "before the charge is written": Point("orbatch.ledger.store", "Ledger.complete", "before"),
     "right after the charge is written": Point("orbatch.collecting", "Collecting.collect", "before"),
-    "in the middle of a download": Point("orbatch_provider.download", "PartFile.write", "after"),
+    "in the middle of a download": Point("orbatch_provider.partfile", "PartFile.write", "after"),
     "between download and link": Point("orbatch.outputs", "place", "before"),
     "between link and commit": Point("orbatch.outputs", "place", "after"),
     "between commit and removal of the part": Point("orbatch.outputs", "discard", "before"),

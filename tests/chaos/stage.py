@@ -21,9 +21,9 @@ from orbatch.preparing import caps_of, prepare
 from orbatch.progress import Progress
 from orbatch.runner import BatchRun, Options, RunResult
 from orbatch_provider.catalog import snapshot
-from orbatch_provider.download import PartFile
 from orbatch_provider.errors import NotFoundError
 from orbatch_provider.images import ImagesResult
+from orbatch_provider.partfile import PartFile
 from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest
 from orbatch_provider.responses import Generation, KeyInfo, Usage, VideoJob
 from orbatch_provider.simulator.clips import TINY, render

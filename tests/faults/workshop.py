@@ -26,8 +26,8 @@ from orbatch.progress import Progress
 from orbatch.timetable import Timetable
 from orbatch_provider.catalog import Catalog, snapshot
 from orbatch_provider.client import OpenRouterProvider
-from orbatch_provider.download import PartFile
 from orbatch_provider.images import ImagesResult
+from orbatch_provider.partfile import PartFile
 from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest
 from orbatch_provider.responses import Generation, KeyInfo, VideoJob
 from orbatch_provider.simulator.clips import TINY, payload
