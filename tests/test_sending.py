@@ -251,7 +251,7 @@ async def test_a_job_whose_request_has_not_left_is_free_when_the_run_is_torn_dow
     async def never(*_: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(asyncio, "to_thread", never)  # where local files are read
+    monkeypatch.setattr("orbatch.sending.in_thread", never)  # where local files are read
     with_picture = replace(job, request={**job.request, "frame_images": [{"url": "a.png"}]})
     task = asyncio.create_task(driver.send(with_picture, workshop.reserve(job)))
     await briefly()

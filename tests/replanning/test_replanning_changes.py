@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,20 +18,7 @@ from orbatch.preparing import PlanProblems
 from orbatch_provider import inputs
 from orbatch_provider.catalog import snapshot
 from tests.pictures import picture
-from tests.shop import PROMPTS, Shop, afresh, changed_by, dearer, rows
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    shop = Shop(tmp_path)
-    shop.write()
-    return shop
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(tmp_path / "orbatch.db") as ledger:
-        yield ledger
+from tests.replanning.shop import PROMPTS, Shop, afresh, changed_by, dearer, rows
 
 
 def _same_look(path: Path, content: bytes) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -16,20 +15,7 @@ from orbatch.ledger import BatchHeld, Filter, Holder, Ledger, Reservation, utc_n
 from orbatch.lifecycle import Status
 from orbatch.preparing import Plan, models_to_price, prepare
 from tests.ledger.books import NO_CAPS, Books
-from tests.shop import LITE, PRICE, PROMPTS, WAN, Shop, changed_by, dearer, rows
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    shop = Shop(tmp_path)
-    shop.write()
-    return shop
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(tmp_path / "orbatch.db") as ledger:
-        yield ledger
+from tests.replanning.shop import LITE, PRICE, PROMPTS, WAN, Shop, changed_by, dearer, rows
 
 
 def told(plan: Plan) -> tuple[object, ...]:
