@@ -18,6 +18,7 @@ from orbatch.lifecycle import Status
 from orbatch.money import nusd, show_usd
 from orbatch.sending import RECORDING_PAUSES_S, Sending
 from orbatch.steps import Shared, StopRun
+from orbatch_provider.disk import in_thread
 from orbatch_provider.errors import OpenRouterError, UnusableResultError, redact
 from orbatch_provider.images import ImagesResult
 from orbatch_provider.requests import ImageRequest, TextRequest
@@ -86,7 +87,7 @@ class Answering(Sending):
 
     async def _check_writable(self, order: _Order) -> None:
         try:
-            await asyncio.to_thread(order.place.check_writable)
+            await in_thread(order.place.check_writable)
         except OSError as exc:
             self._shared.ledger.release(order.attempt_id, f"not sent: {exc}")
             raise StopRun(
@@ -123,9 +124,9 @@ class Answering(Sending):
     async def _keep(self, order: _Order, answer: Answer) -> None:
         charge = _charge(answer.usage, answer.generation_id)
         try:
-            kept = await asyncio.to_thread(_kept, order, answer)
+            kept = await in_thread(_kept, order, answer)
         except UnusableText as exc:
-            where = await asyncio.to_thread(_kept_unusable, exc.text, order.place)
+            where = await in_thread(_kept_unusable, exc.text, order.place)
             await self._fail(order, f"{redact(str(exc))}{where}", charge)
         except NotKept as exc:
             await self._lose(order, f"paid, and could not be kept: {exc}", charge)

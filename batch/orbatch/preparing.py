@@ -191,7 +191,6 @@ def _planned(ledger: Ledger, config: BatchConfig, offers: Offers, origin: str) -
         if batch is not None:
             return batch, record
     survey = _Survey()
-
     made: list[PlanRecord] = []
 
     def record_made() -> PlanRecord:

@@ -14,6 +14,7 @@ from orbatch.ledger import JobRecord, LeaseLost, LedgerConflict, LedgerError, On
 from orbatch.money import show_usd
 from orbatch.settling import record_usage
 from orbatch.steps import Shared, StopRun, StopSubmits
+from orbatch_provider.disk import in_thread
 from orbatch_provider.errors import (
     AuthenticationError,
     NotSentError,
@@ -103,7 +104,7 @@ class Sending:
         """The request with its local files in it; None, and rejected, when it is not what was planned."""
         try:
             if _has_pictures(job):
-                return await asyncio.to_thread(_as_planned, job)  # files are read
+                return await in_thread(_as_planned, job)  # files are read
             return _as_planned(job)
         except (OSError, ValueError) as exc:
             self._shared.ledger.reject(reservation.attempt_id, f"not sent: {exc}")

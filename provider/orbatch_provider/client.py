@@ -5,7 +5,6 @@ A video is a job that is submitted, polled, waited for and fetched; images and t
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -189,14 +188,14 @@ class OpenRouterProvider:
         """
         videos.require_result(job)
         folder, name, count = Path(directory), file_stem(job.id if stem is None else stem), job.output_count
-        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        await in_thread(folder.mkdir, parents=True, exist_ok=True)
         names = [name] if count == 1 else [f"{name}-{index + 1}" for index in range(count)]
         return tuple([await self._fetch_one(job.id, index, folder, name) for index, name in enumerate(names)])
 
     async def _fetch_one(self, job_id: str, index: int, folder: Path, name: str) -> FileOutput:
         loaded = await self.download(job_id, index, folder / f"{name}.part")
         target = folder / f"{name}{extension(loaded.mime_type)}"
-        await asyncio.to_thread(loaded.path.replace, target)
+        await in_thread(loaded.path.replace, target)
         return FileOutput(self._content_url(job_id, index), target, loaded.mime_type, target.name, loaded.size)
 
     # Images and texts, which come in the answer

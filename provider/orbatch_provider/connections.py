@@ -18,7 +18,8 @@ import httpx
 
 from orbatch_provider.errors import ConfigurationError
 
-# Key of ``request.extensions``: the query of a signed URL (bytes), added below httpx because httpx logs every URL.
+# Key of ``request.extensions``: the query of a signed URL (bytes). It stays out of the request's own URL, which is
+# shown wherever a request is.
 SECRET_QUERY = "orbatch_secret_query"  # noqa: S105
 
 _KEEPALIVE_S = 75.0  # longer than the usual poll interval, so that polls reuse their connections

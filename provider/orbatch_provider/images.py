@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orbatch_provider.answers import Answer, read_json
+from orbatch_provider.disk import in_thread
 from orbatch_provider.errors import UNKNOWN_ADVICE, ConfigurationError, InvalidResponseError, UnusableResultError
 from orbatch_provider.media import extension
 from orbatch_provider.pictures import NotAPictureError, look_at
@@ -72,22 +72,22 @@ async def create(transport: Transport, request: ImageRequest, directory: Path, s
     with spool:
         answer = await transport.submit("/images", body, kind="image", sink=spool)
         data = read_json(answer)
-        pictures = await asyncio.to_thread(spool.finish)
-        return await asyncio.to_thread(_result, request, answer, data, pictures)
+        pictures = await in_thread(spool.finish)
+        return await in_thread(_result, request, answer, data, pictures)
 
 
 async def generate(transport: Transport, request: ImageRequest, directory: str | Path | None) -> MultimodalResponse:
     """The pictures under names of their own in ``directory``, or in a new temporary folder."""
-    folder = Path(directory if directory is not None else await asyncio.to_thread(tempfile.mkdtemp, prefix="orbatch-"))
+    folder = Path(directory if directory is not None else await in_thread(tempfile.mkdtemp, prefix="orbatch-"))
     stem = f"image-{secrets.token_hex(4)}"
     try:
         result = await create(transport, request, folder, stem)
     except BaseException:
         if directory is None:
             with suppress(OSError):  # it stays where it holds whole pictures of a broken answer
-                await asyncio.to_thread(folder.rmdir)
+                await in_thread(folder.rmdir)
         raise
-    files = await asyncio.to_thread(place, result, folder, stem)
+    files = await in_thread(place, result, folder, stem)
     return MultimodalResponse(files=files, usage=result.usage, job_id=result.generation_id, raw_response=result.raw)
 
 

@@ -7,7 +7,6 @@ is the longest side, in pixels, that the picture is sent with.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import io
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from orbatch_provider.disk import in_thread
 from orbatch_provider.errors import ConfigurationError, redact
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ async def with_local_files(request: Request) -> Request:
     """``materialise``, in a worker thread where there are files to read."""
     fields = (getattr(request, name, None) or () for name in PICTURE_FIELDS)
     if any(_is_local_item(item) for items in fields for item in items):
-        return await asyncio.to_thread(materialise, request)
+        return await in_thread(materialise, request)
     return request
 
 

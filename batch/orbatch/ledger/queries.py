@@ -12,8 +12,8 @@ from orbatch.ledger.connection import LedgerError, timestamp
 from orbatch.ledger.moves import IS_OVERTAKEN
 from orbatch.ledger.records import (
     SELECT_ATTEMPT,
+    SELECT_ATTEMPT_ALONE,
     SELECT_JOB,
-    SELECT_ONE_ATTEMPT,
     AttemptRecord,
     JobRecord,
     OutputRecord,
@@ -174,16 +174,13 @@ class Queries:
 
     def attempts(self, job_id: str) -> list[AttemptRecord]:
         with self._ledger.reading() as db:
-            rows = db.execute(
-                SELECT_ATTEMPT + "where jobs.id = ? order by latest.number",
-                (job_id,),
-            )
-            return [attempt for row in rows if (attempt := job_from_row(row).attempt) is not None]
+            rows = db.execute(SELECT_ATTEMPT_ALONE + "where job_id = ? order by number", (job_id,))
+            return [attempt_from_row(row) for row in rows]
 
     def attempt(self, attempt_id: int) -> AttemptRecord:
         """The attempt with exactly this id."""
         with self._ledger.reading() as db:
-            row = db.execute(SELECT_ONE_ATTEMPT, (attempt_id,)).fetchone()
+            row = db.execute(SELECT_ATTEMPT_ALONE + "where id = ?", (attempt_id,)).fetchone()
         if row is None:
             raise LedgerError(f"There is no attempt {attempt_id} in {self._ledger.path}.")
         return attempt_from_row(row)

@@ -165,7 +165,7 @@ select {_COLUMNS}
 from jobs join attempts latest on latest.job_id = jobs.id
 """
 
-SELECT_ONE_ATTEMPT = f"select {', '.join(_ATTEMPT_COLUMNS)} from attempts where id = ?"
+SELECT_ATTEMPT_ALONE = f"select {', '.join(_ATTEMPT_COLUMNS)} from attempts "
 
 
 def attempt_from_row(row: sqlite3.Row, prefix: str = "") -> AttemptRecord:
