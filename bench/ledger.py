@@ -20,9 +20,9 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
-from orbatch.jobspec import KEY_TAG, JobSpec
 from orbatch.ledger import BatchFile, Ledger
-from orbatch.plan import PlannedJob
+from orbatch.plan.estimate import PlannedJob
+from orbatch.plan.jobs import KEY_TAG, JobSpec
 from orbatch_provider.catalog import Catalog
 from orbatch_provider.pricing import Estimate
 from orbatch_provider.requests import VideoRequest

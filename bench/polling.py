@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from math import exp
 
 from bench.harness import show
-from orbatch.schedule import next_poll
-from orbatch.timetable import Ended, Timetable, cheapest_ages
+from orbatch.runner.poll_schedule import Ended, Timetable, cheapest_ages, next_poll
 
 INTERVAL_S = 30.0
 FIXED_S = (10.0, 20.0, 30.0)

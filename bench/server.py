@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness import raise_file_limit
-from orbatch_provider.simulator import SimulatorSettings, run_forever
-from orbatch_provider.simulator.world import World
+from orbatch_simulator import SimulatorSettings, run_forever
+from orbatch_simulator.world import World
 
 
 class Watch:

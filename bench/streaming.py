@@ -14,8 +14,8 @@ from pathlib import Path
 
 from bench.harness import KEY, MODEL, SETTINGS, raise_file_limit
 from orbatch_provider import OpenRouterProvider
-from orbatch_provider.credentials import ApiKey
-from orbatch_provider.transport import Timeouts, Transport
+from orbatch_provider.http.credentials import ApiKey
+from orbatch_provider.http.transport import Timeouts, Transport
 
 
 async def ready_jobs(count: int) -> list[str]:

@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from orbatch_provider.simulator import SimulatorSettings, simulator_thread
+from orbatch_simulator import SimulatorSettings, simulator_thread
 
 ROOT = Path(__file__).parents[1]
 SPEED = 200.0

@@ -12,21 +12,19 @@ from typing import Any
 
 import pytest
 
-from orbatch import keeping
-from orbatch.answering import Answering
-from orbatch.budget import Caps, Refused
-from orbatch.config import LimitsConfig, load_config
-from orbatch.driver import StopRun, Terms
-from orbatch.expand import expand
+from orbatch.batchfile.models import LimitsConfig, load_config
 from orbatch.ledger import BatchFile, Holder, JobRecord, Ledger, Reservation, utc_now
-from orbatch.ledger.answers import Charge
-from orbatch.lifecycle import Status
-from orbatch.limits import Gates
-from orbatch.offers import Offers
-from orbatch.pace import Pace
-from orbatch.plan import plan_jobs
-from orbatch.progress import Progress
-from orbatch.steps import Shared
+from orbatch.ledger.attempts import Charge
+from orbatch.ledger.budget import Caps, Refused
+from orbatch.ledger.status import Status
+from orbatch.plan.catalogs import Offers
+from orbatch.plan.estimate import plan_jobs
+from orbatch.plan.jobs import expand
+from orbatch.runner import results
+from orbatch.runner.context import Pace, Progress, Shared
+from orbatch.runner.driver import StopRun, Terms
+from orbatch.runner.limits import Gates
+from orbatch.runner.submit import Answering
 from orbatch_provider.catalog import snapshot
 from orbatch_provider.errors import (
     BadGatewayError,
@@ -41,8 +39,8 @@ from orbatch_provider.images import ImagesResult
 from orbatch_provider.images import Picture as PictureFile
 from orbatch_provider.requests import ImageRequest, TextRequest
 from orbatch_provider.responses import KeyInfo, Usage
-from orbatch_provider.simulator.examples import image_examples, text_examples
 from orbatch_provider.texts import TextResult
+from orbatch_simulator.examples import image_examples, text_examples
 from tests.pictures import picture
 
 BATCH = """
@@ -307,7 +305,7 @@ async def test_nothing_is_sent_where_nothing_can_be_written(bench: Bench, monkey
 
 
 async def test_nothing_is_sent_when_the_disk_is_nearly_full(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping, "FREE_BYTES", 10**18)
+    monkeypatch.setattr(results, "FREE_BYTES", 10**18)
     with pytest.raises(StopRun, match="MB are free on the disk"):
         await bench.answer(bench.job())
     assert bench.service.asked == 0
@@ -330,7 +328,7 @@ async def test_a_result_that_cannot_be_placed_is_lost_with_its_cost_and_named(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("orbatch.outputs.place", full)
+    monkeypatch.setattr("orbatch.outputs.files.place", full)
     lost = await bench.answer(bench.job())
     assert lost.status is Status.LOST
     assert bench.history(lost) == ["submitting", "submitted", "completed", "lost"]

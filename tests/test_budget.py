@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbatch.budget import Allowed, Caps, Committed, Refused, broken_cap, decide, room
+from orbatch.ledger.budget import Allowed, Caps, Committed, Refused, broken_cap, decide, room
 
 USD = 1_000_000_000
 NOTHING = Committed()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.catalogs import CACHE_DIR_VARIABLE, cache_path, load_catalog
+from orbatch.plan.catalogs import CACHE_DIR_VARIABLE, cache_path, load_catalog
 from orbatch_provider.catalog import Catalog, snapshot
 from orbatch_provider.errors import NotSentError, OpenRouterError, ServiceUnavailableError
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.collecting import fetch_again
-from orbatch.lifecycle import Status
+from orbatch.ledger.status import Status
+from orbatch.runner.download import fetch_again
 from orbatch_provider.errors import (
     BadGatewayError,
     DownloadError,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.config import (
+from orbatch.batchfile.models import (
     BatchConfig,
     BudgetConfig,
     LimitsConfig,

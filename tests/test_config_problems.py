@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.config import ConfigError, load_config
-from orbatch.expand import expand
+from orbatch.batchfile.models import ConfigError, load_config
+from orbatch.plan.jobs import expand
 
 HEAD = "name: x\nmodels: [alibaba/wan-2.6]\nprompts: [a cat]\n"
 PROMPTS = "name: x\nmodels: [alibaba/wan-2.6]\nprompts:\n"

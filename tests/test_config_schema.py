@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from orbatch.batchfile.schema import reference
-from orbatch.config import config_schema, load_config
-from orbatch.expand import expand
-from orbatch.offers import Offers
-from orbatch.plan import plan_jobs
+from orbatch.batchfile.models import config_schema, load_config
+from orbatch.batchfile.reference import reference
+from orbatch.plan.catalogs import Offers
+from orbatch.plan.estimate import plan_jobs
+from orbatch.plan.jobs import expand
 from orbatch_provider.catalog import snapshot
 from orbatch_provider.requests import VideoRequest
-from orbatch_provider.simulator.examples import image_examples, text_examples
+from orbatch_simulator.examples import image_examples, text_examples
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "configs").glob("*.yaml"))

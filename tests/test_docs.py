@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.lifecycle import TRANSITIONS, Status
+from orbatch.ledger.status import TRANSITIONS, Status
 from orbatch_provider import OpenRouterProvider, errors
-from orbatch_provider.simulator import SimulatorSettings, simulator_thread
+from orbatch_simulator import SimulatorSettings, simulator_thread
 from tests.console import ROOT, SPEED, blocks, differences, steps, terminal
 
 DOCS = ROOT / "docs"

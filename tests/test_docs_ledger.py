@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orbatch.ledger import Ledger
-from orbatch.lifecycle import Status
+from orbatch.ledger.status import Status
 from tests.ledger.books import Books, planned, video
 
 PAGE = (Path(__file__).parent.parent / "docs" / "ledger.md").read_text("utf-8")

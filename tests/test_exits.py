@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from orbatch.exits import Exit, exit_code
+from orbatch.cli.exit_codes import Exit, exit_code
 from orbatch.ledger import Counts
-from orbatch.runner import RunResult, Stop
+from orbatch.runner.runner import RunResult, Stop
 
 DONE = {"done": 3}
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.config import ConfigError, load_config
-from orbatch.expand import JobSpec, expand, job_key
+from orbatch.batchfile.models import ConfigError, load_config
+from orbatch.plan.jobs import JobSpec, expand, job_key
 from orbatch_provider.requests import VideoRequest
 from tests.pictures import picture
 
@@ -216,7 +216,7 @@ def test_a_variable_that_only_some_prompts_have_is_missed_in_the_file_name(jobs:
 
 
 def test_a_batch_larger_than_a_million_jobs_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orbatch.expand.MAX_JOBS", 10)
+    monkeypatch.setattr("orbatch.plan.jobs.MAX_JOBS", 10)
     path = tmp_path / "b.yaml"
     path.write_text(f"name: a\nmodels: [a/b]\nprompts: [x]\nseeds: {list(range(1000))}\nrepeat: 1000\n")
     with pytest.raises(ConfigError, match="expands to 10 jobs or more"):

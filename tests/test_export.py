@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from orbatch.budget import Caps, Refused
+from orbatch.batchfile.models import load_config
 from orbatch.cli.app import app
-from orbatch.config import load_config
-from orbatch.expand import expand
-from orbatch.exporting import COLUMNS, record_of
+from orbatch.export import COLUMNS, record_of
 from orbatch.ledger import BatchFile, Holder, Ledger, OutputRecord, utc_now
-from orbatch.ledger.answers import Charge
-from orbatch.ledger.exports import exported_jobs
-from orbatch.offers import Offers
-from orbatch.plan import plan_jobs
+from orbatch.ledger.attempts import Charge
+from orbatch.ledger.budget import Caps, Refused
+from orbatch.ledger.reports import exported_jobs
+from orbatch.plan.catalogs import Offers
+from orbatch.plan.estimate import plan_jobs
+from orbatch.plan.jobs import expand
 from orbatch_provider.catalog import snapshot
-from orbatch_provider.simulator.examples import image_examples, text_examples
+from orbatch_simulator.examples import image_examples, text_examples
 
 OFFERS = Offers(snapshot(), image_examples(), text_examples())
 

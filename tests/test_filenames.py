@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbatch.filenames import MAX_PART_BYTES, model_slug, safe_stem, safe_value
+from orbatch.plan.filenames import MAX_PART_BYTES, model_slug, safe_stem, safe_value
 
 
 @pytest.mark.parametrize(

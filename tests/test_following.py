@@ -7,10 +7,10 @@ from decimal import Decimal
 
 import pytest
 
-from orbatch.budget import Caps
-from orbatch.lifecycle import Status
-from orbatch.schedule import MIN_POLL_INTERVAL_S
-from orbatch.steps import OUTAGE_PATIENCE_S, Patience
+from orbatch.ledger.budget import Caps
+from orbatch.ledger.status import Status
+from orbatch.runner.context import OUTAGE_PATIENCE_S, Patience
+from orbatch.runner.poll_schedule import MIN_POLL_INTERVAL_S
 from orbatch_provider.errors import NotFoundError, OutcomeUnknownError
 from orbatch_provider.responses import Usage, VideoJob
 from tests.faults.fakes import FakeProvider

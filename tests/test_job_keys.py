@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.config import load_config
-from orbatch.expand import JobSpec, expand
+from orbatch.batchfile.models import load_config
+from orbatch.plan.jobs import JobSpec, expand
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from orbatch.batchfile.fields import KINDS as FIELDS
-from orbatch.config import ConfigError, load_config
-from orbatch.expand import JobSpec, expand, job_key, models_by_kind
-from orbatch.kinds import KINDS, request_of
-from orbatch.offers import Offers, changes
-from orbatch.plan import PlannedJob, plan_jobs
+from orbatch.batchfile.models import ConfigError, load_config
+from orbatch.plan.catalogs import Offers, changes
+from orbatch.plan.estimate import PlannedJob, plan_jobs
+from orbatch.plan.jobs import JobSpec, expand, job_key, models_by_kind
+from orbatch.plan.kinds import KINDS, request_of
 from orbatch_provider.catalog import ImageCatalog, TextCatalog, snapshot
-from orbatch_provider.simulator.examples import image_examples, text_examples
+from orbatch_simulator.examples import image_examples, text_examples
 from tests.pictures import picture
 
 Jobs = Callable[[str], list[JobSpec]]

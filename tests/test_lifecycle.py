@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orbatch.lifecycle import ENDED_REMOTELY, PAID_AND_OPEN, TRANSITIONS, Status
+from orbatch.ledger.status import ENDED_REMOTELY, PAID_AND_OPEN, TRANSITIONS, Status
 
 S = Status
 

@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import pytest
 
-from orbatch.config import LimitsConfig, ModelLimits
-from orbatch.limits import Gates, Wait, submit_limiter
+from orbatch.batchfile.models import LimitsConfig, ModelLimits
+from orbatch.runner.limits import Gates, Wait, submit_limiter
 
 
 class Clock:

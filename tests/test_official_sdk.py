@@ -13,7 +13,7 @@ from openrouter import OpenRouter, errors
 from openrouter.components import ChatUserMessage
 from PIL import Image
 
-from orbatch_provider.simulator import Fault, Simulator, SimulatorSettings, simulator_thread
+from orbatch_simulator import Fault, Simulator, SimulatorSettings, simulator_thread
 
 KEY = "sk-or-v1-c0ffee0123456789"
 FAST = SimulatorSettings(speed=1e6, generation_lag_s=0)

@@ -11,8 +11,8 @@ import av
 import pytest
 from av.video.frame import VideoFrame
 
-from orbatch import outputs
-from orbatch.outputs import FileInTheWay, Media, NotPlayable
+from orbatch.outputs import files as outputs
+from orbatch.outputs.files import FileInTheWay, Media, NotPlayable
 
 CONTAINERS = {
     "mp4": ("clip.mp4", {"movflags": "faststart"}, "h264"),

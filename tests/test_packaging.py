@@ -20,7 +20,11 @@ from tests.console import ROOT
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 DIST_INFO = f"orbatch-{PROJECT['version']}.dist-info"
-SOURCES = {"orbatch": ROOT / "batch" / "orbatch", "orbatch_provider": ROOT / "provider" / "orbatch_provider"}
+SOURCES = {
+    "orbatch": ROOT / "batch" / "orbatch",
+    "orbatch_provider": ROOT / "provider" / "orbatch_provider",
+    "orbatch_simulator": ROOT / "provider" / "orbatch_simulator",
+}
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +89,7 @@ def test_installing_the_wheel_adds_nothing_but_the_packages_their_metadata_and_t
         str(tmp_path),
         str(wheel),
     )
-    assert {path.name for path in tmp_path.iterdir()} == {"orbatch", "orbatch_provider", DIST_INFO, "bin"}
+    assert {path.name for path in tmp_path.iterdir()} == {*SOURCES, DIST_INFO, "bin"}
 
 
 def test_the_sdist_can_be_tested_and_read(built: Path) -> None:
@@ -103,7 +107,7 @@ def test_the_sdist_can_be_tested_and_read(built: Path) -> None:
         "docs/images/run.svg",
         "tests/test_packaging.py",
     }
-    assert not [name for name in names if re.search(r"\.db|__pycache__|outputs/|\.env$", name)]
+    assert not [name for name in names if re.search(r"\.db|__pycache__|/outputs/cats|\.env$", name)]
 
 
 def imported_modules() -> set[str]:

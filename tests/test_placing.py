@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from orbatch.ledger import LedgerError
-from orbatch.lifecycle import Status
+from orbatch.ledger.status import Status
 from tests.faults.fakes import FakeProvider
 from tests.faults.filing import collect, files_of, forbid_links, names, place_of, serve_ranges
 from tests.faults.workshop import Switch, Workshop, clip, provider_at

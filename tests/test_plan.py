@@ -7,10 +7,10 @@ from itertools import islice
 
 import pytest
 
-from orbatch import plan
-from orbatch.jobspec import JobSpec
-from orbatch.offers import Offers
-from orbatch.plan import PlannedJob, plan_jobs
+from orbatch.plan import estimate
+from orbatch.plan.catalogs import Offers
+from orbatch.plan.estimate import PlannedJob, plan_jobs
+from orbatch.plan.jobs import JobSpec
 from orbatch_provider.catalog import snapshot
 from orbatch_provider.pricing import Estimate
 from orbatch_provider.requests import VideoRequest
@@ -61,7 +61,7 @@ def test_jobs_that_differ_only_in_prompt_and_seed_are_worked_out_once(
         worked_out.append(job)
         return PlannedJob(job, Estimate(Decimal(1), Decimal(1), Decimal(1)))
 
-    monkeypatch.setattr(plan, "_plan_job", count)
+    monkeypatch.setattr(estimate, "_plan_job", count)
     jobs = list(plan_jobs((spec(n, seed=n) for n in range(1, 100)), offers))
     assert len(worked_out) == 1
     assert [job.spec.position for job in jobs] == list(range(1, 100))
@@ -70,7 +70,7 @@ def test_jobs_that_differ_only_in_prompt_and_seed_are_worked_out_once(
 
 
 def test_a_plan_is_lazy_and_keeps_no_more_than_it_must(offers: Offers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "_KEPT", 2)
+    monkeypatch.setattr(estimate, "_KEPT", 2)
     frames = ([{"type": "image_url", "image_url": {"url": f"https://example.com/{n}.png"}}] for n in range(10**9))
     jobs = plan_jobs((spec(n, frame_images=frame) for n, frame in enumerate(frames, 1)), offers)
     assert len({job.high_nusd for job in islice(jobs, 20)}) == 1

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from orbatch.budget import Caps
-from orbatch.catalogs import LoadedCatalog
-from orbatch.config import BatchConfig, ConfigError, load_config
+from orbatch.batchfile.models import BatchConfig, ConfigError, load_config
 from orbatch.ledger import BatchHeld, Holder, Ledger, utc_now
-from orbatch.preparing import CapOutlook, Plan, PlanError, PlanProblems, cap_outlooks, caps_of, prepare, simulated
+from orbatch.ledger.budget import Caps
+from orbatch.plan.catalogs import LoadedCatalog
+from orbatch.plan.plan import CapOutlook, Plan, PlanError, PlanProblems, cap_outlooks, caps_of, prepare, simulated
 from orbatch_provider.catalog import snapshot
 
 ORIGIN = "https://openrouter.ai"

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from orbatch.batchfile.problems import Report
-from orbatch.config import ConfigError, load_config
-from orbatch.expand import JobSpec, expand
-from orbatch.promptfiles import read_prompts
+from orbatch.batchfile.errors import Report
+from orbatch.batchfile.models import ConfigError, load_config
+from orbatch.batchfile.rows import read_prompts
+from orbatch.plan.jobs import JobSpec, expand
 from orbatch_provider.requests import VideoRequest
 from tests.pictures import picture
 

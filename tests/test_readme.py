@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from orbatch.cli.app import app
-from orbatch.exits import Exit
+from orbatch.cli.exit_codes import Exit
 from tests.console import ROOT, blocks
 
 README = (ROOT / "README.md").read_text("utf-8")

@@ -10,18 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orbatch.schedule import (
+from orbatch.runner.poll_schedule import (
     EARLY_S,
+    HISTORY_NEEDED,
     LONGEST_GAP,
     LONGEST_SLEEP,
     MAX_BACKOFF_S,
     MAX_RETRY_AFTER_S,
     MIN_POLL_INTERVAL_S,
+    Ended,
+    Timetable,
     backoff,
     bounded_retry_after,
     next_poll,
+    poll_ages,
 )
-from orbatch.timetable import HISTORY_NEEDED, Ended, Timetable, poll_ages
 
 PLAN = [50.0, 60.0, 80.0]
 KIND = ("some/model", 5)

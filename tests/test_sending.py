@@ -10,11 +10,11 @@ from decimal import Decimal
 
 import pytest
 
-from orbatch import sending
-from orbatch.driver import StopRun
 from orbatch.ledger import LedgerConflict, LedgerError
-from orbatch.lifecycle import Status
-from orbatch.schedule import MAX_RETRY_AFTER_S
+from orbatch.ledger.status import Status
+from orbatch.runner import submit
+from orbatch.runner.driver import StopRun
+from orbatch.runner.poll_schedule import MAX_RETRY_AFTER_S
 from orbatch_provider.errors import (
     BadRequestError,
     OpenRouterError,
@@ -44,7 +44,7 @@ def provider() -> FakeProvider:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every answer to a submit that is not there at once is late."""
-    monkeypatch.setattr(sending, "ANSWER_PATIENCE_S", 0.0)
+    monkeypatch.setattr(submit, "ANSWER_PATIENCE_S", 0.0)
 
 
 # -- late answers ---------------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ async def test_an_id_is_recorded_when_the_ledger_works_again(
     workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, driver = workshop.take(), workshop.driver(provider)
-    monkeypatch.setattr(sending, "RECORDING_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(submit, "RECORDING_PAUSES_S", (0.0, 0.0))
     monkeypatch.setattr(workshop.ledger, "accept", failing(LedgerError("Full."), then=workshop.ledger.accept))
     provider.answer(VideoJob("kept-1", "pending"))
 
@@ -165,7 +165,7 @@ async def test_an_id_that_cannot_be_recorded_stops_the_run_with_the_command_to_s
     workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, driver = workshop.take(), workshop.driver(provider)
-    monkeypatch.setattr(sending, "RECORDING_PAUSES_S", (0.0,))
+    monkeypatch.setattr(submit, "RECORDING_PAUSES_S", (0.0,))
     provider.answer(VideoJob("kept-2", "pending"))
     reservation = workshop.reserve(job)
     with monkeypatch.context() as broken:
@@ -183,7 +183,7 @@ async def test_a_run_that_is_torn_down_goes_on_recording_the_id(
     workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, driver = workshop.take(), workshop.driver(provider)
-    monkeypatch.setattr(sending, "RECORDING_PAUSES_S", (0.05, 0.05))
+    monkeypatch.setattr(submit, "RECORDING_PAUSES_S", (0.05, 0.05))
     monkeypatch.setattr(workshop.ledger, "accept", failing(LedgerError("Full."), then=workshop.ledger.accept))
     provider.answer(VideoJob("kept-3", "pending"))
     task = asyncio.create_task(driver.send(job, workshop.reserve(job)))
@@ -251,7 +251,7 @@ async def test_a_job_whose_request_has_not_left_is_free_when_the_run_is_torn_dow
     async def never(*_: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("orbatch.sending.in_thread", never)  # where local files are read
+    monkeypatch.setattr("orbatch.runner.submit.in_thread", never)  # where local files are read
     with_picture = replace(job, request={**job.request, "frame_images": [{"url": "a.png"}]})
     task = asyncio.create_task(driver.send(with_picture, workshop.reserve(job)))
     await briefly()
@@ -302,7 +302,7 @@ async def test_retry_after_closes_the_gate_of_the_model_within_bounds(
 async def test_the_keys_usage_is_read_before_and_after_an_uncertain_submit(
     workshop: Workshop, provider: FakeProvider
 ) -> None:
-    from orbatch.settling import record_usage
+    from orbatch.runner.reconcile import record_usage
 
     provider.usage = KeyInfo("", Decimal("1.00"), None, None, None)
     await record_usage(workshop.ledger, provider)

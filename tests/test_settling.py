@@ -8,10 +8,10 @@ from decimal import Decimal
 
 import pytest
 
-from orbatch import settling
-from orbatch.budget import Caps
 from orbatch.ledger import JobRecord
-from orbatch.settling import Settled, record_usage, settle_unknown
+from orbatch.ledger.budget import Caps
+from orbatch.runner import reconcile
+from orbatch.runner.reconcile import Settled, record_usage, settle_unknown
 from orbatch_provider.errors import (
     AuthenticationError,
     BadRequestError,
@@ -147,7 +147,7 @@ async def test_a_reading_that_does_not_come_holds_up_no_submit(
         await asyncio.Event().wait()
         raise AssertionError
 
-    monkeypatch.setattr(settling, "USAGE_PATIENCE_S", 0.01)
+    monkeypatch.setattr(reconcile, "USAGE_PATIENCE_S", 0.01)
     monkeypatch.setattr(provider, "key", never)
 
     assert await record_usage(workshop.ledger, provider) is None

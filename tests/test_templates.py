@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbatch.templates import TemplateError, template
+from orbatch.batchfile.templates import TemplateError, template
 
 VARIABLES: dict[str, Any] = {"color": "orange", "count": 3, "small": True, "name": "tom_cat", "long": "x" * 5000}
 

@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orbatch_provider.blocking import generate_image, generate_text, generate_video
     from orbatch_provider.catalog import Catalog, ImageModel, Problem, TextModel, VideoModel
     from orbatch_provider.client import OpenRouterProvider
     from orbatch_provider.errors import OpenRouterError
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from orbatch_provider.pricing import Estimate, estimate, estimate_image_model, estimate_text
     from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest
     from orbatch_provider.responses import FileOutput, MultimodalResponse, Usage, VideoJob
+    from orbatch_provider.sync import generate_image, generate_text, generate_video
     from orbatch_provider.texts import TextResult
 
 _HOME = {
@@ -40,9 +40,9 @@ _HOME = {
     "estimate": "pricing",
     "estimate_image_model": "pricing",
     "estimate_text": "pricing",
-    "generate_image": "blocking",
-    "generate_text": "blocking",
-    "generate_video": "blocking",
+    "generate_image": "sync",
+    "generate_text": "sync",
+    "generate_video": "sync",
 }
 
 __all__ = [

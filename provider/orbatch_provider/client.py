@@ -5,14 +5,16 @@ A video is a job that is submitted, polled, waited for and fetched; images and t
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Self
+from urllib.parse import quote
 
-from orbatch_provider import images, offers, texts, videos
-from orbatch_provider.answers import read_json
+from orbatch_provider import images, texts
 from orbatch_provider.catalog import (
     Catalog,
     ImageCatalog,
@@ -25,31 +27,152 @@ from orbatch_provider.catalog import (
     check_text,
 )
 from orbatch_provider.catalog import check as check_video
-from orbatch_provider.credentials import ApiKey, read_base_url
-from orbatch_provider.disk import in_thread
-from orbatch_provider.download import receive_with_fallback
+from orbatch_provider.download import Download, PartFile, in_thread, receive_with_fallback
 from orbatch_provider.errors import (
+    APIError,
     ConfigurationError,
+    DownloadError,
     InvalidResponseError,
     JobEndedError,
     JobTimeoutError,
+    NotFoundError,
+    OpenRouterError,
 )
+from orbatch_provider.http.credentials import ApiKey, read_base_url
+from orbatch_provider.http.decode import read_json
+from orbatch_provider.http.transport import Timeouts, Transport, attribution_headers
 from orbatch_provider.images import ImagesResult
 from orbatch_provider.inputs import with_local_files
 from orbatch_provider.media import extension, file_stem
-from orbatch_provider.partfile import Download, PartFile
-from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest, with_first_frame
+from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest, strip_prefix, with_first_frame
 from orbatch_provider.responses import (
     COMPLETED,
+    ENDED_WITHOUT_RESULT,
+    PENDING,
     FileOutput,
     Generation,
     KeyInfo,
     MultimodalResponse,
     VideoJob,
+    is_job_id,
 )
 from orbatch_provider.texts import TextResult
-from orbatch_provider.transport import Timeouts, Transport, attribution_headers
-from orbatch_provider.videos import POLL_INTERVAL_S, WAIT_TIMEOUT_S
+
+ENDPOINTS_AT_ONCE = 8  # reads of endpoint records at a time
+
+
+async def read_videos(transport: Transport) -> Catalog:
+    """``GET /videos/models``."""
+    body = await _models(transport, "/videos/models")
+    try:
+        return Catalog.from_json(body, captured_at=datetime.now(UTC), source=transport.base_url)
+    except (TypeError, ValueError) as exc:
+        raise _unreadable(exc) from None
+
+
+async def read_images(transport: Transport, only: Collection[str] | None) -> ImageCatalog:
+    """``GET /images/models``, and for each model, or each of ``only``, the records of its endpoints."""
+    body = await _models(transport, "/images/models")
+    wanted = None if only is None else {strip_prefix(model) for model in only}
+    slots = asyncio.Semaphore(ENDPOINTS_AT_ONCE)
+
+    async def joined(item: Mapping[str, Any]) -> Mapping[str, Any]:
+        model = str(item["id"])
+        async with slots:
+            is_wanted = wanted is None or model in wanted
+            return {**item, "endpoints": await _endpoints(transport, model) if is_wanted else []}
+
+    named = (item for item in body["data"] if isinstance(item, Mapping) and item.get("id"))
+    data = await asyncio.gather(*map(joined, named))
+    try:
+        return ImageCatalog.from_json({"data": data}, captured_at=datetime.now(UTC), source=transport.base_url)
+    except (TypeError, ValueError) as exc:
+        raise _unreadable(exc) from None
+
+
+async def read_texts(transport: Transport) -> TextCatalog:
+    """``GET /models``, which lists the models that write text, all at once where no page is asked for."""
+    body = await _models(transport, "/models")
+    try:
+        return TextCatalog.from_json(body, captured_at=datetime.now(UTC), source=transport.base_url)
+    except (TypeError, ValueError) as exc:
+        raise _unreadable(exc) from None
+
+
+async def _models(transport: Transport, path: str) -> Mapping[str, Any]:
+    body = read_json(await transport.read(path, keyed=False))
+    if not isinstance(body, Mapping) or not isinstance(body.get("data"), list):
+        raise InvalidResponseError("The catalog has no list of models", detail=repr(body))
+    return body
+
+
+async def _endpoints(transport: Transport, model: str) -> list[Any]:
+    """The records of a model's endpoints; none for a model that has just gone."""
+    try:
+        body = read_json(await transport.read(f"/images/models/{quote(model)}/endpoints", keyed=False))
+    except NotFoundError:
+        return []
+    endpoints = body.get("endpoints") if isinstance(body, Mapping) else None
+    if not isinstance(endpoints, list):
+        raise InvalidResponseError(f"The endpoints of {model} are no list", detail=repr(body))
+    return endpoints
+
+
+def _unreadable(exc: Exception) -> InvalidResponseError:
+    return InvalidResponseError(f"The catalog cannot be read ({exc})")
+
+
+POLL_INTERVAL_S = 30.0
+WAIT_TIMEOUT_S = 600.0
+
+
+async def wait(
+    poll: Callable[[str], Awaitable[VideoJob]],
+    job_id: str,
+    *,
+    poll_interval: float,
+    timeout: float,  # noqa: ASYNC109 - it ends with an error of its own, and the job goes on
+    on_poll: Callable[[VideoJob], None] | None,
+) -> VideoJob:
+    """Poll until the job has ended; see ``wait`` of the provider."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    status, pause, failure = PENDING, poll_interval, None
+    while True:
+        left = started + timeout - loop.time()
+        await asyncio.sleep(max(0.0, min(pause, left)))
+        pause = poll_interval
+        try:
+            job = await poll(job_id)
+        except OpenRouterError as exc:
+            if not exc.temporary:
+                raise
+            failure = exc
+            pause = max(pause, exc.retry_after_s or 0.0) if isinstance(exc, APIError) else pause
+        else:
+            status, failure = job.status, None
+            if on_poll is not None:
+                on_poll(job)
+            if job.is_terminal:
+                return job
+        if loop.time() >= started + timeout:
+            raise JobTimeoutError(job_id, status, timeout) from failure
+
+
+def require_result(job: VideoJob) -> None:
+    """Raises JobEndedError or DownloadError for a job that has nothing to fetch, or not yet."""
+    if job.status in ENDED_WITHOUT_RESULT:
+        raise JobEndedError(job)
+    if job.status != COMPLETED:
+        raise DownloadError(f"Job {job.id} is {job.status}; its content is there once it is completed: wait for it.")
+
+
+def path_of(job_id: str) -> str:
+    """Below the base URL. Raises ConfigurationError for what cannot be a job id."""
+    if not is_job_id(job_id):
+        raise ConfigurationError(f"{str(job_id)[:80]!r} is not a job id. Nothing was sent.")
+    return f"/videos/{quote(job_id, safe='')}"
+
 
 _log = logging.getLogger(__name__)
 
@@ -139,7 +262,7 @@ class OpenRouterProvider:
     async def poll(self, job_id: str) -> VideoJob:
         """What the provider says of the job now. Free, and safe to repeat."""
         self.require_key()
-        job = VideoJob.from_json(read_json(await self._transport.read(videos.path_of(job_id))))
+        job = VideoJob.from_json(read_json(await self._transport.read(path_of(job_id))))
         if job.id != job_id:
             raise InvalidResponseError(f"The answer to a poll for job {job_id} is about job {job.id}; poll again.")
         return job
@@ -157,7 +280,7 @@ class OpenRouterProvider:
         Polls that fail for a passing reason are repeated. Raises JobTimeoutError after ``timeout`` seconds: the job
         goes on and is paid for, and calling this again goes on waiting. There is always a poll before that.
         """
-        return await videos.wait(self.poll, job_id, poll_interval=poll_interval, timeout=timeout, on_poll=on_poll)
+        return await wait(self.poll, job_id, poll_interval=poll_interval, timeout=timeout, on_poll=on_poll)
 
     async def download(self, job_id: str, index: int, part: Path) -> Download:
         """Stream output ``index`` of a completed job into ``part``, resuming what is there; nothing is renamed.
@@ -186,7 +309,7 @@ class OpenRouterProvider:
         Named ``stem`` (the job id when None), numbered from 1 if there are several, with the extension of their type.
         Raises JobEndedError for a job without a result, and what ``download`` raises.
         """
-        videos.require_result(job)
+        require_result(job)
         folder, name, count = Path(directory), file_stem(job.id if stem is None else stem), job.output_count
         await in_thread(folder.mkdir, parents=True, exist_ok=True)
         names = [name] if count == 1 else [f"{name}-{index + 1}" for index in range(count)]
@@ -347,19 +470,19 @@ class OpenRouterProvider:
 
     async def catalog(self) -> Catalog:
         """The video models with capabilities and prices, read now. Needs no key, and sends none."""
-        self._catalog = await offers.read_videos(self._transport)
+        self._catalog = await read_videos(self._transport)
         return self._catalog
 
     async def image_catalog(self, only: Collection[str] | None = None) -> ImageCatalog:
         """The image models; each of them, or only those named, with what its endpoints can do and charge. One read for
         the list and one for each of these models. Needs no key, and sends none."""
-        catalog = await offers.read_images(self._transport, only)
+        catalog = await read_images(self._transport, only)
         self._image_catalog = catalog if only is None else self._image_catalog
         return catalog
 
     async def text_catalog(self) -> TextCatalog:
         """The text models with their prices, read now. Needs no key, and sends none."""
-        self._text_catalog = await offers.read_texts(self._transport)
+        self._text_catalog = await read_texts(self._transport)
         return self._text_catalog
 
     async def video_models(self) -> list[VideoModel]:
@@ -403,7 +526,7 @@ class OpenRouterProvider:
             raise ConfigurationError(self._key.problem)
 
     def _content_url(self, job_id: str, index: int) -> str:
-        return f"{self.base_url}{videos.path_of(job_id)}/content?index={index}"
+        return f"{self.base_url}{path_of(job_id)}/content?index={index}"
 
 
 def _unknown(model: str, catalog: Catalog | ImageCatalog | TextCatalog) -> list[Problem]:

@@ -10,15 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from orbatch_provider.answers import Answer, read_json
-from orbatch_provider.disk import in_thread
+from orbatch_provider.download import in_thread
 from orbatch_provider.errors import UNKNOWN_ADVICE, ConfigurationError, InvalidResponseError, UnusableResultError
-from orbatch_provider.media import extension
-from orbatch_provider.pictures import NotAPictureError, look_at
+from orbatch_provider.http.decode import Answer, read_json
+from orbatch_provider.http.transport import Transport
+from orbatch_provider.image_stream import PictureSpool, Spooled
+from orbatch_provider.media import NotAPictureError, extension, look_at
 from orbatch_provider.requests import ImageRequest
 from orbatch_provider.responses import FileOutput, MultimodalResponse, Usage
-from orbatch_provider.spool import PictureSpool, Spooled
-from orbatch_provider.transport import Transport
 
 _UNKNOWN = f"Whether it was paid for is unknown: {UNKNOWN_ADVICE} It began"
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from orbatch_provider.disk import in_thread
+from orbatch_provider.download import in_thread
 from orbatch_provider.errors import ConfigurationError, redact
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orbatch_provider.answers import Answer, error_inside, read_json
 from orbatch_provider.errors import (
     UNKNOWN_ADVICE,
     ConfigurationError,
@@ -15,9 +14,10 @@ from orbatch_provider.errors import (
     UnusableResultError,
     redact,
 )
+from orbatch_provider.http.decode import Answer, error_inside, read_json
+from orbatch_provider.http.transport import Transport
 from orbatch_provider.requests import TextRequest
 from orbatch_provider.responses import Usage
-from orbatch_provider.transport import Transport
 
 _UNKNOWN = f"Whether it was paid for is unknown: {UNKNOWN_ADVICE} It began"
 

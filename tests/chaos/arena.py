@@ -19,7 +19,7 @@ from typing import Any, Self
 from typer.testing import CliRunner
 
 from orbatch.cli.app import app, hoisted
-from orbatch.exits import Exit
+from orbatch.cli.exit_codes import Exit
 from tests.chaos.audit import Audit, unknown_jobs
 from tests.chaos.processes import PATIENCE_S, Launcher, Process
 

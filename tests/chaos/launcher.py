@@ -35,18 +35,18 @@ class Point:
 
 POINTS = {
     "before the intent": Point("orbatch.ledger.store", "Ledger.reserve", "before"),
-    "right after the intent": Point("orbatch.sending", "Sending._may_leave", "before"),
+    "right after the intent": Point("orbatch.runner.submit", "Sending._may_leave", "before"),
     "between intent and send": Point("orbatch_provider.client", "OpenRouterProvider.submit", "before"),
     "while the answer is awaited": Point("orbatch_provider.client", "OpenRouterProvider.submit", "accepted"),
     "between answer and commit": Point("orbatch.ledger.store", "Ledger.accept", "before"),
-    "right after the id is committed": Point("orbatch.limits", "Gates.note_success", "before"),
+    "right after the id is committed": Point("orbatch.runner.limits", "Gates.note_success", "before"),
     "while polling": Point("orbatch_provider.client", "OpenRouterProvider.poll", "after"),
     "before the charge is written": Point("orbatch.ledger.store", "Ledger.complete", "before"),
-    "right after the charge is written": Point("orbatch.collecting", "Collecting.collect", "before"),
-    "in the middle of a download": Point("orbatch_provider.partfile", "PartFile.write", "after"),
-    "between download and link": Point("orbatch.outputs", "place", "before"),
-    "between link and commit": Point("orbatch.outputs", "place", "after"),
-    "between commit and removal of the part": Point("orbatch.outputs", "discard", "before"),
+    "right after the charge is written": Point("orbatch.runner.download", "Collecting.collect", "before"),
+    "in the middle of a download": Point("orbatch_provider.download", "PartFile.write", "after"),
+    "between download and link": Point("orbatch.outputs.files", "place", "before"),
+    "between link and commit": Point("orbatch.outputs.files", "place", "after"),
+    "between commit and removal of the part": Point("orbatch.outputs.files", "discard", "before"),
     "in the recovery of an earlier kill": Point("orbatch.ledger.store", "Ledger.doubt_interrupted", "after"),
     "before the lease is released": Point("orbatch.ledger.leases", "Leases.release", "before"),
 }
@@ -146,7 +146,7 @@ def run(order: Mapping[str, Any]) -> None:
 
 
 def simulate(order: Mapping[str, Any]) -> None:
-    simulator = importlib.import_module("orbatch_provider.simulator")
+    simulator = importlib.import_module("orbatch_simulator")
     slow = simulator.Fault("submit", "delay", accept=True, delay_s=order["answer_delay_s"])
     settings = simulator.SimulatorSettings(faults=(slow,)).changed(order["settings"])
     simulator.run_forever(settings, port=order["port"], books_path=Path("books.jsonl"), on_ready=say)
@@ -156,7 +156,7 @@ def run_orbatch(order: Mapping[str, Any]) -> None:
     if order["point"]:
         set_trap(POINTS[order["point"]], Trap(order["number"], signal.Signals[order["signal"]]))
     if order["lease_s"] is not None:
-        defaults = importlib.import_module("orbatch.runner").BatchRun.__init__.__kwdefaults__
+        defaults = importlib.import_module("orbatch.runner.runner").BatchRun.__init__.__kwdefaults__
         defaults["lease_s"] = order["lease_s"]
     sys.argv = ["orbatch", *order["arguments"]]
     importlib.import_module("orbatch.cli").main()
@@ -167,7 +167,7 @@ def serve() -> None:
 
     Importing takes longer than most runs here; a fork of a process that has imported everything begins at once.
     """
-    for module in ("orbatch.cli.app", "orbatch.cli.running", "orbatch_provider.simulator", "av"):
+    for module in ("orbatch.cli.app", "orbatch.cli.run", "orbatch_simulator", "av"):
         importlib.import_module(module)
     wake_up, write_end = os.pipe()
     os.set_blocking(write_end, False)

@@ -11,23 +11,22 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
-from orbatch.catalogs import LoadedCatalog
-from orbatch.config import load_config
-from orbatch.driver import Terms
+from orbatch.batchfile.models import load_config
 from orbatch.ledger import BatchRecord, JobRecord, Ledger
-from orbatch.lifecycle import Status
-from orbatch.pace import Pace
-from orbatch.preparing import caps_of, prepare
-from orbatch.progress import Progress
-from orbatch.runner import BatchRun, Options, RunResult
+from orbatch.ledger.status import Status
+from orbatch.plan.catalogs import LoadedCatalog
+from orbatch.plan.plan import caps_of, prepare
+from orbatch.runner.context import Pace, Progress
+from orbatch.runner.driver import Terms
+from orbatch.runner.runner import BatchRun, Options, RunResult
 from orbatch_provider.catalog import snapshot
+from orbatch_provider.download import PartFile
 from orbatch_provider.errors import NotFoundError
 from orbatch_provider.images import ImagesResult
-from orbatch_provider.partfile import PartFile
 from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest
 from orbatch_provider.responses import Generation, KeyInfo, Usage, VideoJob
-from orbatch_provider.simulator.clips import TINY, render
 from orbatch_provider.texts import TextResult
+from orbatch_simulator.clips import TINY, render
 from tests.faults.fakes import received
 
 ORIGIN = "http://127.0.0.1:1"

@@ -8,7 +8,7 @@ from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
-from orbatch.exits import Exit
+from orbatch.cli.exit_codes import Exit
 from orbatch.ledger import Ledger
 from tests.chaos.arena import Scene, wait_until
 from tests.chaos.audit import ids, statuses, unaccounted, unknown_jobs

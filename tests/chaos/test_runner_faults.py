@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from orbatch import feeding, runner, sending
-from orbatch.kinds import AnyRequest
 from orbatch.ledger import JobRecord, LedgerError, utc_now
 from orbatch.ledger.leases import Holder
-from orbatch.lifecycle import Status
-from orbatch.pace import Pace
-from orbatch.runner import BACKLOG_PER_DOWNLOAD, SETTLE_EVERY_S, Stop
+from orbatch.ledger.status import Status
+from orbatch.plan.kinds import AnyRequest
+from orbatch.runner import runner, scheduler, submit
+from orbatch.runner.context import Pace
+from orbatch.runner.runner import BACKLOG_PER_DOWNLOAD, SETTLE_EVERY_S, Stop
 from orbatch_provider.errors import (
     NotFoundError,
     NotSentError,
@@ -78,7 +78,7 @@ async def test_submits_wait_for_a_provider_that_cannot_be_reached(tmp_path: Path
 
 
 async def test_a_late_answer_resolves_its_job_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "ANSWER_PATIENCE_S", 0.01)
+    monkeypatch.setattr(submit, "ANSWER_PATIENCE_S", 0.01)
     with staged(tmp_path) as stage:
 
         async def until_it_is_uncertain(_: str) -> None:
@@ -93,7 +93,7 @@ async def test_a_late_answer_resolves_its_job_by_itself(tmp_path: Path, monkeypa
 async def test_with_resubmit_no_job_is_sent_again_while_its_answer_may_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "ANSWER_PATIENCE_S", 0.01)
+    monkeypatch.setattr(submit, "ANSWER_PATIENCE_S", 0.01)
     with staged(tmp_path, 2, resubmit_uncertain=True) as stage:
 
         async def late_for_the_first(prompt: str) -> None:
@@ -227,13 +227,13 @@ async def test_a_job_that_another_command_moved_is_passed_over(tmp_path: Path) -
 async def test_a_stop_before_a_request_has_left_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with staged(tmp_path) as stage:
         run = stage.run()
-        as_planned = sending._as_planned
+        as_planned = submit._as_planned
 
         def interrupted(job: JobRecord) -> AnyRequest:
             run.interrupt()
             return as_planned(job)
 
-        monkeypatch.setattr(sending, "_as_planned", interrupted)
+        monkeypatch.setattr(submit, "_as_planned", interrupted)
         await run.run()
         assert (stage.actor.submitted, stage.statuses) == ([], [Status.PENDING])
 
@@ -328,14 +328,14 @@ async def test_a_job_that_lost_its_intent_before_the_send_is_not_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with staged(tmp_path) as stage:
-        as_planned = sending._as_planned
+        as_planned = submit._as_planned
 
         def meanwhile(job: JobRecord) -> AnyRequest:
             with stage.another_process() as other:
                 other.doubt_interrupted(stage.batch.id)
             return as_planned(job)
 
-        monkeypatch.setattr(sending, "_as_planned", meanwhile)
+        monkeypatch.setattr(submit, "_as_planned", meanwhile)
         result = await stage.play()
         assert result.stop is Stop.FAILED
         assert stage.actor.submitted == []
@@ -344,7 +344,7 @@ async def test_a_job_that_lost_its_intent_before_the_send_is_not_sent(
 
 async def test_the_clock_on_the_wall_may_jump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jumps = iter([timedelta(hours=step) for step in (0, -5, 7, -9, 11)] * 100)
-    for module in (feeding, runner):
+    for module in (scheduler, runner):
         monkeypatch.setattr(module, "utc_now", lambda: utc_now() + next(jumps))
     with staged(tmp_path, 5, in_flight=2) as stage:
         result = await stage.play()

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pytest
 
 from orbatch_provider.catalog import Catalog
-from orbatch_provider.simulator import SimulatorSettings, simulator_thread
+from orbatch_simulator import SimulatorSettings, simulator_thread
 from tests.e2e.desk import SPEED, Desk
 
 

@@ -24,7 +24,7 @@ import orbatch_provider
 from orbatch.cli.app import app, hoisted
 from orbatch.ledger import Filter, Ledger
 from orbatch.money import usd
-from orbatch_provider.simulator import Simulator
+from orbatch_simulator import Simulator
 
 KEY = "sk-or-v1-e2e-c0ffee0123456789"
 SPEED = 400.0

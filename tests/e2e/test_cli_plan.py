@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orbatch_provider.catalog import Catalog, snapshot
-from orbatch_provider.simulator import Fault
+from orbatch_simulator import Fault
 from tests.e2e.conftest import Open
 from tests.e2e.desk import HORSE, LITE, Desk
 

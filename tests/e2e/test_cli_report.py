@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from orbatch_provider.simulator import Fault
+from orbatch_simulator import Fault
 from tests.e2e.conftest import Open
 from tests.e2e.desk import HORSE, LITE, Desk
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from orbatch.batchfile.models import load_config
 from orbatch.cli.app import app
-from orbatch.config import load_config
-from orbatch_provider.simulator import Fault
+from orbatch_simulator import Fault
 from tests.e2e.conftest import Open
 from tests.e2e.desk import Desk
 

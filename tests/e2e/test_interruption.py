@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from orbatch_provider.simulator import Fault
+from orbatch_simulator import Fault
 from tests.e2e.conftest import Open
 from tests.e2e.desk import LITE, Desk
 

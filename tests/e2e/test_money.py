@@ -10,7 +10,7 @@ from typing import Any
 
 from orbatch.ledger import Filter
 from orbatch_provider.catalog import VideoModel, snapshot
-from orbatch_provider.simulator import Fault
+from orbatch_simulator import Fault
 from tests.e2e.conftest import Open
 from tests.e2e.desk import HORSE, LITE, Desk
 

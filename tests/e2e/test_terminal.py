@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import pytest
 
 from orbatch.cli.session import printable
-from orbatch_provider.simulator import Fault
+from orbatch_simulator import Fault
 from tests.e2e.conftest import Open
 from tests.e2e.desk import LITE, PATIENCE_S, Desk
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from orbatch_provider.simulator import Fault
+from orbatch_simulator import Fault
 from tests.e2e.desk import LITE, Desk
 from tests.pictures import picture
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from orbatch import outputs
 from orbatch.ledger import AttemptRecord, JobRecord, OutputRecord
+from orbatch.outputs import files as outputs
 from orbatch_provider.responses import VideoJob
 from tests.faults.fakes import FakeProvider
 from tests.faults.workshop import Switch, Workshop, clip

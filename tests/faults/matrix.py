@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orbatch.lifecycle import Status
+from orbatch.ledger.status import Status
 from tests.faults.workshop import CALLS
 
 TABLE = """

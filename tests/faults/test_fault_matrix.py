@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from orbatch import schedule
-from orbatch.catalogs import load_catalog
-from orbatch.driver import StopRun, StopSubmits
 from orbatch.ledger import JobRecord, LedgerConflict
-from orbatch.lifecycle import Status
-from orbatch.settling import record_usage, settle_unknown
+from orbatch.ledger.status import Status
+from orbatch.plan.catalogs import load_catalog
+from orbatch.runner import poll_schedule
+from orbatch.runner.driver import StopRun, StopSubmits
+from orbatch.runner.reconcile import record_usage, settle_unknown
 from orbatch_provider.errors import ERROR_BY_STATUS, AuthenticationError
 from tests.faults.faults import FAULTS, RETRY_AFTER, RETRY_AFTER_S, STATUSES, Fault, status_fault
 from tests.faults.matrix import CELLS, OUTCOMES, Outcome
@@ -218,7 +218,7 @@ async def test_retry_after_changes_when_and_never_what(
         asked.append(retry_after_s)
         return 0.0
 
-    monkeypatch.setattr(schedule, "bounded_retry_after", instantly)
+    monkeypatch.setattr(poll_schedule, "bounded_retry_after", instantly)
     outcome = outcome_of(str(status), call)
     fault = status_fault(status, RETRY_AFTER[form])
     async with bench(workshops, servers, tmp_path, call, fault, ONCE) as met:

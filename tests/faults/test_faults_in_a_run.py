@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.config import LimitsConfig
-from orbatch.driver import Provider, Terms
-from orbatch.lifecycle import Status
-from orbatch.pace import Pace
-from orbatch.runner import BatchRun, Options, RunResult, Stop
+from orbatch.batchfile.models import LimitsConfig
+from orbatch.ledger.status import Status
+from orbatch.runner.context import Pace
+from orbatch.runner.driver import Provider, Terms
+from orbatch.runner.runner import BatchRun, Options, RunResult, Stop
 from orbatch_provider.client import OpenRouterProvider
-from orbatch_provider.simulator import Fault, Simulator, SimulatorSettings
+from orbatch_simulator import Fault, Simulator, SimulatorSettings
 from tests.faults.faults import FAULTS
 from tests.faults.workshop import KEY, NO_CAPS, PAID_CALLS, Healthy, Switch, Workshop, provider_at
 from tests.provider.rawserver import Servers

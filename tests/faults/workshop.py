@@ -13,26 +13,25 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from orbatch.budget import Caps, Refused
-from orbatch.catalogs import LoadedCatalog
-from orbatch.config import LimitsConfig, load_config
-from orbatch.driver import Driver, Provider, Terms
+from orbatch.batchfile.models import LimitsConfig, load_config
 from orbatch.ledger import AttemptRecord, BatchRecord, Holder, JobRecord, Ledger, Reservation, utc_now
-from orbatch.lifecycle import Status
-from orbatch.limits import Gates
-from orbatch.pace import Pace
-from orbatch.preparing import prepare
-from orbatch.progress import Progress
-from orbatch.timetable import Timetable
+from orbatch.ledger.budget import Caps, Refused
+from orbatch.ledger.status import Status
+from orbatch.plan.catalogs import LoadedCatalog
+from orbatch.plan.plan import prepare
+from orbatch.runner.context import Pace, Progress
+from orbatch.runner.driver import Driver, Provider, Terms
+from orbatch.runner.limits import Gates
+from orbatch.runner.poll_schedule import Timetable
 from orbatch_provider.catalog import Catalog, snapshot
 from orbatch_provider.client import OpenRouterProvider
+from orbatch_provider.download import PartFile
 from orbatch_provider.images import ImagesResult
-from orbatch_provider.partfile import PartFile
 from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest
 from orbatch_provider.responses import Generation, KeyInfo, VideoJob
-from orbatch_provider.simulator.clips import TINY, payload
-from orbatch_provider.simulator.examples import image_examples, text_examples
 from orbatch_provider.texts import TextResult
+from orbatch_simulator.clips import TINY, payload
+from orbatch_simulator.examples import image_examples, text_examples
 from tests.pictures import picture
 from tests.provider.rawserver import Exchange, RawServer, Step, raw_answer, read_request
 

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
-from orbatch.budget import Caps, Refused
-from orbatch.jobspec import KEY_TAG, JobSpec
 from orbatch.ledger import AttemptRecord, BatchFile, BatchRecord, Holder, Ledger, OutputRecord, Reservation, utc_now
-from orbatch.lifecycle import Status
-from orbatch.plan import PlannedJob
+from orbatch.ledger.budget import Caps, Refused
+from orbatch.ledger.status import Status
+from orbatch.plan.estimate import PlannedJob
+from orbatch.plan.jobs import KEY_TAG, JobSpec
 from orbatch_provider.pricing import Estimate
 from orbatch_provider.requests import VideoRequest
 

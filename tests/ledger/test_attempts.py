@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from orbatch.budget import Caps, Refused
 from orbatch.ledger import LedgerConflict
-from orbatch.lifecycle import Status
+from orbatch.ledger.budget import Caps, Refused
+from orbatch.ledger.status import Status
 from tests.ledger.books import NO_CAPS, Books, video
 
 S = Status

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from orbatch.ledger import Ledger, LedgerConflict, LedgerError
-from orbatch.lifecycle import Status
+from orbatch.ledger.status import Status
 from tests.ledger.books import Books, planned
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.ledger import MODELS, fill, time_planning
 from orbatch.ledger import Filter
-from orbatch.lifecycle import Status
+from orbatch.ledger.status import Status
 from tests.ledger.books import Books
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from orbatch.ledger import BatchHeld, LedgerConflict, utc_now
-from orbatch.lifecycle import Status
+from orbatch.ledger.status import Status
 from tests.ledger.books import ORIGIN, Books, StubCatalog, batch_file, planned
 
 S = Status

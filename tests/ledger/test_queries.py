@@ -9,7 +9,7 @@ import pytest
 
 from orbatch.ledger import Filter, LedgerError, utc_now
 from orbatch.ledger.queries import NoSuchJob
-from orbatch.lifecycle import Status
+from orbatch.ledger.status import Status
 from tests.ledger.books import ACCOUNT, Books, planned
 
 S = Status

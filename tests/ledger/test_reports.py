@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from orbatch.budget import Caps, Refused
 from orbatch.ledger import GROUPINGS, Filter, Ledger, LedgerConflict, LedgerError, ReportRow
-from orbatch.ledger.answers import Charge
+from orbatch.ledger.attempts import Charge
+from orbatch.ledger.budget import Caps, Refused
 from orbatch.ledger.reports import BILLS_NEEDED
-from orbatch.ledger.sums import MEASURES
-from orbatch.lifecycle import Status
+from orbatch.ledger.status import Status
+from orbatch.ledger.totals import MEASURES
 from tests.ledger.books import NO_CAPS, USD, Books, planned, video
 
 S = Status
@@ -166,7 +166,7 @@ class AnyHistory(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.books = Books(Ledger(Path("memory"), sqlite3.connect(":memory:", isolation_level=None)))
-        from orbatch.ledger.connection import _prepare
+        from orbatch.ledger.database import _prepare
 
         with self.books.ledger.reading() as db:
             _prepare(db, Path("memory"))

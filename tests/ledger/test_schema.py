@@ -87,7 +87,7 @@ def test_a_ledger_that_lacks_a_migration_gets_it(path: Path, monkeypatch: pytest
     with Ledger.open(path) as ledger:
         Books(ledger).plan([planned("a")])
     more = {**MIGRATIONS, "m999_more": ("alter table jobs add column colour text", "create table more (id integer)")}
-    for module in ("connection", "migrating"):
+    for module in ("database", "migrations"):
         monkeypatch.setattr(f"orbatch.ledger.{module}.MIGRATIONS", more)
     with Ledger.open(path) as ledger:
         assert [row["prompt"] for row in ledger.reports.job_rows()] == ["a"]
@@ -98,7 +98,7 @@ def test_a_migration_that_fails_leaves_the_ledger_as_it_was(path: Path, monkeypa
     from orbatch.ledger import LedgerError
 
     more = {**MIGRATIONS, "m999_broken": ("create table more (id integer)", "create table more (id integer)")}
-    for module in ("connection", "migrating"):
+    for module in ("database", "migrations"):
         monkeypatch.setattr(f"orbatch.ledger.{module}.MIGRATIONS", more)
     with pytest.raises(LedgerError, match="table more already exists"):
         Ledger.open(path)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from orbatch.ledger import OpenField, PlanRecord
-from orbatch.lifecycle import TRANSITIONS, Status
-from orbatch.plan import PlannedJob
+from orbatch.ledger.status import TRANSITIONS, Status
+from orbatch.plan.estimate import PlannedJob
 from tests.ledger.books import Books, StubCatalog, batch_file, planned
 
 S = Status

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from orbatch.ledger import Ledger, LedgerConflict, LedgerError
-from orbatch.ledger.answers import Charge
-from orbatch.lifecycle import TRANSITIONS, Status
+from orbatch.ledger.attempts import Charge
+from orbatch.ledger.status import TRANSITIONS, Status
 from tests.ledger.books import NO_CAPS, Books, video
 
 S = Status

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orbatch_provider.client import OpenRouterProvider
-from orbatch_provider.connections import _tls
+from orbatch_provider.http.connections import _tls
 from tests.provider.rawserver import RawServer, Servers
 
 KEY = "sk-or-v1-c0ffee0123456789"

@@ -12,7 +12,7 @@ import pytest
 import orbatch
 import orbatch_provider
 from orbatch_provider import OpenRouterProvider
-from orbatch_provider.simulator import simulator_thread
+from orbatch_simulator import simulator_thread
 
 KEY = "sk-or-v1-c0ffee0123456789"
 NAMES = ["generate_image", "generate_text", "generate_video"]

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import respx
 
-from orbatch_provider.blocking import generate_video
 from orbatch_provider.client import OpenRouterProvider
 from orbatch_provider.errors import (
     AuthenticationError,
@@ -23,6 +22,7 @@ from orbatch_provider.errors import (
 )
 from orbatch_provider.requests import VideoRequest
 from orbatch_provider.responses import VideoJob
+from orbatch_provider.sync import generate_video
 from tests.provider.rawserver import RawServer, answer, clip, read_request, reset
 
 KEY = "sk-or-v1-c0ffee0123456789"

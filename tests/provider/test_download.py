@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from orbatch_provider.client import OpenRouterProvider
+from orbatch_provider.download import Download, PartFile
 from orbatch_provider.errors import (
     ConflictError,
     DownloadError,
@@ -21,7 +22,6 @@ from orbatch_provider.errors import (
     RateLimitError,
     ServerError,
 )
-from orbatch_provider.partfile import Download, PartFile
 from tests.provider.rawserver import (
     Exchange,
     RawServer,

@@ -23,7 +23,7 @@ from orbatch_provider.errors import (
     OutcomeUnknownError,
     UnusableResultError,
 )
-from orbatch_provider.spool import PictureSpool, Spooled
+from orbatch_provider.image_stream import PictureSpool, Spooled
 from tests.provider.conftest import KEY
 from tests.provider.paintings import SVG, answer_with, painted, usage
 from tests.provider.rawserver import RawServer, answer, raw_answer, read_request, reset, send

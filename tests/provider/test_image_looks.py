@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from orbatch_provider.media import extension
-from orbatch_provider.pictures import NotAPictureError, look_at
+from orbatch_provider.media import NotAPictureError, extension, look_at
 from tests.provider.paintings import SVG, painted
 
 BOMB = b"""<?xml version="1.0"?>

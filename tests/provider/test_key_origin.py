@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from orbatch_provider.client import OpenRouterProvider
-from orbatch_provider.connections import _proxy_for
-from orbatch_provider.credentials import may_carry_key, origin_of
 from orbatch_provider.errors import ConfigurationError, DownloadError, OpenRouterError
+from orbatch_provider.http.connections import _proxy_for
+from orbatch_provider.http.credentials import may_carry_key, origin_of
 from tests.provider.rawserver import RawServer, Servers, answer, clip, close, read_request, send
 
 SECRET = "c0ffee0123456789c0ffee"

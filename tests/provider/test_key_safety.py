@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from orbatch_provider.blocking import generate_image, generate_text, generate_video
 from orbatch_provider.client import OpenRouterProvider
-from orbatch_provider.credentials import ApiKey
 from orbatch_provider.errors import ConfigurationError, OpenRouterError
+from orbatch_provider.http.credentials import ApiKey
+from orbatch_provider.sync import generate_image, generate_text, generate_video
 from tests.provider.paintings import answer_with, painted
 from tests.provider.rawserver import (
     Exchange,

@@ -8,7 +8,7 @@ import httpx
 import pytest
 import respx
 
-from orbatch_provider.links import check_links
+from orbatch_provider.input_urls import check_links
 
 URL = "https://cdn.example/a.png?signature=secret"
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from orbatch_provider.answers import LONGEST_RETRY_AFTER_S, retry_after
+from orbatch_provider.http.decode import LONGEST_RETRY_AFTER_S, retry_after
 
 NOW = "Wed, 21 Oct 2026 07:28:00 GMT"
 WAITS = [

@@ -11,7 +11,6 @@ import httpx
 import pytest
 
 from orbatch_provider.client import OpenRouterProvider
-from orbatch_provider.connections import _proxy_for
 from orbatch_provider.errors import (
     BadRequestError,
     ConfigurationError,
@@ -21,7 +20,7 @@ from orbatch_provider.errors import (
     OutcomeUnknownError,
     RateLimitError,
 )
-from orbatch_provider.failures import FAILURES, NOT_SENT, failure_class
+from orbatch_provider.http.connections import FAILURES, NOT_SENT, _proxy_for, failure_class
 from tests.provider.rawserver import (
     RawServer,
     Servers,

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from orbatch.catalogs import LoadedCatalog
-from orbatch.config import load_config
+from orbatch.batchfile.models import load_config
 from orbatch.ledger import Ledger
-from orbatch.preparing import Plan, prepare
+from orbatch.plan.catalogs import LoadedCatalog
+from orbatch.plan.plan import Plan, prepare
 from orbatch_provider.catalog import Catalog, snapshot
 from tests.ledger.books import Books
 from tests.pictures import picture

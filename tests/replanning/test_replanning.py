@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from orbatch.budget import Caps, Refused
-from orbatch.catalogs import LoadedCatalog
-from orbatch.config import load_config
-from orbatch.expand import models_by_kind
+from orbatch.batchfile.models import load_config
 from orbatch.ledger import BatchHeld, Filter, Holder, Ledger, Reservation, utc_now
-from orbatch.lifecycle import Status
-from orbatch.preparing import Plan, models_to_price, prepare
+from orbatch.ledger.budget import Caps, Refused
+from orbatch.ledger.status import Status
+from orbatch.plan.catalogs import LoadedCatalog
+from orbatch.plan.jobs import models_by_kind
+from orbatch.plan.plan import Plan, models_to_price, prepare
 from tests.ledger.books import NO_CAPS, Books
 from tests.replanning.shop import LITE, PRICE, PROMPTS, WAN, Shop, changed_by, dearer, rows
 

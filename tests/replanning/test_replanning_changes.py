@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import orbatch
-from orbatch.config import ConfigError
+from orbatch.batchfile.models import ConfigError
 from orbatch.ledger import Ledger
-from orbatch.preparing import PlanProblems
+from orbatch.plan.plan import PlanProblems
 from orbatch_provider import inputs
 from orbatch_provider.catalog import snapshot
 from tests.pictures import picture
@@ -116,7 +116,7 @@ def test_an_upgraded_orbatch_plans_anew(
     upgraded = Path(shutil.copytree(Path(orbatch.__path__[0]), tmp_path / "upgraded"))
     monkeypatch.setattr(orbatch, "__path__", [str(upgraded)])
     assert changed_by(ledger, lambda: shop.plan(ledger)) == 1, "the same code elsewhere makes the same jobs"
-    (upgraded / "expand.py").write_text("# other keys\n" + (upgraded / "expand.py").read_text())
+    (upgraded / "plan" / "jobs.py").write_text("# other keys\n" + (upgraded / "plan" / "jobs.py").read_text())
     assert changed_by(ledger, lambda: shop.plan(ledger)) > len(PROMPTS)
     monkeypatch.setattr(orbatch, "__path__", [str(tmp_path / "nowhere")])
     for _ in range(2):
@@ -128,7 +128,7 @@ def test_another_version_of_what_renders_the_prompts_plans_anew(
 ) -> None:
     shop.plan(ledger)
     assert changed_by(ledger, lambda: shop.plan(ledger)) == 1
-    monkeypatch.setattr("orbatch.sources.version", lambda name: f"another {name}")
+    monkeypatch.setattr("orbatch.plan.plan.version", lambda name: f"another {name}")
     assert changed_by(ledger, lambda: shop.plan(ledger)) > len(PROMPTS)
     assert changed_by(ledger, lambda: shop.plan(ledger)) == 1
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orbatch_provider.simulator import Fault, SimulatorSettings, simulator_thread
+from orbatch_simulator import Fault, SimulatorSettings, simulator_thread
 from tests.e2e.desk import SPEED, Desk
 
 CLEAR_SCREEN = "\x1b[2J\x1b]0;owned\x07"

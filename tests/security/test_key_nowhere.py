@@ -25,7 +25,7 @@ FORMS = [KEY, SECRET, quote(KEY, safe=""), base64.b64encode(KEY.encode()).decode
 # Runs a command with a bug in the runner, and prints what a logger that shows locals would print.
 WITH_A_BUG = """
 import sys, traceback
-import orbatch.cli.running as running
+import orbatch.cli.run as running
 from orbatch.cli import main
 async def drive(session, ledger, batch, connection, options, *more):
     key = await connection.provider.key()

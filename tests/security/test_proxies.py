@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from orbatch_provider.client import OpenRouterProvider
-from orbatch_provider.connections import _proxy_for
 from orbatch_provider.errors import ConfigurationError, NotSentError
+from orbatch_provider.http.connections import _proxy_for
 from tests.provider.rawserver import Exchange, RawServer, Servers, answer, close, stall
 
 KEY = "sk-or-v1-c0ffee0123456789"

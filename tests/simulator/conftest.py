@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import aiohttp
 import pytest
 
-from orbatch_provider.simulator import ManualClock, Simulator, SimulatorSettings
+from orbatch_simulator import ManualClock, Simulator, SimulatorSettings
 
 KEY = "sk-or-v1-c0ffee0123456789"
 HOUR = 3600.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from orbatch_provider.simulator import SimulatorSettings
+from orbatch_simulator import SimulatorSettings
 from tests.simulator.conftest import HOUR, Caller, Open
 
 

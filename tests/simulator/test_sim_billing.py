@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from orbatch_provider.catalog import snapshot
-from orbatch_provider.simulator import SimulatorSettings
-from orbatch_provider.simulator.billing import charge
-from orbatch_provider.simulator.order import Order
+from orbatch_simulator import SimulatorSettings
+from orbatch_simulator.billing import charge
+from orbatch_simulator.order import Order
 from tests.simulator.conftest import Caller, Open
 
 TOLERANCE = Decimal("1e-9")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orbatch_provider.simulator import Fault, Simulator
+from orbatch_simulator import Fault, Simulator
 from tests.simulator.conftest import HOUR, KEY, ORDER, Open
 
 

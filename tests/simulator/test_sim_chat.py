@@ -15,9 +15,9 @@ from orbatch_provider.client import OpenRouterProvider
 from orbatch_provider.errors import OutcomeUnknownError, ServerError
 from orbatch_provider.pricing import estimate_text
 from orbatch_provider.requests import TextRequest
-from orbatch_provider.simulator import Fault, SimulatorSettings
-from orbatch_provider.simulator import chat as simulated
-from orbatch_provider.simulator.examples import text_examples
+from orbatch_simulator import Fault, SimulatorSettings
+from orbatch_simulator import chat as simulated
+from orbatch_simulator.examples import text_examples
 from tests.simulator.conftest import HOUR, KEY, Caller, Open, Reply
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say something about cats"}]

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from orbatch_provider.simulator import Fault, SimulatorSettings
+from orbatch_simulator import Fault, SimulatorSettings
 from tests.simulator.conftest import HOUR, KEY, Caller, Open
 
 STATUSES = (400, 401, 402, 403, 404, 408, 409, 410, 413, 422, 429, 499, 500, 502, 503, 504, 524, 529)

@@ -19,10 +19,10 @@ from orbatch_provider.catalog import ImageModel, check_image
 from orbatch_provider.client import OpenRouterProvider
 from orbatch_provider.pricing import estimate_image_model
 from orbatch_provider.requests import ImageRequest
-from orbatch_provider.simulator import Fault, SimulatorSettings
-from orbatch_provider.simulator.examples import image_examples
-from orbatch_provider.simulator.imagebilling import Painting, charge_images
-from orbatch_provider.simulator.imagerules import choose_endpoint
+from orbatch_simulator import Fault, SimulatorSettings
+from orbatch_simulator.examples import image_examples
+from orbatch_simulator.imagebilling import Painting, charge_images
+from orbatch_simulator.imagerules import choose_endpoint
 from tests.simulator.conftest import HOUR, KEY, Caller, Open, Reply
 
 ORDER = {"model": "bytedance-seed/seedream-4.5", "prompt": "A cat playing with yarn"}  # 0.04 USD each

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from orbatch_provider.simulator import Fault, SimulatorSettings
+from orbatch_simulator import Fault, SimulatorSettings
 from tests.simulator.conftest import HOUR, ORDER, Caller, Open
 
 STEADY = SimulatorSettings(render_s={ORDER["model"]: 60.0})

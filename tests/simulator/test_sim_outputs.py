@@ -10,8 +10,8 @@ import av
 import pytest
 from av.container import InputContainer
 
-from orbatch_provider.simulator import Fault, SimulatorSettings
-from orbatch_provider.simulator.clips import Clip, Payload, payload, render
+from orbatch_simulator import Fault, SimulatorSettings
+from orbatch_simulator.clips import Clip, Payload, payload, render
 from tests.simulator.conftest import HOUR, Caller, Open
 
 SMALL = {"model": "bytedance/seedance-2.0-mini", "resolution": "480p", "aspect_ratio": "9:16"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orbatch_provider.simulator import SimulatorSettings
+from orbatch_simulator import SimulatorSettings
 from tests.simulator.conftest import KEY, ORDER, Caller, Open
 
 PNG = "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(16)).decode()

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from orbatch_provider.simulator import SimulatorSettings, simulator_thread
+from orbatch_simulator import SimulatorSettings, simulator_thread
 from tests.simulator.conftest import KEY, ORDER
 
 SERVE = """
 import sys
 from pathlib import Path
-from orbatch_provider.simulator import SimulatorSettings, run_forever
+from orbatch_simulator import SimulatorSettings, run_forever
 run_forever(SimulatorSettings(speed=1e6), "127.0.0.1", 0, Path(sys.argv[1]), lambda url: print(url, flush=True))
 """
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from orbatch.batchfile.errors import Report
 from orbatch.batchfile.media import ApiMedia, ShortReference
-from orbatch.batchfile.problems import Report
 from orbatch.batchfile.rules import Choice, Flag, Json, Link, Number, Picture, Rule, Schema, Text, Whole, refuse
 from orbatch.batchfile.sections import Field, ListOf
-from orbatch.batchfile.yamlfile import Node
+from orbatch.batchfile.yaml_loader import Node
 
 SEED = Whole(-(2**63), 2**63 - 1, " of 64 bits")
 RESOLUTIONS = ("360p", "480p", "720p", "768p", "1080p", "1K", "2K", "4K")

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
+from orbatch.batchfile.errors import Report, did_you_mean, shown
 from orbatch.batchfile.fields import settings_fields
-from orbatch.batchfile.problems import Report, did_you_mean, shown
 from orbatch.batchfile.rules import UNSENDABLE, Schema, Template, Text, refuse
 from orbatch.batchfile.sections import Field, ListOf, Section
 from orbatch.batchfile.settings import check_beside_kind, normalised
-from orbatch.batchfile.yamlfile import Node
-from orbatch.templates import KEYWORDS, TemplateError, template
+from orbatch.batchfile.templates import KEYWORDS, TemplateError, template
+from orbatch.batchfile.yaml_loader import Node
 from orbatch_provider.requests import strip_prefix
 
 MAX_COMBINATIONS = 10_000  # of one prompt's variables

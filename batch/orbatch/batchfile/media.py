@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from orbatch.batchfile.problems import Report
+from orbatch.batchfile.errors import Report
 from orbatch.batchfile.rules import Choice, Link, Picture, Rule, Schema, refuse
-from orbatch.batchfile.yamlfile import Node
+from orbatch.batchfile.yaml_loader import Node
 
 FRAMES = ("first_frame", "last_frame")
 MEDIA = ("image_url", "video_url", "audio_url")

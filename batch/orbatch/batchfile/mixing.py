@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from orbatch.batchfile.errors import Report
 from orbatch.batchfile.fields import KINDS, foreign, foreign_message, kinds_with
 from orbatch.batchfile.items import ModelItem, PromptItem
-from orbatch.batchfile.problems import Report
 from orbatch.batchfile.settings import kind_of
 
 

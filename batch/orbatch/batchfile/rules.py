@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol
 
-from orbatch.batchfile.problems import Report, did_you_mean
-from orbatch.batchfile.yamlfile import Node
-from orbatch.templates import TemplateError, template
+from orbatch.batchfile.errors import Report, did_you_mean
+from orbatch.batchfile.templates import TemplateError, template
+from orbatch.batchfile.yaml_loader import Node
 from orbatch_provider.inputs import InputError, https_url, resolve_picture
 
 MAX_AMOUNT = Decimal(1_000_000)  # USD

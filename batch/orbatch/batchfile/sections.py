@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
-from orbatch.batchfile.problems import Report, did_you_mean, shown
+from orbatch.batchfile.errors import Report, did_you_mean, shown
 from orbatch.batchfile.rules import Rule, Schema, refuse
-from orbatch.batchfile.yamlfile import Node
+from orbatch.batchfile.yaml_loader import Node
 from orbatch_provider.requests import strip_prefix
 
 

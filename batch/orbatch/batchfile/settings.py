@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from orbatch.batchfile.errors import Report
 from orbatch.batchfile.fields import DEFAULT_KIND, KINDS, foreign, foreign_message
 from orbatch.batchfile.media import FRAMES
-from orbatch.batchfile.problems import Report
-from orbatch.batchfile.yamlfile import Node
+from orbatch.batchfile.yaml_loader import Node
 from orbatch_provider.inputs import DOWNSCALE, is_local, url_of
 
 # Two ways to say the same thing, of which the settings keep one.

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any
 
+from orbatch.batchfile.errors import Report, shown
 from orbatch.batchfile.fields import ALL_KINDS, settings_fields
 from orbatch.batchfile.items import PROMPT, PROMPT_FIELDS, PromptItem, prompt_item, variable_name_problem
 from orbatch.batchfile.media import FRAMES
-from orbatch.batchfile.problems import Report, shown
 from orbatch.batchfile.sections import Field
 from orbatch.batchfile.settings import normalised
-from orbatch.batchfile.yamlfile import Node, from_json, scalar
+from orbatch.batchfile.yaml_loader import Node, from_json, scalar
 from orbatch_provider.requests import strip_prefix
 
 ALIASES: Mapping[str, str] = {"text": "prompt", "model": "models"}

@@ -109,7 +109,7 @@ def plan(
 
     Shows what it would cost, under which caps, and what is left to chance. Spends nothing.
     """
-    from orbatch.cli.planning import show_plan
+    from orbatch.cli.plan import show_plan
 
     show_plan(
         context.obj,
@@ -146,7 +146,7 @@ def run(
     file, 3: some jobs ended without a result, 4: stopped by budget or credit, 5: uncertain jobs need `resolve`,
     130: interrupted.
     """
-    from orbatch.cli.running import RunArguments, run_batch
+    from orbatch.cli.run import RunArguments, run_batch
 
     arguments = RunArguments(
         simulate=simulate,
@@ -165,7 +165,7 @@ def run(
 @_command
 def status(context: typer.Context, batch: OneOrAll = None, simulate: Simulated = False) -> None:
     """Where each batch stands, and what needs you."""
-    from orbatch.cli.reading import show_status
+    from orbatch.cli.status import show_status
 
     show_status(context.obj, batch, simulate=simulate)
 
@@ -179,7 +179,7 @@ def jobs(
     simulate: Simulated = False,
 ) -> None:
     """List jobs with status, cost and file."""
-    from orbatch.cli.reading import list_jobs
+    from orbatch.cli.status import list_jobs
 
     list_jobs(context.obj, batch, status=status, limit=limit, simulate=simulate)
 
@@ -191,7 +191,7 @@ def show(
     simulate: Simulated = False,
 ) -> None:
     """One job: request, attempts, costs, files, history."""
-    from orbatch.cli.reading import show_job
+    from orbatch.cli.status import show_job
 
     show_job(context.obj, job, simulate=simulate)
 
@@ -210,7 +210,7 @@ def report(
     simulate: Simulated = False,
 ) -> None:
     """What was spent, reserved and lost, to the cent."""
-    from orbatch.cli.reporting import show_report
+    from orbatch.cli.report import show_report
 
     as_json = Format.json if context.obj.json else format
     show_report(
@@ -237,7 +237,7 @@ def export(
 
     Prompt, variables, model, text or files, cost and settings, in the order of the batch file.
     """
-    from orbatch.cli.exporting import export_results
+    from orbatch.cli.export import export_results
 
     export_results(context.obj, batch, style=format.value, output=output, simulate=simulate)
 
@@ -253,7 +253,7 @@ def retry(
     simulate: Simulated = False,
 ) -> None:
     """Open ended jobs again; the next `run` buys them."""
-    from orbatch.cli.resolving import retry_jobs
+    from orbatch.cli.resolve import retry_jobs
 
     retry_jobs(context.obj, batch, status=status, only=only, simulate=simulate)
 
@@ -281,7 +281,7 @@ def resolve(
     Its submit was never answered, so it may have been paid for. Give exactly one of --remote-id, --not-charged,
     --charged and --charged-at-most.
     """
-    from orbatch.cli.resolving import Verdict, resolve_jobs
+    from orbatch.cli.resolve import Verdict, resolve_jobs
 
     verdict = Verdict(remote_id, not_charged, charged, charged_at_most)
     resolve_jobs(context.obj, job, verdict, everything=all_, yes=yes, simulate=simulate)
@@ -298,7 +298,7 @@ def verify(
 
     Offers to fetch again what is missing or was changed, while the provider still has it; that costs nothing.
     """
-    from orbatch.cli.verifying import verify_files
+    from orbatch.cli.verify import verify_files
 
     verify_files(context.obj, batch, yes=yes, simulate=simulate)
 
@@ -323,8 +323,7 @@ def models(
     With a shot (--duration, --resolution ...) only the models that can do it, the cheapest first. For one image a shot
     is --resolution, --aspect-ratio and --seed; text models are listed with the price of their tokens.
     """
-    from orbatch.cli.modelling import list_models
-    from orbatch.cli.shots import Shot
+    from orbatch.cli.models import Shot, list_models
 
     shot = Shot(duration, resolution, aspect_ratio, audio, first_frame, last_frame, seed)
     list_models(context.obj, pattern, kind=kind.value, shot=shot, refresh=refresh, simulate=simulate)
@@ -354,7 +353,7 @@ def generate(
     The same call again finds it paid for and only copies it. The original, and the batch file that made it, are kept
     in .orbatch beside the output.
     """
-    from orbatch.cli.generating import Wish, generate_one
+    from orbatch.cli.generate import Wish, generate_one
 
     settings = {
         "duration": duration,

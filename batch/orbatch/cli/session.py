@@ -199,9 +199,9 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def _foreseen(error: Exception) -> tuple[str | None, int]:
-    from orbatch.config import ConfigError
+    from orbatch.batchfile.models import ConfigError
     from orbatch.ledger import LedgerError
-    from orbatch.preparing import PlanError, PlanProblems
+    from orbatch.plan.plan import PlanError, PlanProblems
     from orbatch_provider.errors import ConfigurationError, OpenRouterError
 
     if isinstance(error, ConfigError):

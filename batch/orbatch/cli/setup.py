@@ -40,7 +40,7 @@ def write_starter(session: Session, path: Path) -> None:
 
 
 def _schema_text() -> str:
-    from orbatch.batchfile.schema import config_schema
+    from orbatch.batchfile.reference import config_schema
 
     return json.dumps(config_schema(), ensure_ascii=False, indent=2) + "\n"
 
@@ -75,7 +75,7 @@ def serve_simulator(
     seed: int,
     faults: list[str],
 ) -> None:
-    from orbatch_provider.simulator import Fault, SimulatorSettings, run_forever
+    from orbatch_simulator import Fault, SimulatorSettings, run_forever
 
     try:
         rules = tuple(Fault.from_json(json.loads(fault)) for fault in faults)
@@ -123,7 +123,7 @@ def examine(session: Session, *, simulate: bool) -> None:
 
 
 async def _findings(session: Session, *, simulate: bool) -> list[Finding]:
-    from orbatch.cli.connecting import connected
+    from orbatch.cli.provider import connected
     from orbatch.money import nusd, show_usd
     from orbatch_provider.errors import ConfigurationError, OpenRouterError
 

@@ -1,8 +1,8 @@
 """The ledger: one SQLite file with every job, every paid request and every cent. The only place with SQL."""
 
-from orbatch.ledger.connection import LedgerConflict, LedgerError, parse_timestamp, timestamp, utc_now
+from orbatch.ledger.database import LedgerConflict, LedgerError, OnDisk, parse_timestamp, timestamp, utc_now
 from orbatch.ledger.leases import BatchHeld, Holder, LeaseLost
-from orbatch.ledger.planning import BatchFile, ModelOutlook, ShapeToSend
+from orbatch.ledger.plans import BatchFile, ModelOutlook, ShapeToSend
 from orbatch.ledger.queries import Counts, NoSuchJob
 from orbatch.ledger.records import (
     AttemptRecord,
@@ -15,7 +15,6 @@ from orbatch.ledger.records import (
     Settlement,
 )
 from orbatch.ledger.reports import GROUPINGS, Bills, Filter, Grouping, ReportRow
-from orbatch.ledger.sharing import OnDisk
 from orbatch.ledger.store import Ledger
 
 __all__ = [

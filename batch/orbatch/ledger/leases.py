@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orbatch.ledger.connection import LedgerError, parse_timestamp, timestamp
+from orbatch.ledger.database import LedgerError, parse_timestamp, timestamp
 
 if TYPE_CHECKING:
     from orbatch.ledger.store import Ledger

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from orbatch.ledger.connection import LedgerError, timestamp
-from orbatch.ledger.moves import IS_OVERTAKEN
+from orbatch.ledger.database import LedgerError, timestamp
 from orbatch.ledger.records import (
     SELECT_ATTEMPT,
     SELECT_ATTEMPT_ALONE,
@@ -21,7 +20,8 @@ from orbatch.ledger.records import (
     job_from_row,
 )
 from orbatch.ledger.schema import OPEN
-from orbatch.lifecycle import Status
+from orbatch.ledger.status import Status
+from orbatch.ledger.transitions import IS_OVERTAKEN
 
 if TYPE_CHECKING:
     from orbatch.ledger.store import Ledger

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orbatch.ledger.schema import LATEST_ATTEMPT
-from orbatch.lifecycle import Status
+from orbatch.ledger.status import Status
 
 
 @dataclass(frozen=True, slots=True)

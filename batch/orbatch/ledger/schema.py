@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orbatch.ledger.sums import MEASURES, one_of
-from orbatch.lifecycle import Status
+from orbatch.ledger.status import Status
+from orbatch.ledger.totals import MEASURES, one_of
 
 APPLICATION_ID = 0x6F726274  # "orbt": tells a ledger from any other SQLite file
 MIGRATION_SET = "orbatch"

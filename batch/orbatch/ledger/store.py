@@ -8,17 +8,13 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from orbatch.ledger.answers import Answers
-from orbatch.ledger.connection import LedgerError, connect, explain
-from orbatch.ledger.evidence import Evidence
-from orbatch.ledger.finishing import Finishing
+from orbatch.ledger.attempts import Answers, Finishing, Resolving, Submitting, Waiting
+from orbatch.ledger.database import LedgerError, connect, explain
 from orbatch.ledger.leases import Leases
-from orbatch.ledger.planning import Planning
+from orbatch.ledger.plans import Planning
 from orbatch.ledger.queries import Queries
 from orbatch.ledger.reports import Reports
-from orbatch.ledger.resolving import Resolving
-from orbatch.ledger.submitting import Submitting
-from orbatch.ledger.waiting import Waiting
+from orbatch.ledger.usage import Evidence
 
 
 class Ledger(Submitting, Finishing, Waiting, Resolving):

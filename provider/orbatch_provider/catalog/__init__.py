@@ -10,14 +10,17 @@ imagechecks  check_image    textchecks  check_text
 nearest      the allowed value that a refused one most likely means
 """
 
-from orbatch_provider.catalog.checks import Problem, check
-from orbatch_provider.catalog.imagechecks import check_image
-from orbatch_provider.catalog.imagemodels import Capability, ImageEndpoint, ImageModel
-from orbatch_provider.catalog.listings import ImageCatalog, TextCatalog, image_snapshot
-from orbatch_provider.catalog.models import VideoModel
-from orbatch_provider.catalog.readings import Catalog, PriceChange, price_changes, snapshot
-from orbatch_provider.catalog.textchecks import check_text
-from orbatch_provider.catalog.textmodels import TextModel
+from orbatch_provider.catalog.catalog import (
+    Catalog,
+    ImageCatalog,
+    PriceChange,
+    TextCatalog,
+    image_snapshot,
+    price_changes,
+    snapshot,
+)
+from orbatch_provider.catalog.check import Problem, check, check_image, check_text
+from orbatch_provider.catalog.models import Capability, ImageEndpoint, ImageModel, TextModel, VideoModel
 
 __all__ = [
     "Capability",

@@ -16,18 +16,16 @@ unset      what a request leaves to chance, and the price range of it
 words      the price list of a model in words
 """
 
-from orbatch_provider.pricing.image import estimate_image
-from orbatch_provider.pricing.routing import estimate_image_model
-from orbatch_provider.pricing.text import estimate_text
-from orbatch_provider.pricing.unset import open_dimensions
-from orbatch_provider.pricing.values import Estimate, EstimateStatus, Hints, OpenDimension
-from orbatch_provider.pricing.video import estimate
-from orbatch_provider.pricing.words import (
+from orbatch_provider.pricing.describe import (
     describe_image_prices,
     describe_prices,
     describe_text_extras,
     usd_per_million,
 )
+from orbatch_provider.pricing.estimate import Estimate, EstimateStatus, Hints, OpenDimension
+from orbatch_provider.pricing.image import estimate_image, estimate_image_model
+from orbatch_provider.pricing.text import estimate_text
+from orbatch_provider.pricing.video import estimate, open_dimensions
 
 __all__ = [
     "Estimate",

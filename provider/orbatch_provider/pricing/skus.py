@@ -12,7 +12,7 @@ from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
 
-from orbatch_provider.pricing.values import FLOOR_LINE, decimal_or_none
+from orbatch_provider.pricing.estimate import FLOOR_LINE, decimal_or_none
 from orbatch_provider.requests import Mode
 
 CENTS = Decimal("0.01")

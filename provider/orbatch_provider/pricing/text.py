@@ -8,9 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from orbatch_provider.catalog import TextModel
-from orbatch_provider.pricing.charge import Charge, add_up, fixed
-from orbatch_provider.pricing.terms import Term
-from orbatch_provider.pricing.values import Estimate, decimal_or_none
+from orbatch_provider.pricing.estimate import Charge, Estimate, Term, add_up, decimal_or_none, fixed
 from orbatch_provider.requests import TextRequest
 
 # Tokens that frame a message (its role, its beginning and end), and the reply. Templates differ by model and are not

@@ -1,0 +1,157 @@
+"""Templates of prompts and file names: Jinja2 expressions over a prompt's variables, and ``{% if %}``.
+
+A batch file may come from someone else, so a template can neither reach Python, nor run for long, nor make text
+without bound: there are no loops, assignments or macros, and only the filters and methods named here. Nothing in it is
+random, because a prompt that changed from run to run would be bought again each time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError, nodes
+from jinja2 import TemplateError as JinjaError
+from jinja2.exceptions import SecurityError
+from jinja2.filters import FILTERS
+from jinja2.sandbox import SandboxedEnvironment
+
+from orbatch.batchfile.errors import did_you_mean
+
+MAX_RENDERED = 100_000  # characters of a rendered template, and of a template itself
+
+_FILTERS = (
+    "abs", "capitalize", "d", "default", "first", "float", "int", "last", "length", "lower", "string", "title",
+    "trim", "truncate", "upper",
+)  # fmt: skip
+_METHODS = frozenset({"capitalize", "endswith", "lower", "startswith", "strip", "title", "upper"})
+_STATEMENTS = (nodes.Output, nodes.If)
+_MARKERS = re.compile(r"\{\{|\{%|\{#")
+_VARIABLE = re.compile(r"\{\{ *([A-Za-z][A-Za-z0-9_]*) *\}\}")
+KEYWORDS = frozenset({"and", "else", "false", "if", "in", "is", "none", "not", "or", "true"})
+_UNDEFINED = re.compile(r"'(\w+)' is undefined")
+
+
+class TemplateError(ValueError):
+    """A template that cannot be used; ``str()`` says why."""
+
+
+Render = Callable[[Mapping[str, Any]], str]
+
+
+def template(text: str) -> Render:
+    """A function that renders ``text`` with given variables; raises TemplateError now for a template that makes no
+    sense, and when it is called for a variable that is not there."""
+    if not _MARKERS.search(text):
+        return lambda _variables: text
+    return _compiled(text)
+
+
+@lru_cache(maxsize=1024)
+def _compiled(text: str) -> Render:
+    if len(text) > MAX_RENDERED:
+        raise TemplateError(f"is longer than {MAX_RENDERED:,} characters")
+    return _substitution(text) or _jinja(text)
+
+
+def _substitution(text: str) -> Render | None:
+    """For a template of nothing but ``{{ name }}``: the same result as Jinja2's without its cost, which matters for
+    prompt files where every row is a template of its own."""
+    parts = _VARIABLE.split(text)
+    literals, names = parts[::2], parts[1::2]
+    if any(_MARKERS.search(literal) for literal in literals) or any(name.lower() in KEYWORDS for name in names):
+        return None
+    pattern = "%s".join(literal.replace("%", "%%") for literal in literals)
+
+    def render(variables: Mapping[str, Any]) -> str:
+        try:
+            return _limited(pattern % tuple([variables[name] for name in names]))
+        except KeyError as error:
+            raise _unknown(error.args[0], variables) from None
+
+    return render
+
+
+def _jinja(text: str) -> Render:
+    try:
+        tree = _ENVIRONMENT.parse(text)
+        refused = next((each for each in tree.find_all(nodes.Stmt) if not isinstance(each, _STATEMENTS)), None)
+        compiled = _ENVIRONMENT.from_string(tree) if refused is None else None
+    except TemplateSyntaxError as error:
+        raise TemplateError(f"is not a valid template: {error.message}") from error
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        raise TemplateError("is not a valid template: it is nested too deeply") from error
+    except ValueError as error:
+        raise TemplateError(f"is not a valid template: {error}") from error
+
+    if compiled is None:
+        word = type(refused).__name__.lower()
+        raise TemplateError(f"uses {{% {word} %}}; allowed: {{{{ expressions }}}} and {{% if %}}")
+
+    def render(variables: Mapping[str, Any]) -> str:
+        try:
+            rendered = compiled.render(variables)
+        except UndefinedError as error:
+            name = _UNDEFINED.search(str(error))
+            raise _unknown(name[1], variables) if name else TemplateError(f"cannot be rendered: {error}") from error
+        except SecurityError as error:
+            raise TemplateError(f"is not allowed: {error}") from error
+        except (
+            JinjaError,
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise TemplateError(f"cannot be rendered: {error}") from error
+        return _limited(rendered)
+
+    return render
+
+
+def _limited(text: str) -> str:
+    if len(text) > MAX_RENDERED:
+        raise TemplateError(f"makes more than {MAX_RENDERED:,} characters")
+    return text
+
+
+def _unknown(name: str, variables: Mapping[str, Any]) -> TemplateError:
+    known = f"known here: {', '.join(variables)}" if variables else "there are no variables here"
+    return TemplateError(f"uses {{{{ {name} }}}}, which has no value; {known}{did_you_mean(name, variables)}")
+
+
+def _replace(text: object, old: str, new: str) -> str:
+    text = str(text)
+    if len(text) + text.count(old) * len(new) > MAX_RENDERED:
+        raise SecurityError(f"replace would make more than {MAX_RENDERED:,} characters")
+    return text.replace(old, new)
+
+
+class _Environment(SandboxedEnvironment):
+    intercepted_binops = frozenset({"*", "**", "%"})
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:  # noqa: ARG002
+        return isinstance(obj, str) and attr in _METHODS
+
+    def wrap_str_format(self, value: Any) -> None:
+        """Nothing: str.format stays out of reach, since it pads to any width."""
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        # "x" * 10**9 and '%1000000000d' % 1 would fill the memory before any length could be checked.
+        if operator == "**" or not (isinstance(left, (int, float)) and isinstance(right, (int, float))):
+            raise SecurityError(f"the operator {operator} works here on two plain numbers only, and ** not at all")
+        return super().call_binop(context, operator, left, right)
+
+
+def _environment() -> _Environment:
+    environment = _Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    environment.globals.clear()
+    environment.filters = {name: FILTERS[name] for name in _FILTERS} | {"replace": _replace}
+    return environment
+
+
+_ENVIRONMENT = _environment()

@@ -1,0 +1,314 @@
+"""Opening a ledger: pragmas, migrations, and a clear sentence for every file that is not one."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from orbatch.ledger.schema import APPLICATION_ID, MIGRATION_SET, MIGRATIONS
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+BUSY_TIMEOUT_S = 30.0  # how long one process waits for another's write transaction
+
+
+class LedgerError(Exception):
+    """The ledger cannot be used; the message names the file and says what to do. Nothing was sent."""
+
+
+class LedgerConflict(LedgerError):
+    """A row was not in the state that a step leaves: another process, or an earlier answer, has moved it."""
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def timestamp(at: datetime) -> str:
+    """The ledger's form of a time: UTC, ISO 8601, milliseconds; sorts as text."""
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+
+
+def parse_timestamp(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def connect(path: Path, *, create: bool) -> sqlite3.Connection:
+    """An open connection to the ledger at ``path``, migrated; made when missing and ``create``.
+
+    WAL lets readers and the writer work side by side; ``synchronous=FULL`` makes every commit durable, because a
+    lost commit would be a lost paid job. Raises LedgerError; a file that is no ledger of ours is left as it is.
+    """
+    # Absolute, because SQLite would keep a ledger of the name ":memory:" nowhere.
+    file = path.absolute()
+    if file.is_dir():
+        raise LedgerError(f"The ledger {path} is a folder. Name a file with --db or ORBATCH_DB.")
+    if not create and not file.exists():
+        raise LedgerError(f"There is no ledger at {path}. `orbatch run` makes one; --db or ORBATCH_DB names another.")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(file, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    except OSError as exc:
+        raise LedgerError(f"The ledger {path} cannot be made: {exc.strerror or exc}. Name another place.") from exc
+    except sqlite3.Error as exc:
+        raise LedgerError(explain(exc, path)) from exc
+    try:
+        _prepare(connection, path)
+    except sqlite3.Error as exc:
+        connection.close()
+        raise LedgerError(explain(exc, path)) from exc
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    connection.row_factory = sqlite3.Row
+    if _is_new(connection, path) or _lacks_migrations(connection, path):
+        _set_pragmas(connection)
+        _migrate(connection, path)
+    else:
+        _set_pragmas(connection)
+
+
+def _is_new(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file is empty. Raises LedgerError for one that another program has made."""
+    # Read together, because another process may be making the same ledger.
+    tables, application = connection.execute(
+        "select (select count(*) from sqlite_master), application_id from pragma_application_id"
+    ).fetchone()
+    if application == APPLICATION_ID:
+        return not tables
+    if tables or application:
+        raise LedgerError(f"{path} is a SQLite file of another program, not a ledger; it was left as it is.")
+    return True
+
+
+def _lacks_migrations(connection: sqlite3.Connection, path: Path) -> bool:
+    rows = connection.execute("select name from _sqlite_migrations where migration_set = ?", (MIGRATION_SET,))
+    applied = {row["name"] for row in rows}
+    unknown = applied - MIGRATIONS.keys()
+    if unknown:
+        raise LedgerError(
+            f"The ledger {path} was written by a newer orbatch (it has {', '.join(sorted(unknown))}). "
+            "Upgrade orbatch; this version left it as it is."
+        )
+    return applied != MIGRATIONS.keys()
+
+
+def _set_pragmas(connection: sqlite3.Connection) -> None:
+    connection.execute("pragma journal_mode = wal")
+    connection.execute("pragma synchronous = full")
+    connection.execute("pragma foreign_keys = on")
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    from orbatch.ledger.migrations import apply_migrations
+
+    # Two processes may make the same ledger at once: the second finds the first one's tables.
+    with writing(connection, path):
+        apply_migrations(connection)
+
+
+_ADVICE = {
+    sqlite3.SQLITE_NOTADB: "is not a SQLite file ({}). Name another with --db or ORBATCH_DB; it was left as it is.",
+    sqlite3.SQLITE_CORRUPT: "is damaged ({}). Restore a backup; `sqlite3 FILE .recover` may save what is in it.",
+    sqlite3.SQLITE_READONLY: "cannot be written ({}). Make the file and its folder writable.",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened ({}). Make the file and its folder readable and writable.",
+    sqlite3.SQLITE_PERM: "cannot be opened ({}). Make the file and its folder readable and writable.",
+    sqlite3.SQLITE_FULL: "has no more room ({}). Free some disk space, then run the same command again.",
+    sqlite3.SQLITE_IOERR: "could not be read or written ({}). Look at the disk and its free space, then run again.",
+    sqlite3.SQLITE_BUSY: f"stayed locked by another program for {BUSY_TIMEOUT_S:g} s ({{}}). Close it and run again.",
+}
+_PRIMARY_CODE = 0xFF  # the rest of an extended error code tells only the variant
+
+
+def explain(error: sqlite3.Error, path: Path) -> str:
+    """A sentence for an error of SQLite."""
+    advice = _ADVICE.get(getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE, "failed: {}.")
+    return f"The ledger {path} {advice.format(error)}"
+
+
+@contextmanager
+def writing(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
+    """One write transaction, taken at once: a deferred one fails when it reads first and writes later.
+
+    Raises LedgerError for a failure of SQLite; whatever is raised inside rolls back.
+    """
+    with writing_errors(path):
+        connection.execute("begin immediate")
+        try:
+            yield connection
+            connection.execute("commit")
+        except BaseException:
+            # A full disk may have ended the transaction already.
+            if connection.in_transaction:
+                connection.execute("rollback")
+            raise
+
+
+@contextmanager
+def writing_errors(path: Path) -> Iterator[None]:
+    """SQLite's failures of a write, as LedgerError."""
+    try:
+        yield
+    except sqlite3.IntegrityError as exc:
+        raise LedgerConflict(f"The ledger {path} refused a step that contradicts it: {exc}.") from exc
+    except sqlite3.Error as exc:
+        raise LedgerError(explain(exc, path)) from exc
+
+
+@contextmanager
+def reading(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
+    """Reads, with SQLite's failures as LedgerError."""
+    try:
+        yield connection
+    except sqlite3.Error as exc:
+        raise LedgerError(explain(exc, path)) from exc
+
+
+@contextmanager
+def snapshot(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
+    """Several reads that see one state of the ledger, whatever a run writes meanwhile."""
+    with reading(connection, path):
+        connection.execute("begin")
+        try:
+            yield connection
+        finally:
+            if connection.in_transaction:
+                connection.execute("rollback")
+
+
+T = TypeVar("T")
+OnDisk: TypeAlias = "asyncio.Future[None]"
+
+
+class SharedCommits:
+    """The shared transactions of one ledger. For use in one running event loop."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+        self._committed: OnDisk | None = None  # of the open transaction: done when it is on disk
+        self.is_taking = False
+
+    async def durably(self, step: Callable[[], T]) -> T:
+        """Do ``step``, a verb of the ledger, and return its result once it is on disk.
+
+        Raises what the step raises, which undoes it alone, and LedgerError when the disk refuses.
+        """
+        import asyncio
+
+        result, on_disk = self.take(step)
+        await asyncio.shield(on_disk)
+        return result
+
+    def take(self, step: Callable[[], T]) -> tuple[T, OnDisk]:
+        """Do ``step`` now; its result, and what to await before acting upon it. Others await the same: shield it."""
+        self.is_taking = True
+        try:
+            result = step()
+        finally:
+            self.is_taking = False
+        return result, self._committed or _already()
+
+    @contextmanager
+    def part(self) -> Iterator[sqlite3.Connection]:
+        """The transaction of the step that is being taken: what is raised inside undoes this step, not the others."""
+        with writing_errors(self._path):
+            if self._committed is None:
+                self._open()
+            self._connection.execute("savepoint step")
+            try:
+                yield self._connection
+            except BaseException as exc:
+                self._undo(exc)
+                raise
+            self._connection.execute("release step")
+
+    def flush(self) -> None:
+        """Commit what is open. A failure is raised where the steps are awaited."""
+        committed, self._committed = self._committed, None
+        if committed is None:
+            return
+        try:
+            self._connection.execute("commit")
+        except sqlite3.Error as exc:
+            if self._connection.in_transaction:
+                self._connection.execute("rollback")
+            self._fail(committed, exc)
+        else:
+            committed.set_result(None)
+
+    def _open(self) -> None:
+        import asyncio
+
+        self._connection.execute("begin immediate")
+        loop = asyncio.get_running_loop()
+        self._committed = loop.create_future()
+        # Behind everything that is ready now: that takes its steps first.
+        loop.call_soon(self.flush)
+
+    def _undo(self, cause: BaseException) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("rollback to step")
+            self._connection.execute("release step")
+            return
+        # A full disk ends the whole transaction, and with it the steps that were taken before.
+        committed, self._committed = self._committed, None
+        if committed is not None:
+            self._fail(committed, cause)
+
+    def _fail(self, committed: OnDisk, cause: BaseException) -> None:
+        text = explain(cause, self._path) if isinstance(cause, sqlite3.Error) else str(cause)
+        committed.set_exception(LedgerError(text))
+        committed.exception()  # whoever waited for it may have been cancelled; that is no fault of its own
+
+
+def _already() -> OnDisk:
+    """For a step that wrote nothing."""
+    import asyncio
+
+    nothing: OnDisk = asyncio.get_running_loop().create_future()
+    nothing.set_result(None)
+    return nothing
+
+
+class Transactions:
+    """A connection to the ledger at ``path``. Belongs to the thread that opened it.
+
+    ``commits``: for verbs of many jobs that may share a commit.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+        self.commits = SharedCommits(connection, path)
+
+    def close(self) -> None:
+        self.commits.flush()
+        self._connection.close()
+
+    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
+        """One transaction, durable at its end; or, for a verb that ``commits`` takes, a part of a shared one. Raises
+        LedgerError."""
+        if self.commits.is_taking:
+            return self.commits.part()
+        self.commits.flush()
+        return writing(self._connection, self.path)
+
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Reads, each of the state at its moment. Raises LedgerError."""
+        return reading(self._connection, self.path)
+
+    def snapshot(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Several reads of one state. Raises LedgerError. Nothing may be written inside."""
+        self.commits.flush()
+        return snapshot(self._connection, self.path)

@@ -1,0 +1,1 @@
+"""Output files that the ledger can vouch for."""

@@ -1,0 +1,330 @@
+"""A batch as jobs: prompts x variables x models x seeds x repeats, one at a time, each with the key that tells
+whether it was bought before."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from orbatch.batchfile.errors import Report
+from orbatch.batchfile.fields import OBSERVABILITY
+from orbatch.batchfile.items import check_models, rendered
+from orbatch.batchfile.mixing import check_defaults, pair_kind
+from orbatch.batchfile.models import BatchConfig, ModelItem, PromptItem
+from orbatch.batchfile.rows import read_prompts
+from orbatch.batchfile.settings import Body, body_of, kind_of, merged
+from orbatch.batchfile.templates import TemplateError, template
+from orbatch.plan.filenames import model_slug, safe_stem, safe_value
+from orbatch.plan.kinds import KINDS, AnyRequest, Kind
+from orbatch_provider.inputs import InputError, check_sizes, hashed, url_of
+
+KEY_TAG = "k1:"  # names the form of the hashed text, so that the form can change without mixing old and new keys
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """One job of a batch: one request, to be bought once.
+
+    ``position`` counts from 1 in the order of the batch. ``repeat`` counts from 1 as well. ``stem`` is the path of the
+    result below the output folder, with ``/``, without extension. A local input is in ``request`` as its absolute path,
+    and in ``pictures`` with the hash of the content that is in ``key``. ``line`` is the prompt's, in ``file``.
+    """
+
+    position: int
+    key: str
+    kind: str
+    model: str
+    prompt_id: str
+    prompt: str
+    variables: Mapping[str, Any]
+    request: AnyRequest
+    repeat: int
+    stem: str
+    line: int | None = None
+    file: str = ""
+    pictures: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key8(self) -> str:
+        """The first 8 hex digits of the key."""
+        return self.key[len(KEY_TAG) : len(KEY_TAG) + 8]
+
+    @property
+    def where(self) -> str:
+        """Where its prompt stands, as ``file:line``."""
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+class Uniqueness:
+    """Keeps eight bytes for each value that must be unique. Only when some are equal, the jobs are made once more, to
+    name those that clash."""
+
+    def __init__(self) -> None:
+        self._keys = array("q")
+        self._stems = array("q")
+        self._ids = array("q")
+        self._prompt: tuple[str, str, int | None] | None = None
+
+    def add(self, job: JobSpec) -> None:
+        self._keys.append(hash(job.key))
+        self._stems.append(hash(job.stem.casefold()))
+        prompt = (job.prompt_id, job.file, job.line)
+        if prompt != self._prompt:  # the jobs of one prompt come one after another
+            self._prompt = prompt
+            self._ids.append(hash(job.prompt_id))
+
+    def report_doubles(self, jobs: Callable[[], Iterable[JobSpec]], config: BatchConfig, report: Report) -> None:
+        """Reports every job that is not unique, beside the one it clashes with."""
+        keys, stems, ids = _doubles(self._keys), _doubles(self._stems), _doubles(self._ids)
+        if not (keys or stems or ids):
+            return
+        first: dict[tuple[str, str], JobSpec] = {}
+        for job in jobs():
+            about = report.about(job.file, config.path.parent)
+            if hash(job.prompt_id) in ids:
+                other = first.setdefault(("id", job.prompt_id), job)
+                if (other.file, other.line) != (job.file, job.line):
+                    about.add(job.line, "id", f"'{job.prompt_id}' is the id of another prompt as well ({other.where})")
+            if hash(job.key) in keys:
+                other = first.setdefault(("key", job.key), job)
+                if other is not job:
+                    about.add(job.line, "", _same_request(job, other))
+                    continue
+            if hash(job.stem.casefold()) in stems:
+                other = first.setdefault(("stem", job.stem.casefold()), job)
+                if other is not job:
+                    report.add(config.filename_line, "filename", _same_file(job, other))
+
+
+def _doubles(values: array[int]) -> frozenset[int]:
+    return frozenset(first for first, second in pairwise(sorted(values)) if first == second)
+
+
+def _same_request(job: JobSpec, other: JobSpec) -> str:
+    return (
+        f"prompt '{job.prompt_id}' with {job.model} is the same request as prompt '{other.prompt_id}' ({other.where}); "
+        "take one away, or use repeat: 2 to buy it twice"
+    )
+
+
+def _same_file(job: JobSpec, other: JobSpec) -> str:
+    one = f"prompt '{other.prompt_id}' with {other.model} ({other.where})"
+    two = f"prompt '{job.prompt_id}' with {job.model} ({job.where})"
+    return f"gives the name '{job.stem}' to two jobs, {one} and {two}; add {{{{ key8 }}}} to it"
+
+
+MAX_JOBS = 1_000_000
+
+
+_ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+
+
+def expand(config: BatchConfig) -> Iterator[JobSpec]:
+    """The jobs of a batch, in order; memory does not grow with the length of a prompt file.
+
+    Problems are collected on the way and raised together as ConfigError after the last job, so jobs may be acted upon
+    only when the iteration has come to its end.
+    """
+    report = Report(config.file, config.path.parent)
+    unique = Uniqueness()
+    for job in _jobs(config, report):
+        unique.add(job)
+        yield job
+    unique.report_doubles(lambda: _jobs(config, Report(config.file, config.path.parent)), config, report)
+    report.raise_any()
+
+
+def job_key(request: AnyRequest, repeat: int = 1, kind: str = "video") -> str:
+    """The tagged hash of what is bought: the request with the content of local files in place of their paths, without
+    the fields that only observe, and the repeat index.
+
+    Raises InputError when a local file is gone. The same request has the same key wherever it stands in a batch.
+    """
+    body = request.body()
+    return _key(kind, body | _hashed_pictures(body), repeat)
+
+
+def _hashed_pictures(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The pictures among request fields by their content. Raises InputError when one cannot be sent."""
+    return {name: hashed(fields[name]) for name in ("frame_images", "input_references") if name in fields}
+
+
+def _local_pictures(fields: Mapping[str, Any], hashed_fields: Mapping[str, Any]) -> dict[str, str]:
+    """Local files among request fields, each with the hash that stands in its place."""
+    pairs = (pair for name, items in hashed_fields.items() for pair in zip(fields[name], items, strict=True))
+    return {str(url_of(item)): str(url_of(content)) for item, content in pairs if content is not item}
+
+
+def _key(kind: str, identity: Mapping[str, Any], repeat: int) -> str:
+    bought = {name: value for name, value in identity.items() if name not in OBSERVABILITY}
+    text = _ENCODE({"kind": kind, "repeat": repeat, "request": bought})
+    return KEY_TAG + hashlib.sha256(text.encode()).hexdigest()
+
+
+def _jobs(config: BatchConfig, report: Report) -> Iterator[JobSpec]:
+    naming = _Naming(config, report)
+    targets = [_Target(config, model, naming) for model in config.models]
+    positions = itertools.count(1)
+    known = dict.fromkeys(target.model for target in targets)
+    job, kinds = None, set()
+    for item in _items(config, report):
+        if item.models is not None:
+            check_models(item, known, report.about(item.file, report.base))
+        wanted = [target for target in targets if item.models is None or target.model in item.models]
+        before = report.count
+        kinds |= {target.kind_with(item, report) for target in wanted}
+        if report.count > before:
+            continue
+        try:
+            for variables in item.combinations():
+                prompt = rendered(item, variables)
+                for target in wanted:
+                    for job in target.jobs(item, prompt, variables, positions):
+                        yield job
+                        if job.position >= MAX_JOBS:
+                            report.add(None, "", f"expands to {MAX_JOBS:,} jobs or more; split it into several batches")
+                            return
+        except (TemplateError, InputError) as error:
+            report.about(item.file, report.base).add(item.line, f"{item.key}.prompt", str(error))
+    if job is not None:
+        check_defaults(config.defaults, config.default_lines, kinds, report)
+    elif report.count == 0:
+        report.add(None, "", "makes no job: no prompt goes with any of the models")
+
+
+def _items(config: BatchConfig, report: Report) -> Iterator[PromptItem]:
+    yield from config.prompts
+    if config.prompts_from is not None:
+        yield from read_prompts(config.prompts_from, report, before=len(config.prompts))
+
+
+def models_by_kind(config: BatchConfig) -> dict[str, set[str]]:
+    """The models that a batch has jobs for, by the kind of the jobs. Problems are left for ``expand`` to report."""
+    report = Report(config.file, config.path.parent)
+    found: dict[str, set[str]] = {}
+    seen: set[tuple[str | None, frozenset[str] | None]] = set()
+    for item in _items(config, report):
+        says = (item.settings.get("kind"), item.models)
+        if says in seen:  # rows of a file mostly say the same
+            continue
+        seen.add(says)
+        for model in config.models:
+            if item.models is None or model.model in item.models:
+                kind = kind_of(config.defaults, model.settings, item.settings)
+                found.setdefault(kind, set()).add(model.model)
+    return found
+
+
+_Prepared = tuple[Kind, Body, dict[str, Any], Mapping[str, str], tuple[int | None, ...]]
+_KEPT = 100  # prepared settings that a model keeps
+
+
+class _Target:
+    """A model of the batch with all that its jobs have in common."""
+
+    def __init__(self, config: BatchConfig, item: ModelItem, naming: _Naming) -> None:
+        self.model = item.model
+        self._seeds: tuple[int | None, ...] = config.seeds or (None,)
+        self._repeats = range(1, config.repeat + 1)
+        self._naming = naming
+        self._slug = model_slug(item.model)
+        self._defaults = config.defaults
+        self._item = item
+        self._kept: dict[int, tuple[Mapping[str, Any], _Prepared]] = {}
+
+    def kind_with(self, item: PromptItem, report: Report) -> str:
+        """The kind of this model's jobs for a prompt; settings that do not go with it are reported."""
+        return pair_kind(self._defaults, self._item, item, report)
+
+    def jobs(
+        self, item: PromptItem, prompt: str | None, variables: Mapping[str, Any], positions: Iterator[int]
+    ) -> Iterator[JobSpec]:
+        """The jobs of one prompt with these variables: every seed, every repeat."""
+        kind, body, hashed_fields, pictures, seeds = self._under(item.settings)
+        if prompt is None and (kind.needs_prompt or not body.has_input):
+            start = "" if kind.needs_prompt else ", or a picture to start from"
+            raise TemplateError(f"is missing: give a text{start}")
+        names = self._naming.shared(item.id, self._slug, kind.name, variables)
+        for seed in seeds:
+            request = kind.request_of(self.model, prompt, seed, body.fields)
+            bought = request.body() | hashed_fields
+            for repeat in self._repeats:
+                position = next(positions)
+                key = _key(kind.name, bought, repeat)
+                yield JobSpec(
+                    position=position,
+                    key=key,
+                    kind=kind.name,
+                    model=self.model,
+                    prompt_id=item.id,
+                    prompt=prompt or "",
+                    variables=variables,
+                    request=request,
+                    repeat=repeat,
+                    stem=self._naming.stem(names, key, seed, repeat, position),
+                    line=item.line,
+                    file=item.file,
+                    pictures=pictures,
+                )
+
+    def _under(self, own: Mapping[str, Any]) -> _Prepared:
+        """What was prepared for a prompt's own settings. Rows of a file share theirs, so the same object is kept."""
+        mark = id(own) if own else 0
+        kept, prepared = self._kept.get(mark, (None, None))
+        if prepared is not None and (kept is own or not own):
+            return prepared
+        prepared = self._prepared(own)
+        if len(self._kept) >= _KEPT:
+            self._kept.clear()
+        self._kept[mark] = (own, prepared)
+        return prepared
+
+    def _prepared(self, own: Mapping[str, Any]) -> _Prepared:
+        """Kind, request fields, those with pictures by content, the pictures, and seeds, under a prompt's own
+        settings."""
+        kind = KINDS[kind_of(self._defaults, self._item.settings, own)]
+        settings = merged(kind.name, self._defaults, self._item.settings, own)
+        seeds = (settings.pop("seed"),) if "seed" in settings else self._seeds
+        body = body_of(settings)
+        check_sizes(body.fields)
+        hashed_fields = _hashed_pictures(body.fields)
+        return kind, body, hashed_fields, _local_pictures(body.fields, hashed_fields), seeds
+
+
+class _Naming:
+    """Renders the file name template."""
+
+    def __init__(self, config: BatchConfig, report: Report) -> None:
+        self._render = template(config.filename)
+        self._batch = config.name
+        self._line = config.filename_line
+        self._report = report
+
+    def shared(self, prompt_id: str, slug: str, kind: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The names that do not change between the jobs of one prompt and model; the prompt's variables go before."""
+        return {
+            "name": self._batch,
+            "prompt_id": safe_value(prompt_id),
+            "model": slug,
+            "model_slug": slug,
+            "kind": kind,
+            **{name: safe_value(value) if isinstance(value, str) else value for name, value in variables.items()},
+        }
+
+    def stem(self, shared: Mapping[str, Any], key: str, seed: int | None, repeat: int, position: int) -> str:
+        digest = key.removeprefix(KEY_TAG)
+        names = {"key": digest, "key8": digest[:8], "repeat": repeat, "index": position, "position": position, **shared}
+        if seed is not None:
+            names.setdefault("seed", seed)
+        try:
+            return safe_stem(self._render(names), digest[:8])
+        except TemplateError as error:
+            # The other problems are worth finding too, and no job is acted upon after one.
+            self._report.add(self._line, "filename", str(error))
+            return digest

@@ -1,0 +1,1 @@
+"""Drives the jobs of a batch: one module per phase, for every kind of job."""

@@ -1,0 +1,1 @@
+"""Requests over HTTP: connections, deadlines, the API key, and what each response means."""
