@@ -185,7 +185,7 @@ def write_batch(folder: Path, jobs: int, **sections: Any) -> Path:
 
 
 def limits(in_flight: int, downloads: int = 50) -> dict[str, int]:
-    """Gates wide enough to measure what is behind them."""
+    """Limits wide enough to measure what is behind them."""
     return {"in_flight": in_flight, "submits_per_minute": 10_000, "polls_per_second": 1000, "downloads": downloads}
 
 

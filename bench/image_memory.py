@@ -3,7 +3,7 @@
     python -m bench.image_memory
 
 The answer holds one PNG of noise as base64, served from another process. A small picture comes first, so that what
-Python, the HTTP stack and Pillow need anyway is not counted; after it, the growth of the process's peak is what the
+Python, the HTTP stack and Pillow need anyway is not pluralize; after it, the growth of the process's peak is what the
 large answer cost: receiving, decoding to disk and opening the picture together.
 """
 

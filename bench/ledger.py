@@ -21,8 +21,8 @@ from functools import partial
 from pathlib import Path
 
 from orbatch.ledger import BatchFile, Ledger
-from orbatch.plan.estimate import PlannedJob
-from orbatch.plan.jobs import KEY_TAG, JobSpec
+from orbatch.plan.estimate import PricedJob
+from orbatch.plan.jobs import KEY_TAG, Job
 from orbatch_provider.catalog import Catalog
 from orbatch_provider.pricing import Estimate
 from orbatch_provider.requests import VideoRequest
@@ -127,7 +127,7 @@ def fill(ledger: Ledger, jobs: int) -> None:
         db.execute("pragma wal_checkpoint(truncate)")
 
 
-def planned_jobs(count: int) -> Iterator[PlannedJob]:
+def planned_jobs(count: int) -> Iterator[PricedJob]:
     """A plan as ``orbatch plan`` would make it, without the cost of making it."""
     price = Decimal("0.40")
     estimate = Estimate(low=price, exact=price, high=price, lines=(LINES,), why="5 s x 0.08 USD/s")
@@ -135,8 +135,8 @@ def planned_jobs(count: int) -> Iterator[PlannedJob]:
         model, prompt = MODELS[n % len(MODELS)], f"A cat playing with yarn, number {n}"
         request = VideoRequest.from_body({"model": model, "prompt": prompt, "duration": 5, "resolution": "720p"})
         key = KEY_TAG + hashlib.sha256(prompt.encode()).hexdigest()
-        spec = JobSpec(n, key, "video", model, f"prompt-{n}", prompt, {}, request, 1, f"prompt-{n}")
-        yield PlannedJob(spec, estimate)
+        spec = Job(n, key, "video", model, f"prompt-{n}", prompt, {}, request, 1, f"prompt-{n}")
+        yield PricedJob(spec, estimate)
 
 
 def time_planning(folder: Path, count: int, runs: int = RUNS) -> list[Timing]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import exp
 
 from bench.harness import show
-from orbatch.runner.poll_schedule import Ended, Timetable, cheapest_ages, next_poll
+from orbatch.runner.poll_schedule import Ended, PollSchedule, cheapest_ages, next_poll
 
 INTERVAL_S = 30.0
 FIXED_S = (10.0, 20.0, 30.0)
@@ -85,7 +85,7 @@ def simulate(renders: Sequence[Render], jobs: int, seed: int, fixed_s: float | N
     luck = random.Random(seed)
     kinds = [luck.randrange(len(renders)) for _ in range(jobs)]
     ends = [renders[kind](luck, number / jobs) for number, kind in enumerate(kinds)]
-    timetable = Timetable(INTERVAL_S)
+    timetable = PollSchedule(INTERVAL_S)
     running_s = [0.0] * jobs  # age at the last poll that found it running
     delays = []
     polls = 0

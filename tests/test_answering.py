@@ -18,12 +18,12 @@ from orbatch.ledger.attempts import Charge
 from orbatch.ledger.budget import Caps, Refused
 from orbatch.ledger.status import Status
 from orbatch.plan.catalogs import Offers
-from orbatch.plan.estimate import plan_jobs
+from orbatch.plan.estimate import price_jobs
 from orbatch.plan.jobs import expand
 from orbatch.runner import results
-from orbatch.runner.context import Pace, Progress, Shared
+from orbatch.runner.context import Clock, Progress, RunContext
 from orbatch.runner.driver import StopRun, Terms
-from orbatch.runner.limits import Gates
+from orbatch.runner.limits import Limits
 from orbatch.runner.submit import Answering
 from orbatch_provider.catalog import snapshot
 from orbatch_provider.errors import (
@@ -105,7 +105,7 @@ class Bench:
         offers = Offers(snapshot(), image_examples(), text_examples())
         self.ledger = Ledger.open(folder / "ledger.db")
         file = BatchFile("made", path, "sha", folder / "out", "http://127.0.0.1")
-        self.batch = self.ledger.plans.write(file, offers, plan_jobs(expand(config), offers))
+        self.batch = self.ledger.plans.write(file, offers, price_jobs(expand(config), offers))
         self.holder = Holder.this_process()
         self.ledger.leases.claim(self.batch.id, self.holder, utc_now())
         self.out = folder / "out"
@@ -134,9 +134,9 @@ class Bench:
 
     def step(self) -> Answering:
         terms = Terms(Caps(), self.out, 30.0, 60.0, self.attempts, frozenset({Status.FAILED}))
-        gates = Gates(LimitsConfig())
+        gates = Limits(LimitsConfig())
         provider: Any = self.service
-        shared = Shared(self.ledger, provider, gates, terms, Pace(1000.0), self.said.append)
+        shared = RunContext(self.ledger, provider, gates, terms, Clock(1000.0), self.said.append)
         return Answering(shared, self.blocked.__setitem__)
 
     async def answer(self, job: JobRecord) -> JobRecord:
@@ -371,7 +371,7 @@ async def test_stopped_after_the_answer_the_result_is_kept_all_the_same(bench: B
 async def test_an_answer_that_comes_late_ends_an_uncertain_attempt(bench: Bench) -> None:
     job = bench.job()
     attempt_id = bench.reserve(job).attempt_id
-    bench.ledger.doubt(attempt_id, "another runner thought so")
+    bench.ledger.mark_uncertain(attempt_id, "another runner thought so")
     bench.ledger.answers.finish(attempt_id, [], Charge(80_000_000), Caps())
     assert bench.ledger.queries.job(job.id).status is Status.DONE
     assert bench.history(job) == ["submitting", "uncertain", "submitted", "completed", "done"]

@@ -181,7 +181,7 @@ async def test_a_download_that_fails_at_first_is_tried_again(
 async def test_an_outage_of_an_hour_does_not_end_a_download(workshop: Workshop, provider: FakeProvider) -> None:
     job, attempt = workshop.completed()
     driver = workshop.driver(provider)
-    pace = driver._collecting._shared.pace
+    pace = driver._collecting._context.pace
     provider.contents = lambda _: OutcomeUnknownError("cut off.") if pace.now() < 3600 else clip()
 
     await driver.collect(job, attempt, VideoJob(attempt.remote_id or "", "completed"))
@@ -252,7 +252,7 @@ async def test_both_results_of_a_job_that_was_paid_twice_are_kept_and_fetched_ag
 ) -> None:
     job = workshop.take()
     first = workshop.reserve(job)
-    workshop.ledger.doubt(first.attempt_id, "")
+    workshop.ledger.mark_uncertain(first.attempt_id, "")
     second = workshop.reserve(job, resubmit=True)
     for number, reservation in enumerate((first, second)):
         workshop.ledger.accept(reservation.attempt_id, f"twice-{number}")

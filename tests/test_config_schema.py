@@ -12,7 +12,7 @@ import pytest
 from orbatch.batchfile.models import config_schema, load_config
 from orbatch.batchfile.reference import reference
 from orbatch.plan.catalogs import Offers
-from orbatch.plan.estimate import plan_jobs
+from orbatch.plan.estimate import price_jobs
 from orbatch.plan.jobs import expand
 from orbatch_provider.catalog import snapshot
 from orbatch_provider.requests import VideoRequest
@@ -69,7 +69,7 @@ def test_there_are_examples() -> None:
 @pytest.mark.parametrize("path", [*EXAMPLES, STARTER], ids=lambda path: path.name)
 def test_each_example_asks_only_for_what_its_models_offer_and_fits_its_budget(path: Path) -> None:
     config = load_config(path)
-    jobs = list(plan_jobs(expand(config), OFFERS))
+    jobs = list(price_jobs(expand(config), OFFERS))
     assert jobs
     assert [(job.spec.model, job.problems, job.left_open) for job in jobs if job.problems or job.left_open] == []
     assert config.budget.total_usd is not None
@@ -106,6 +106,6 @@ def test_the_mixed_example_in_the_docs_has_jobs_of_every_kind(tmp_path: Path) ->
     document = (ROOT / "docs" / "batch-file.md").read_text("utf-8")
     path = tmp_path / "scene.yaml"
     path.write_text(document.split("```yaml\n", 2)[2].split("```", 1)[0], "utf-8")
-    jobs = list(plan_jobs(expand(load_config(path)), OFFERS))
+    jobs = list(price_jobs(expand(load_config(path)), OFFERS))
     assert [job.spec.kind for job in jobs] == ["video", "image", "text"]
     assert [job.problems for job in jobs] == [(), (), ()]

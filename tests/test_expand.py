@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from orbatch.batchfile.models import ConfigError, load_config
-from orbatch.plan.jobs import JobSpec, expand, job_key
+from orbatch.plan.jobs import Job, expand, job_key
 from orbatch_provider.requests import VideoRequest
 from tests.pictures import picture
 
 HEAD = "name: cats\nmodels: [alibaba/wan-2.6, google/veo-3.1-lite]\n"
 
-Jobs = Callable[[str], list[JobSpec]]
+Jobs = Callable[[str], list[Job]]
 
 
-def video(job: JobSpec) -> VideoRequest:
+def video(job: Job) -> VideoRequest:
     """The job's request, which is for a video."""
     assert isinstance(job.request, VideoRequest)
     return job.request
@@ -29,7 +29,7 @@ def video(job: JobSpec) -> VideoRequest:
 
 @pytest.fixture
 def jobs(tmp_path: Path) -> Jobs:
-    def of(text: str) -> list[JobSpec]:
+    def of(text: str) -> list[Job]:
         path = tmp_path / "b.yaml"
         path.write_text(text, "utf-8")
         return list(expand(load_config(path)))

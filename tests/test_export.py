@@ -19,7 +19,7 @@ from orbatch.ledger.attempts import Charge
 from orbatch.ledger.budget import Caps, Refused
 from orbatch.ledger.reports import exported_jobs
 from orbatch.plan.catalogs import Offers
-from orbatch.plan.estimate import plan_jobs
+from orbatch.plan.estimate import price_jobs
 from orbatch.plan.jobs import expand
 from orbatch_provider.catalog import snapshot
 from orbatch_simulator.examples import image_examples, text_examples
@@ -34,7 +34,7 @@ def planned(folder: Path, batch: str) -> Path:
     config = load_config(path)
     with Ledger.open(folder / "ledger.db") as ledger:
         file = BatchFile(config.name, path, "sha", folder / "out", "http://127.0.0.1")
-        ledger.plans.write(file, OFFERS, plan_jobs(expand(config), OFFERS))
+        ledger.plans.write(file, OFFERS, price_jobs(expand(config), OFFERS))
     return folder / "ledger.db"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from orbatch.ledger.budget import Caps
 from orbatch.ledger.status import Status
-from orbatch.runner.context import OUTAGE_PATIENCE_S, Patience
+from orbatch.runner.context import OUTAGE_PATIENCE_S, PollDeadline
 from orbatch.runner.poll_schedule import MIN_POLL_INTERVAL_S
 from orbatch_provider.errors import NotFoundError, OutcomeUnknownError
 from orbatch_provider.responses import Usage, VideoJob
@@ -33,7 +33,7 @@ def provider() -> FakeProvider:
 async def test_an_outage_of_an_hour_is_ridden_out_and_talked_about(workshop: Workshop, provider: FakeProvider) -> None:
     job, attempt = workshop.submitted()
     driver = workshop.driver(provider, timeout_s=600)
-    pace = driver._following._shared.pace
+    pace = driver._following._context.pace
     provider.polls = lambda: UNKNOWN if pace.now() < 3600 else VideoJob(attempt.remote_id or "", "completed")
 
     assert await driver.follow(job, attempt) is not None
@@ -46,7 +46,7 @@ async def test_an_outage_of_an_hour_is_ridden_out_and_talked_about(workshop: Wor
 async def test_the_time_of_an_outage_is_not_held_against_the_job(workshop: Workshop, provider: FakeProvider) -> None:
     job, attempt = workshop.submitted()
     driver = workshop.driver(provider, timeout_s=600)
-    pace = driver._following._shared.pace
+    pace = driver._following._context.pace
     done = VideoJob(attempt.remote_id or "", "completed")
 
     def poll() -> VideoJob | Exception:
@@ -61,7 +61,7 @@ async def test_the_time_of_an_outage_is_not_held_against_the_job(workshop: Works
 
 def test_an_outage_without_end_leaves_the_job_for_the_next_run() -> None:
     pace = InstantPace()
-    patience = Patience(pace)
+    patience = PollDeadline(pace)
 
     pace.real(OUTAGE_PATIENCE_S - 1)
     patience.failed(UNKNOWN)
@@ -130,7 +130,7 @@ async def test_a_job_of_a_run_that_was_just_stopped_is_asked_for_as_soon_as_is_p
 ) -> None:
     job, attempt = workshop.submitted()
     driver = workshop.driver(provider)
-    pace = driver._following._shared.pace
+    pace = driver._following._context.pace
     asked_at: list[float] = []
 
     def poll() -> VideoJob:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from orbatch.batchfile.models import load_config
-from orbatch.plan.jobs import JobSpec, expand
+from orbatch.plan.jobs import Job, expand
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -55,7 +55,7 @@ prompts:
 """
 
 
-def digest(jobs: Iterable[JobSpec]) -> tuple[int, str]:
+def digest(jobs: Iterable[Job]) -> tuple[int, str]:
     """How many jobs, and the hash of their keys in order."""
     keys = [job.key for job in jobs]
     return len(keys), hashlib.sha256("\n".join(keys).encode()).hexdigest()

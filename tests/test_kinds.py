@@ -12,14 +12,14 @@ import pytest
 from orbatch.batchfile.fields import KINDS as FIELDS
 from orbatch.batchfile.models import ConfigError, load_config
 from orbatch.plan.catalogs import Offers, changes
-from orbatch.plan.estimate import PlannedJob, plan_jobs
-from orbatch.plan.jobs import JobSpec, expand, job_key, models_by_kind
+from orbatch.plan.estimate import PricedJob, price_jobs
+from orbatch.plan.jobs import Job, expand, job_key, models_by_kind
 from orbatch.plan.kinds import KINDS, request_of
 from orbatch_provider.catalog import ImageCatalog, TextCatalog, snapshot
 from orbatch_simulator.examples import image_examples, text_examples
 from tests.pictures import picture
 
-Jobs = Callable[[str], list[JobSpec]]
+Jobs = Callable[[str], list[Job]]
 OFFERS = Offers(snapshot(), image_examples(), text_examples())
 MIXED = """
 name: x
@@ -33,7 +33,7 @@ prompts: [a cat]
 
 @pytest.fixture
 def jobs(tmp_path: Path) -> Jobs:
-    def of(text: str) -> list[JobSpec]:
+    def of(text: str) -> list[Job]:
         path = tmp_path / "b.yaml"
         path.write_text(text, "utf-8")
         return list(expand(load_config(path)))
@@ -253,8 +253,8 @@ def test_a_local_reference_counts_by_content_and_by_the_size_it_is_sent_with(job
 # -- plan -------------------------------------------------------------------------------------------------------------
 
 
-def planned(jobs: Jobs, text: str, offers: Offers = OFFERS) -> list[PlannedJob]:
-    return list(plan_jobs(jobs(text), offers))
+def planned(jobs: Jobs, text: str, offers: Offers = OFFERS) -> list[PricedJob]:
+    return list(price_jobs(jobs(text), offers))
 
 
 def test_each_kind_is_priced_by_its_own_catalog(jobs: Jobs) -> None:

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from orbatch.batchfile.models import LimitsConfig, ModelLimits
-from orbatch.runner.limits import Gates, Wait, submit_limiter
+from orbatch.runner.limits import Limits, Wait, submit_limiter
 
 
 class Clock:
@@ -62,7 +62,7 @@ def test_no_minute_sees_more_submits_than_the_limit_and_a_long_run_nearly_as_man
 @pytest.mark.parametrize(("per_minute", "at_once"), [(1, 1), (19, 1), (30, 3), (100, 10)])
 def test_a_tenth_may_go_at_once(clock: Clock, per_minute: int, at_once: int) -> None:
     async def scenario(clock: Clock) -> None:
-        gates = Gates(limits(submits_per_minute=per_minute))
+        gates = Limits(limits(submits_per_minute=per_minute))
         for _ in range(at_once):
             assert gates.why_not("a/one") is None
             await gates.take("a/one")
@@ -81,7 +81,7 @@ def test_a_tenth_may_go_at_once(clock: Clock, per_minute: int, at_once: int) -> 
 def test_a_models_own_limit_holds_it_back_alone(clock: Clock) -> None:
     async def scenario(clock: Clock) -> None:
         own = {"a/slow": ModelLimits(in_flight=1, submits_per_minute=1)}
-        gates = Gates(limits(in_flight=3, submits_per_minute=600, models=own))
+        gates = Limits(limits(in_flight=3, submits_per_minute=600, models=own))
         await gates.take("a/slow")
         wait = gates.why_not("a/slow")
         assert wait is not None
@@ -98,7 +98,7 @@ def test_a_models_own_limit_holds_it_back_alone(clock: Clock) -> None:
 
 def test_jobs_in_flight_are_bounded_over_all_models_and_runs(clock: Clock) -> None:
     async def scenario(clock: Clock) -> None:
-        gates = Gates(limits(in_flight=2, submits_per_minute=600))
+        gates = Limits(limits(in_flight=2, submits_per_minute=600))
         gates.enter("a/one")
         assert gates.why_not("a/two") is None
         assert gates.why_not("a/two", elsewhere=1) == Wait("2 jobs are in flight (limits.in_flight)", 1.0)
@@ -111,7 +111,7 @@ def test_jobs_in_flight_are_bounded_over_all_models_and_runs(clock: Clock) -> No
 
 def test_a_cool_down_holds_one_model_or_all_and_the_longer_one_stays(clock: Clock) -> None:
     async def scenario(clock: Clock) -> None:
-        gates = Gates(limits())
+        gates = Limits(limits())
         gates.cool_down("a/one", 10, "429: slow down")
         gates.cool_down("a/one", 5, "a shorter one")
         assert gates.why_not("a/one") == Wait("429: slow down", 10)
@@ -129,7 +129,7 @@ def test_a_cool_down_holds_one_model_or_all_and_the_longer_one_stays(clock: Cloc
 
 def test_refusals_in_a_row_are_counted_until_a_job_is_accepted(clock: Clock) -> None:
     async def scenario(clock: Clock) -> None:
-        gates = Gates(limits())
+        gates = Limits(limits())
         assert [gates.note_failure("a/one") for _ in range(3)] == [1, 2, 3]
         assert gates.note_failure(None) == 1
         assert gates.note_failure("a/two") == 1
@@ -144,7 +144,7 @@ def test_polls_keep_their_own_pace(clock: Clock, per_second: float) -> None:
     sent: list[float] = []
 
     async def scenario(clock: Clock) -> None:
-        gates = Gates(limits(polls_per_second=per_second))
+        gates = Limits(limits(polls_per_second=per_second))
         while clock.now < 1040:
             while gates.polls.has_capacity():
                 await gates.polls.acquire()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbatch.money import nusd, nusd_at_most, show_usd, usd
+from orbatch.money import format_usd, from_nano, to_nano, to_nano_up_to
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from orbatch.money import nusd, nusd_at_most, show_usd, usd
     ],
 )
 def test_usd_become_nano_dollars(amount: str, charge: int, at_most: int) -> None:
-    assert (nusd(Decimal(amount)), nusd_at_most(Decimal(amount))) == (charge, at_most)
+    assert (to_nano(Decimal(amount)), to_nano_up_to(Decimal(amount))) == (charge, at_most)
 
 
 @pytest.mark.parametrize(
@@ -40,20 +40,20 @@ def test_usd_become_nano_dollars(amount: str, charge: int, at_most: int) -> None
     ],
 )
 def test_an_amount_is_shown_with_cents_and_every_digit_that_is_there(amount: int | None, text: str) -> None:
-    assert show_usd(amount) == text
+    assert format_usd(amount) == text
 
 
 def test_an_unknown_amount_is_shown_as_the_caller_says() -> None:
-    assert show_usd(None, "an unknown amount of") == "an unknown amount of"
+    assert format_usd(None, "an unknown amount of") == "an unknown amount of"
 
 
 @given(st.integers(0, 2**63 - 1))
 def test_nano_dollars_survive_the_way_to_usd_and_back(amount: int) -> None:
-    assert nusd(usd(amount)) == nusd_at_most(usd(amount)) == amount
-    assert Decimal(show_usd(amount)) == usd(amount)
+    assert to_nano(from_nano(amount)) == to_nano_up_to(from_nano(amount)) == amount
+    assert Decimal(format_usd(amount)) == from_nano(amount)
 
 
 @given(st.decimals(0, 10**6, allow_nan=False, places=15))
 def test_a_reservation_is_never_below_its_estimate_and_less_than_a_nano_dollar_above(amount: Decimal) -> None:
-    assert 0 <= usd(nusd_at_most(amount)) - amount < Decimal("1e-9")
-    assert nusd(amount) <= nusd_at_most(amount)
+    assert 0 <= from_nano(to_nano_up_to(amount)) - amount < Decimal("1e-9")
+    assert to_nano(amount) <= to_nano_up_to(amount)

@@ -206,13 +206,13 @@ def test_a_file_that_a_killed_run_had_placed_is_the_same_file(part: Path, links:
 
 
 def test_what_a_killed_run_had_placed_is_found_again_by_its_part(part: Path) -> None:
-    assert outputs.find_placed(part) is None
+    assert outputs.find_existing(part) is None
     (part.parent / "cat.txt").write_text("another")
     (part.parent / "category.mp4").write_text("another")
     outputs.place(part, part.with_name("cat.mp4"), outputs.sha256_of(part))
-    assert outputs.find_placed(part) == part.with_name("cat.mp4")
+    assert outputs.find_existing(part) == part.with_name("cat.mp4")
     outputs.discard(part)
-    assert outputs.find_placed(part) is None
+    assert outputs.find_existing(part) is None
 
 
 def test_what_the_disk_says_is_passed_on(part: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from orbatch.plan import estimate
 from orbatch.plan.catalogs import Offers
-from orbatch.plan.estimate import PlannedJob, plan_jobs
-from orbatch.plan.jobs import JobSpec
+from orbatch.plan.estimate import PricedJob, price_jobs
+from orbatch.plan.jobs import Job
 from orbatch_provider.catalog import snapshot
 from orbatch_provider.pricing import Estimate
 from orbatch_provider.requests import VideoRequest
@@ -23,15 +23,13 @@ def offers() -> Offers:
     return Offers(snapshot())
 
 
-def spec(position: int = 1, *, model: str = MODEL, **fields: object) -> JobSpec:
+def spec(position: int = 1, *, model: str = MODEL, **fields: object) -> Job:
     request = VideoRequest(model, f"prompt {position}", **{"duration": 5, "resolution": "720p", **fields})  # type: ignore[arg-type] # by its own names
-    return JobSpec(
-        position, f"k1:{position:064x}", "video", model, str(position), f"prompt {position}", {}, request, 1, ""
-    )
+    return Job(position, f"k1:{position:064x}", "video", model, str(position), f"prompt {position}", {}, request, 1, "")
 
 
 def test_a_job_is_priced_and_checked(offers: Offers) -> None:
-    [job] = plan_jobs([spec()], offers)
+    [job] = price_jobs([spec()], offers)
     assert job.problems == ()
     assert job.high_nusd is not None
     assert job.low_nusd is not None
@@ -39,14 +37,14 @@ def test_a_job_is_priced_and_checked(offers: Offers) -> None:
 
 
 def test_what_a_model_does_not_support_is_a_problem_of_its_job_alone(offers: Offers) -> None:
-    good, bad = plan_jobs([spec(1), spec(2, duration=999)], offers)
+    good, bad = price_jobs([spec(1), spec(2, duration=999)], offers)
     assert good.problems == ()
     assert "duration" in str(bad.problems[0])
 
 
 @pytest.mark.parametrize(("model", "nearest"), [("alibaba/wan-2.7-x", True), ("nobody/nothing-at-all-like-it", None)])
 def test_an_unknown_model_is_named_and_never_free(offers: Offers, model: str, nearest: bool | None) -> None:
-    [job] = plan_jobs([spec(model=model)], offers)
+    [job] = price_jobs([spec(model=model)], offers)
     assert (job.low_nusd, job.exact_nusd, job.high_nusd) == (None, None, None)
     assert f"{model} is not among the video models" in str(job.problems[0])
     assert (job.problems[0].nearest is not None) is bool(nearest)
@@ -57,22 +55,22 @@ def test_jobs_that_differ_only_in_prompt_and_seed_are_worked_out_once(
 ) -> None:
     worked_out = []
 
-    def count(job: JobSpec, _: Offers) -> PlannedJob:
+    def count(job: Job, _: Offers) -> PricedJob:
         worked_out.append(job)
-        return PlannedJob(job, Estimate(Decimal(1), Decimal(1), Decimal(1)))
+        return PricedJob(job, Estimate(Decimal(1), Decimal(1), Decimal(1)))
 
     monkeypatch.setattr(estimate, "_plan_job", count)
-    jobs = list(plan_jobs((spec(n, seed=n) for n in range(1, 100)), offers))
+    jobs = list(price_jobs((spec(n, seed=n) for n in range(1, 100)), offers))
     assert len(worked_out) == 1
     assert [job.spec.position for job in jobs] == list(range(1, 100))
-    assert len(list(plan_jobs([spec(1, seed=1), spec(2), spec(3, duration=10)], offers))) == 3
+    assert len(list(price_jobs([spec(1, seed=1), spec(2), spec(3, duration=10)], offers))) == 3
     assert len(worked_out) == 4
 
 
 def test_a_plan_is_lazy_and_keeps_no_more_than_it_must(offers: Offers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "_KEPT", 2)
     frames = ([{"type": "image_url", "image_url": {"url": f"https://example.com/{n}.png"}}] for n in range(10**9))
-    jobs = plan_jobs((spec(n, frame_images=frame) for n, frame in enumerate(frames, 1)), offers)
+    jobs = price_jobs((spec(n, frame_images=frame) for n, frame in enumerate(frames, 1)), offers)
     assert len({job.high_nusd for job in islice(jobs, 20)}) == 1
 
 
@@ -91,5 +89,5 @@ def test_an_estimate_becomes_nano_dollars(
     low: str | None, exact: str | None, high: str | None, expected: tuple[int | None, ...]
 ) -> None:
     bounds = [None if usd is None else Decimal(usd) for usd in (low, exact, high)]
-    job = PlannedJob(spec(), Estimate(bounds[0], bounds[1], bounds[2]))
+    job = PricedJob(spec(), Estimate(bounds[0], bounds[1], bounds[2]))
     assert (job.low_nusd, job.exact_nusd, job.high_nusd) == expected

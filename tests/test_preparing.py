@@ -15,7 +15,16 @@ from orbatch.batchfile.models import BatchConfig, ConfigError, load_config
 from orbatch.ledger import BatchHeld, Holder, Ledger, utc_now
 from orbatch.ledger.budget import Caps
 from orbatch.plan.catalogs import LoadedCatalog
-from orbatch.plan.plan import CapOutlook, Plan, PlanError, PlanProblems, cap_outlooks, caps_of, prepare, simulated
+from orbatch.plan.plan import (
+    CapForecast,
+    Plan,
+    PlanError,
+    PlanProblems,
+    caps_from_config,
+    forecast_caps,
+    prepare,
+    simulated,
+)
 from orbatch_provider.catalog import snapshot
 
 ORIGIN = "https://openrouter.ai"
@@ -122,9 +131,9 @@ def test_caps_are_those_of_the_file_unless_the_command_line_says_otherwise(folde
         folder, budget={"total_usd": 1, "per_job_usd": "0.5", "per_model_usd": {LITE: 2}, "unpriced": 0.25}
     ).budget
     expected = Caps(total=10**9, per_job=5 * 10**8, per_model={LITE: 2 * 10**9}, unpriced=25 * 10**7)
-    assert caps_of(budget) == expected
-    assert caps_of(budget, Decimal("0.1")) == replace(expected, total=10**8)
-    assert caps_of(config(folder).budget) == Caps()
+    assert caps_from_config(budget) == expected
+    assert caps_from_config(budget, Decimal("0.1")) == replace(expected, total=10**8)
+    assert caps_from_config(config(folder).budget) == Caps()
 
 
 OUTLOOKS = [
@@ -144,7 +153,7 @@ def test_each_cap_is_put_beside_the_worst_case(
     given: dict[str, Any] = {name: amount * 10**6 for name, amount in caps.items()}
     if "per_model" in given:
         given["per_model"] = {LITE: given["per_model"], "another/model": 1}
-    found = cap_outlooks(ledger, planned(ledger, folder), Caps(**given))
+    found = forecast_caps(ledger, planned(ledger, folder), Caps(**given))
     assert [_summary(cap) for cap in found] == expected
 
 
@@ -153,16 +162,16 @@ def test_a_cap_refuses_jobs_without_an_upper_price_unless_an_amount_is_named(
     ledger: Ledger, folder: Path, named: int | None, refused: int, needed: int
 ) -> None:
     plan = planned(ledger, folder, models=[UNPRICED])
-    [cap] = cap_outlooks(ledger, plan, Caps(total=10**10, unpriced=named))
+    [cap] = forecast_caps(ledger, plan, Caps(total=10**10, unpriced=named))
     assert (cap.unpriced, cap.needed_nusd // 10**6, cap.covers) == (refused, needed, not refused)
 
 
 def test_nothing_to_send_needs_no_room(ledger: Ledger, folder: Path) -> None:
     plan = planned(ledger, folder)
-    assert cap_outlooks(ledger, replace(plan, shapes=[]), Caps(total=1)) == []
+    assert forecast_caps(ledger, replace(plan, shapes=[]), Caps(total=1)) == []
 
 
-def _summary(cap: CapOutlook) -> tuple[object, ...]:
+def _summary(cap: CapForecast) -> tuple[object, ...]:
     return (cap.name, cap.needed_nusd // 10**6, cap.never, cap.unpriced, cap.covers)
 
 

@@ -14,14 +14,14 @@ import pytest
 from orbatch.batchfile.errors import Report
 from orbatch.batchfile.models import ConfigError, load_config
 from orbatch.batchfile.rows import read_prompts
-from orbatch.plan.jobs import JobSpec, expand
+from orbatch.plan.jobs import Job, expand
 from orbatch_provider.requests import VideoRequest
 from tests.pictures import picture
 
-Jobs = Callable[..., list[JobSpec]]
+Jobs = Callable[..., list[Job]]
 
 
-def video(job: JobSpec) -> VideoRequest:
+def video(job: Job) -> VideoRequest:
     """The job's request, which is for a video."""
     assert isinstance(job.request, VideoRequest)
     return job.request
@@ -31,7 +31,7 @@ def video(job: JobSpec) -> VideoRequest:
 def jobs(tmp_path: Path) -> Jobs:
     """Jobs of a batch with one model whose prompts come from a file with this content."""
 
-    def of(name: str, content: str | bytes, options: str = "", more: str = "") -> list[JobSpec]:
+    def of(name: str, content: str | bytes, options: str = "", more: str = "") -> list[Job]:
         (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
         source = f"{{file: {name}, {options}}}" if options else name
         (tmp_path / "b.yaml").write_text(f"name: x\nmodels: [a/b, a/c]\nprompts_from: {source}\n{more}", "utf-8")

@@ -19,7 +19,7 @@ from orbatch.runner.poll_schedule import (
     MAX_RETRY_AFTER_S,
     MIN_POLL_INTERVAL_S,
     Ended,
-    Timetable,
+    PollSchedule,
     backoff,
     bounded_retry_after,
     next_poll,
@@ -162,7 +162,7 @@ def test_a_job_seen_a_day_late_does_not_make_others_be_polled_more() -> None:
 
 
 def test_one_kind_of_job_says_nothing_about_another() -> None:
-    timetable = Timetable(30)
+    timetable = PollSchedule(30)
     for ended in lognormal(60, 0.2):
         timetable.learn(KIND, ended)
     assert timetable.ages(KIND)
@@ -170,7 +170,7 @@ def test_one_kind_of_job_says_nothing_about_another() -> None:
     assert not timetable.ages(("other/model", 5))
 
 
-def follow(timetable: Timetable, length_s: float, luck: random.Random) -> tuple[float, int]:
+def follow(timetable: PollSchedule, length_s: float, luck: random.Random) -> tuple[float, int]:
     """A job polled as a run does it, and learnt from: its delay and its polls."""
     age_s = running_s = 0.0
     polls = 0
@@ -186,7 +186,7 @@ def follow(timetable: Timetable, length_s: float, luck: random.Random) -> tuple[
 def test_learning_from_what_was_seen_does_not_drift() -> None:
     """Each plan is made from ages at which polls were made; taken as they are, every generation would be later."""
     luck = random.Random(3)
-    timetable = Timetable(30)
+    timetable = PollSchedule(30)
     delays = [follow(timetable, 60 * luck.lognormvariate(0, 0.15), luck)[0] for _ in range(2000)]
     early, late = delays[100:600], delays[-500:]
     assert sum(late) / 500 < 1.3 * sum(early) / 500
@@ -198,7 +198,7 @@ def test_learning_from_what_was_seen_does_not_drift() -> None:
 )
 def test_after_a_sudden_change_the_plan_follows_within_some_dozens_of_jobs(before_s: float, after_s: float) -> None:
     luck = random.Random(5)
-    timetable = Timetable(30)
+    timetable = PollSchedule(30)
     for _ in range(200):
         follow(timetable, before_s * luck.lognormvariate(0, 0.1), luck)
     for _ in range(60):
@@ -210,7 +210,7 @@ def test_after_a_sudden_change_the_plan_follows_within_some_dozens_of_jobs(befor
 
 def test_all_in_all_there_are_no_more_polls_than_at_the_interval() -> None:
     luck = random.Random(7)
-    timetable = Timetable(30)
+    timetable = PollSchedule(30)
     lengths = [90 * luck.lognormvariate(0, 0.2) for _ in range(1500)]
     made = [follow(timetable, length, luck) for length in lengths]
     at_interval = sum(length / 30 + 0.5 for length in lengths)

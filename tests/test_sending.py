@@ -120,7 +120,7 @@ async def test_an_id_that_the_user_has_named_already_is_no_surprise(workshop: Wo
     task = asyncio.create_task(driver.send(job, workshop.reserve(job)))
     await provider.asked.wait()
     await briefly()
-    workshop.ledger.resolve_found(workshop.now(job)[1], "late-3")
+    workshop.ledger.attach_remote_id(workshop.now(job)[1], "late-3")
 
     provider.answer(VideoJob("late-3", "pending"))
 
@@ -133,7 +133,7 @@ async def test_a_ledger_that_cannot_note_the_doubt_does_not_cost_the_id(
     workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, driver = workshop.take(), workshop.driver(provider)
-    monkeypatch.setattr(workshop.ledger, "doubt", failing(LedgerError("The disk is full.")))
+    monkeypatch.setattr(workshop.ledger, "mark_uncertain", failing(LedgerError("The disk is full.")))
     task = asyncio.create_task(driver.send(job, workshop.reserve(job)))
     await provider.asked.wait()
     await briefly()
@@ -174,8 +174,8 @@ async def test_an_id_that_cannot_be_recorded_stops_the_run_with_the_command_to_s
             await driver.send(job, reservation)
 
     assert workshop.status(job) is Status.SUBMITTING  # which the next run takes for uncertain
-    workshop.ledger.doubt(reservation.attempt_id, "orbatch was stopped")
-    workshop.ledger.resolve_found(workshop.now(job)[1], "kept-2")
+    workshop.ledger.mark_uncertain(reservation.attempt_id, "orbatch was stopped")
+    workshop.ledger.attach_remote_id(workshop.now(job)[1], "kept-2")
     assert workshop.status(job) is Status.SUBMITTED
 
 
@@ -251,7 +251,7 @@ async def test_a_job_whose_request_has_not_left_is_free_when_the_run_is_torn_dow
     async def never(*_: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("orbatch.runner.submit.in_thread", never)  # where local files are read
+    monkeypatch.setattr("orbatch.runner.submit.run_in_disk_pool", never)  # where local files are read
     with_picture = replace(job, request={**job.request, "frame_images": [{"url": "a.png"}]})
     task = asyncio.create_task(driver.send(with_picture, workshop.reserve(job)))
     await briefly()
@@ -285,15 +285,15 @@ async def test_retry_after_closes_the_gate_of_the_model_within_bounds(
     workshop: Workshop, provider: FakeProvider, asked_s: float, waited_s: float
 ) -> None:
     job, driver = workshop.take(), workshop.driver(provider)
-    driver._sending._shared.pace.real = lambda seconds: seconds  # type: ignore[method-assign]
+    driver._sending._context.pace.real = lambda seconds: seconds  # type: ignore[method-assign]
     provider.answer(ServiceUnavailableError(503, retry_after_s=asked_s))
 
     await driver.send(job, workshop.reserve(job))
 
-    wait = driver._sending._shared.gates.why_not(MODEL)
+    wait = driver._sending._context.gates.why_not(MODEL)
     assert wait is not None
     assert wait.seconds == pytest.approx(waited_s, abs=0.5)
-    assert driver._sending._shared.gates.why_not("another/model") is None
+    assert driver._sending._context.gates.why_not("another/model") is None
 
 
 # -- uncertain jobs -------------------------------------------------------------------------------------------------
@@ -329,7 +329,7 @@ async def test_a_found_job_is_followed_and_downloaded(workshop: Workshop, provid
     provider.answer(UNKNOWN)
     await driver.send(job, workshop.reserve(job))
 
-    workshop.ledger.resolve_found(workshop.now(job)[1], f"found-{job.id}")
+    workshop.ledger.attach_remote_id(workshop.now(job)[1], f"found-{job.id}")
     job, attempt = workshop.now(job)
     provider.polls = lambda: VideoJob(f"found-{job.id}", "completed", usage=Usage(Decimal("0.12")))
     seen = await driver.follow(job, attempt)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from orbatch.ledger.reports import ExportedJob
-from orbatch.money import usd
+from orbatch.money import from_nano
 
 TEXT_ENDINGS = (".txt", ".json")
 COLUMNS = (
@@ -30,7 +30,7 @@ def record_of(job: ExportedJob) -> dict[str, Any]:
         "status": job.status,
         "text": text_of(job.paths),
         "paths": list(job.paths),
-        "cost_usd": None if job.cost_nusd is None else f"{usd(job.cost_nusd):f}",
+        "cost_usd": None if job.cost_nusd is None else f"{from_nano(job.cost_nusd):f}",
         "settings": settings_of(job.request),
         "repeat": job.repeat,
         "error": job.error,

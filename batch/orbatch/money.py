@@ -13,23 +13,23 @@ _CENT = Decimal("0.01")
 
 # A plan asks for the same few estimates 100,000 times.
 @lru_cache(maxsize=1024)
-def nusd(amount: Decimal) -> int:
+def to_nano(amount: Decimal) -> int:
     """A charge in nano-dollars, rounded half-even beyond the ninth decimal."""
     return int(amount.quantize(_NANO, ROUND_HALF_EVEN) * NUSD_PER_USD)
 
 
 @lru_cache(maxsize=1024)
-def nusd_at_most(amount: Decimal) -> int:
+def to_nano_up_to(amount: Decimal) -> int:
     """An upper bound in nano-dollars, rounded up, so that a reservation is never below its estimate."""
     return int(amount.quantize(_NANO, ROUND_CEILING) * NUSD_PER_USD)
 
 
-def usd(amount_nusd: int) -> Decimal:
+def from_nano(amount_nusd: int) -> Decimal:
     """Nano-dollars as USD, exactly, without trailing zeros beyond the cents."""
     amount = Decimal(amount_nusd) / NUSD_PER_USD
     return amount.quantize(_CENT) if amount == amount.quantize(_CENT) else amount.normalize()
 
 
-def show_usd(amount_nusd: int | None, unknown: str = "?") -> str:
+def format_usd(amount_nusd: int | None, unknown: str = "?") -> str:
     """``0.40``, ``0.0708932``: at least cents, every digit that is there, never an exponent."""
-    return unknown if amount_nusd is None else f"{usd(amount_nusd):f}"
+    return unknown if amount_nusd is None else f"{from_nano(amount_nusd):f}"

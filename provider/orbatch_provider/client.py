@@ -27,7 +27,7 @@ from orbatch_provider.catalog import (
     check_text,
 )
 from orbatch_provider.catalog import check as check_video
-from orbatch_provider.download import Download, PartFile, in_thread, receive_with_fallback
+from orbatch_provider.download import Download, PartFile, download_with_fallback, run_in_disk_pool
 from orbatch_provider.errors import (
     APIError,
     ConfigurationError,
@@ -290,7 +290,7 @@ class OpenRouterProvider:
         stored copy if there is one.
         """
         received = await self.receive(job_id, index, part)
-        return await in_thread(received.finish)
+        return await run_in_disk_pool(received.finish)
 
     async def receive(self, job_id: str, index: int, part: Path) -> PartFile:
         """``download`` without its last step: ``finish`` of what is returned, which blocks while it puts the file on
@@ -301,7 +301,7 @@ class OpenRouterProvider:
             job = await self.poll(job_id)
             return job.urls[index] if index < len(job.urls) else None
 
-        return await receive_with_fallback(self._transport, self._content_url(job_id, index), part, stored_copy)
+        return await download_with_fallback(self._transport, self._content_url(job_id, index), part, stored_copy)
 
     async def fetch(self, job: VideoJob, directory: str | Path, *, stem: str | None = None) -> tuple[FileOutput, ...]:
         """Download all outputs of a completed job into ``directory``, each renamed into place when it is whole.
@@ -311,14 +311,14 @@ class OpenRouterProvider:
         """
         require_result(job)
         folder, name, count = Path(directory), file_stem(job.id if stem is None else stem), job.output_count
-        await in_thread(folder.mkdir, parents=True, exist_ok=True)
+        await run_in_disk_pool(folder.mkdir, parents=True, exist_ok=True)
         names = [name] if count == 1 else [f"{name}-{index + 1}" for index in range(count)]
         return tuple([await self._fetch_one(job.id, index, folder, name) for index, name in enumerate(names)])
 
     async def _fetch_one(self, job_id: str, index: int, folder: Path, name: str) -> FileOutput:
         loaded = await self.download(job_id, index, folder / f"{name}.part")
         target = folder / f"{name}{extension(loaded.mime_type)}"
-        await in_thread(loaded.path.replace, target)
+        await run_in_disk_pool(loaded.path.replace, target)
         return FileOutput(self._content_url(job_id, index), target, loaded.mime_type, target.name, loaded.size)
 
     # Images and texts, which come in the answer

@@ -42,7 +42,7 @@ T = TypeVar("T")
 _THREADS = ThreadPoolExecutor((os.cpu_count() or 1) + 2, thread_name_prefix="orbatch-disk")
 
 
-def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+def run_in_disk_pool(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
     """The result of ``work`` to come. It is under way whether it is awaited or not."""
     return asyncio.get_running_loop().run_in_executor(_THREADS, partial(work, *args, **kwargs))
 
@@ -256,7 +256,7 @@ async def receive(transport: Transport, url: str, part: Path, *, keyed: bool) ->
     behind = _Behind(file)
     try:
         if file.was_begun:
-            await in_thread(file.recover)
+            await run_in_disk_pool(file.recover)
         if not await _fetch(transport, url, behind, keyed=keyed):
             file.restart()  # the server has no use for our offset
             if not await _fetch(transport, url, behind, keyed=keyed):
@@ -291,7 +291,7 @@ class _Behind:
             return
         self._take_result()
         if self.file.is_behind:
-            self._catching_up = in_thread(self.file.catch_up, self.file.written)
+            self._catching_up = run_in_disk_pool(self.file.catch_up, self.file.written)
 
     async def wait(self) -> None:
         """Until nothing of it runs any more. Raises OSError."""
@@ -305,7 +305,7 @@ class _Behind:
             catching_up.result()
 
 
-async def receive_with_fallback(
+async def download_with_fallback(
     transport: Transport,
     url: str,
     part: Path,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from orbatch_provider.download import in_thread
+from orbatch_provider.download import run_in_disk_pool
 from orbatch_provider.errors import UNKNOWN_ADVICE, ConfigurationError, InvalidResponseError, UnusableResultError
 from orbatch_provider.http.decode import Answer, read_json
 from orbatch_provider.http.transport import Transport
@@ -71,22 +71,22 @@ async def create(transport: Transport, request: ImageRequest, directory: Path, s
     with spool:
         answer = await transport.submit("/images", body, kind="image", sink=spool)
         data = read_json(answer)
-        pictures = await in_thread(spool.finish)
-        return await in_thread(_result, request, answer, data, pictures)
+        pictures = await run_in_disk_pool(spool.finish)
+        return await run_in_disk_pool(_result, request, answer, data, pictures)
 
 
 async def generate(transport: Transport, request: ImageRequest, directory: str | Path | None) -> MultimodalResponse:
     """The pictures under names of their own in ``directory``, or in a new temporary folder."""
-    folder = Path(directory if directory is not None else await in_thread(tempfile.mkdtemp, prefix="orbatch-"))
+    folder = Path(directory if directory is not None else await run_in_disk_pool(tempfile.mkdtemp, prefix="orbatch-"))
     stem = f"image-{secrets.token_hex(4)}"
     try:
         result = await create(transport, request, folder, stem)
     except BaseException:
         if directory is None:
             with suppress(OSError):  # it stays where it holds whole pictures of a broken answer
-                await in_thread(folder.rmdir)
+                await run_in_disk_pool(folder.rmdir)
         raise
-    files = await in_thread(place, result, folder, stem)
+    files = await run_in_disk_pool(place, result, folder, stem)
     return MultimodalResponse(files=files, usage=result.usage, job_id=result.generation_id, raw_response=result.raw)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from orbatch_provider.download import in_thread
+from orbatch_provider.download import run_in_disk_pool
 from orbatch_provider.errors import ConfigurationError, redact
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ async def with_local_files(request: Request) -> Request:
     """``materialise``, in a worker thread where there are files to read."""
     fields = (getattr(request, name, None) or () for name in PICTURE_FIELDS)
     if any(_is_local_item(item) for items in fields for item in items):
-        return await in_thread(materialise, request)
+        return await run_in_disk_pool(materialise, request)
     return request
 
 
@@ -264,7 +264,7 @@ def hashed(items: Items) -> Items:
 
 def check_sizes(fields: Mapping[str, Any]) -> None:
     """Raises InputError when the local pictures among request fields are too large together. One that is made smaller
-    is not counted: how large it will be shows when it is sent."""
+    is not pluralize: how large it will be shows when it is sent."""
     items = [item for name in PICTURE_FIELDS for item in fields.get(name) or () if _is_local_item(item)]
     paths = [url_of(item) for item in items if DOWNSCALE not in item[item["type"]]]
     _check_total(sum(inspect(Path(path)).size for path in paths if path is not None))

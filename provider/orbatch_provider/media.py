@@ -113,7 +113,7 @@ class NotAPictureError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
+class ImageInfo:
     """``mime_type`` by the content; ``width`` and ``height`` in pixels, None for an SVG that names none."""
 
     mime_type: str
@@ -121,7 +121,7 @@ class Looks:
     height: int | None
 
 
-def look_at(path: Path) -> Looks:
+def look_at(path: Path) -> ImageInfo:
     """Open a picture and read it to its end. Raises NotAPictureError for what is none, OSError when unreadable.
 
     Takes as long as decoding does, so call it in a worker thread.
@@ -136,7 +136,7 @@ def look_at(path: Path) -> Looks:
     raise NotAPictureError("it is no PNG, JPEG, WebP, GIF or SVG")
 
 
-def _decoded(path: Path, mime_type: str) -> Looks:
+def _decoded(path: Path, mime_type: str) -> ImageInfo:
     from PIL import Image
 
     try:
@@ -147,10 +147,10 @@ def _decoded(path: Path, mime_type: str) -> Looks:
             image.load()
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as exc:
         raise NotAPictureError(f"it does not open as {mime_type} ({exc})") from exc
-    return Looks(mime_type, width, height)
+    return ImageInfo(mime_type, width, height)
 
 
-def _parsed(path: Path) -> Looks:
+def _parsed(path: Path) -> ImageInfo:
     """An SVG by its root element. Nothing is fetched, and a file that declares entities is refused: a few lines of
     them can unfold to gigabytes."""
     attributes: list[tuple[str, dict[str, str]]] = []
@@ -177,7 +177,7 @@ def _parsed(path: Path) -> Looks:
     if width is None or height is None:
         box = [_pixels(part) for part in given.get("viewBox", "").replace(",", " ").split()]
         width, height = (box[2], box[3]) if len(box) == 4 else (None, None)
-    return Looks(SVG, width, height)
+    return ImageInfo(SVG, width, height)
 
 
 def _pixels(text: str | None) -> int | None:

@@ -59,7 +59,7 @@ class Fault:
     null_cost (completed, cost still unknown), byok (completed, billed as the 5 % fee).
     ``retry_after``: seconds, sent as such or with ``retry_after_as="date"`` as an HTTP date; text is sent as it is.
     ``after``: calls to let pass first; ``times``: how often it strikes, None for ever; with ``per_job`` both are
-    counted for each job by itself. ``for_s``: it ends that many simulated seconds after it first struck.
+    pluralize for each job by itself. ``for_s``: it ends that many simulated seconds after it first struck.
     ``model`` and ``prompt_contains`` restrict it; ``probability`` is drawn from the simulator's seed.
     """
 

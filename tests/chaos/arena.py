@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from typer.testing import CliRunner
 
-from orbatch.cli.app import app, hoisted
+from orbatch.cli.app import app, move_global_options
 from orbatch.cli.exit_codes import Exit
 from tests.chaos.audit import Audit, unknown_jobs
 from tests.chaos.processes import PATIENCE_S, Launcher, Process
@@ -216,7 +216,7 @@ class Arena:
 
     def command(self, *arguments: str) -> str:
         """What another ``orbatch`` command on this ledger prints."""
-        result = CliRunner().invoke(app, hoisted(["--db", str(self.ledger), *arguments]))
+        result = CliRunner().invoke(app, move_global_options(["--db", str(self.ledger), *arguments]))
         assert result.exit_code == 0, result.output
         return result.output
 

@@ -15,8 +15,8 @@ from orbatch.batchfile.models import load_config
 from orbatch.ledger import BatchRecord, JobRecord, Ledger
 from orbatch.ledger.status import Status
 from orbatch.plan.catalogs import LoadedCatalog
-from orbatch.plan.plan import caps_of, prepare
-from orbatch.runner.context import Pace, Progress
+from orbatch.plan.plan import caps_from_config, prepare
+from orbatch.runner.context import Clock, Progress
 from orbatch.runner.driver import Terms
 from orbatch.runner.runner import BatchRun, Options, RunResult
 from orbatch_provider.catalog import snapshot
@@ -90,7 +90,7 @@ class Stage:
     folder: Path
     options: Options
     actor: Actor = field(default_factory=Actor)
-    pace: Pace = field(default_factory=lambda: Pace(QUICK))
+    pace: Clock = field(default_factory=lambda: Clock(QUICK))
     said: list[Progress] = field(default_factory=list)
 
     def run(self) -> BatchRun:
@@ -141,7 +141,7 @@ def staged(
         catalog = LoadedCatalog(snapshot(), "snapshot", f"read {datetime.now(UTC)}")
         plan = prepare(ledger, config, catalog, ORIGIN)
         terms = Terms(
-            caps=caps_of(config.budget),
+            caps=caps_from_config(config.budget),
             output_dir=config.output_dir,
             poll_interval_s=30.0,
             poll_timeout_s=600.0,

@@ -13,7 +13,7 @@ from orbatch.ledger.leases import Holder
 from orbatch.ledger.status import Status
 from orbatch.plan.kinds import AnyRequest
 from orbatch.runner import runner, scheduler, submit
-from orbatch.runner.context import Pace
+from orbatch.runner.context import Clock
 from orbatch.runner.runner import BACKLOG_PER_DOWNLOAD, SETTLE_EVERY_S, Stop
 from orbatch_provider.errors import (
     NotFoundError,
@@ -27,7 +27,7 @@ from tests.chaos.stage import staged, until
 HOUR = 3600.0
 
 
-class LeapingPace(Pace):
+class LeapingPace(Clock):
     """A clock for one job: every wait passes at once, and is as long as it says."""
 
     def __init__(self) -> None:
@@ -332,7 +332,7 @@ async def test_a_job_that_lost_its_intent_before_the_send_is_not_sent(
 
         def meanwhile(job: JobRecord) -> AnyRequest:
             with stage.another_process() as other:
-                other.doubt_interrupted(stage.batch.id)
+                other.recover_interrupted(stage.batch.id)
             return as_planned(job)
 
         monkeypatch.setattr(submit, "_as_planned", meanwhile)

@@ -21,9 +21,9 @@ from typer.testing import CliRunner
 
 import orbatch
 import orbatch_provider
-from orbatch.cli.app import app, hoisted
+from orbatch.cli.app import app, move_global_options
 from orbatch.ledger import Filter, Ledger
-from orbatch.money import usd
+from orbatch.money import from_nano
 from orbatch_simulator import Simulator
 
 KEY = "sk-or-v1-e2e-c0ffee0123456789"
@@ -106,7 +106,7 @@ class Desk:
         """The same command in this process: quicker, where nothing depends on a process of its own."""
         with contextlib.chdir(self.folder):
             result = CliRunner().invoke(
-                app, hoisted([str(argument) for argument in arguments]), input=typed, env=self.env | env
+                app, move_global_options([str(argument) for argument in arguments]), input=typed, env=self.env | env
             )
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
@@ -200,7 +200,7 @@ class Desk:
         fees = sum((job.cost_usd for job in books.ended() if job.is_byok), Decimal(0))
         with self.ledger() as ledger:
             total = ledger.reports.total(Filter())
-            assert (usd(total.charged_nusd), usd(total.byok_fee_nusd)) == (own, fees)
+            assert (from_nano(total.charged_nusd), from_nano(total.byok_fee_nusd)) == (own, fees)
             assert total.reserved_nusd == 0
         for grouping in ("model", "batch", "day", "prompt", "status"):
             lines = self.call("report", "--by", grouping, "--format", "csv").out.splitlines()

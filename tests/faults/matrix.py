@@ -119,7 +119,7 @@ OUTCOMES: dict[str, dict[str, Outcome]] = {
     },
     # Evidence about an uncertain job is missing, and nothing else.
     "key": {"silent": Outcome(S.UNCERTAIN, S.UNCERTAIN, "")},
-    # The charge stays unknown and counted at its worst case.
+    # The charge stays unknown and pluralize at its worst case.
     "generation": {
         "open": Outcome(S.COMPLETED, S.COMPLETED, ""),
         "raises": Outcome(S.COMPLETED, S.COMPLETED, "OPENROUTER_API_KEY"),

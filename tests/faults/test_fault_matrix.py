@@ -85,7 +85,7 @@ class Bench:
     async def _key(self) -> JobRecord:
         self.workshop.said = []
         job = self.workshop.take()
-        self.workshop.ledger.doubt(self.workshop.reserve(job).attempt_id, "")
+        self.workshop.ledger.mark_uncertain(self.workshop.reserve(job).attempt_id, "")
         await record_usage(self.workshop.ledger, self.provider)
         return job
 

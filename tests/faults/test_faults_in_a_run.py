@@ -10,7 +10,7 @@ import pytest
 
 from orbatch.batchfile.models import LimitsConfig
 from orbatch.ledger.status import Status
-from orbatch.runner.context import Pace
+from orbatch.runner.context import Clock
 from orbatch.runner.driver import Provider, Terms
 from orbatch.runner.runner import BatchRun, Options, RunResult, Stop
 from orbatch_provider.client import OpenRouterProvider
@@ -19,7 +19,7 @@ from tests.faults.faults import FAULTS
 from tests.faults.workshop import KEY, NO_CAPS, PAID_CALLS, Healthy, Switch, Workshop, provider_at
 from tests.provider.rawserver import Servers
 
-FAST = Pace(1000)
+FAST = Clock(1000)
 
 
 async def run(workshop: Workshop, provider: Provider, *, resubmit: bool = False) -> RunResult:
@@ -113,7 +113,7 @@ async def test_an_uncertain_job_that_the_user_finds_is_followed_and_downloaded(t
             assert rise is not None  # the key's usage was read before and after
 
             (accepted,) = simulator.books.jobs.values()
-            workshop.ledger.resolve_found(workshop.now(job)[1], accepted.id)
+            workshop.ledger.attach_remote_id(workshop.now(job)[1], accepted.id)
             await run(workshop, provider)
 
             assert workshop.status(job) is Status.DONE

@@ -19,10 +19,10 @@ from orbatch.ledger.budget import Caps, Refused
 from orbatch.ledger.status import Status
 from orbatch.plan.catalogs import LoadedCatalog
 from orbatch.plan.plan import prepare
-from orbatch.runner.context import Pace, Progress
+from orbatch.runner.context import Clock, Progress
 from orbatch.runner.driver import Driver, Provider, Terms
-from orbatch.runner.limits import Gates
-from orbatch.runner.poll_schedule import Timetable
+from orbatch.runner.limits import Limits
+from orbatch.runner.poll_schedule import PollSchedule
 from orbatch_provider.catalog import Catalog, snapshot
 from orbatch_provider.client import OpenRouterProvider
 from orbatch_provider.download import PartFile
@@ -166,7 +166,7 @@ class Switch:
         return await self._for("generation").generation(generation_id)
 
 
-class InstantPace(Pace):
+class InstantPace(Clock):
     """Waiting takes no time: the run's clock moves by what is waited for, and by nothing else."""
 
     def __init__(self) -> None:
@@ -229,7 +229,7 @@ class Workshop:
     ) -> Driver:
         self.said, self.blocked = [], {}
         terms = Terms(caps, self.output_dir, 30.0, timeout_s, attempts, retry_on)
-        gates = Gates(LimitsConfig(), speed=100_000)
+        gates = Limits(LimitsConfig(), speed=100_000)
         return Driver(
             self.ledger,
             provider,
@@ -237,7 +237,7 @@ class Workshop:
             terms,
             InstantPace(),
             self.said.append,
-            Timetable(30.0),
+            PollSchedule(30.0),
             self.blocked.__setitem__,
         )
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from orbatch.ledger import AttemptRecord, BatchFile, BatchRecord, Holder, Ledger, OutputRecord, Reservation, utc_now
 from orbatch.ledger.budget import Caps, Refused
 from orbatch.ledger.status import Status
-from orbatch.plan.estimate import PlannedJob
-from orbatch.plan.jobs import KEY_TAG, JobSpec
+from orbatch.plan.estimate import PricedJob
+from orbatch.plan.jobs import KEY_TAG, Job
 from orbatch_provider.pricing import Estimate
 from orbatch_provider.requests import VideoRequest
 
@@ -47,7 +47,7 @@ def planned(
     duration: int = 5,
     lines: Sequence[str] = ("per_second",),
     path: str | None = None,
-) -> PlannedJob:
+) -> PricedJob:
     """A job that costs ``usd`` (None: unpriced). ``path``: a local input, which is not in the key."""
     frames = [{"type": "image_url", "image_url": {"url": path}, "frame_type": "first_frame"}] if path else None
     request = VideoRequest(model, prompt, duration, frame_images=frames)
@@ -55,8 +55,8 @@ def planned(
     price = None if usd is None else Decimal(usd)
     estimate = Estimate(Decimal(low) if low else price, None if low else price, price, tuple(lines), "said so")
     name = prompt_id or prompt
-    spec = JobSpec(position, key, "video", model, name, prompt, {}, request, 1, stem or name)
-    return PlannedJob(spec, estimate)
+    spec = Job(position, key, "video", model, name, prompt, {}, request, 1, stem or name)
+    return PricedJob(spec, estimate)
 
 
 def batch_file(name: str = "cats", origin: str = ORIGIN) -> BatchFile:
@@ -74,10 +74,10 @@ class Books:
     ledger: Ledger
     holder: Holder = field(default_factory=Holder.this_process)
 
-    def plan(self, jobs: Iterable[PlannedJob], name: str = "cats") -> BatchRecord:
+    def plan(self, jobs: Iterable[PricedJob], name: str = "cats") -> BatchRecord:
         return self.ledger.plans.write(batch_file(name), StubCatalog(), jobs)
 
-    def plan_and_claim(self, jobs: Iterable[PlannedJob], name: str = "cats") -> BatchRecord:
+    def plan_and_claim(self, jobs: Iterable[PricedJob], name: str = "cats") -> BatchRecord:
         batch = self.plan(jobs, name)
         self.ledger.leases.claim(batch.id, self.holder, utc_now())
         return batch
@@ -115,7 +115,7 @@ class Books:
         if status is Status.REJECTED:
             ledger.reject(attempt_id, "no such model")
         elif status in (Status.UNCERTAIN, Status.LOST):
-            ledger.doubt(attempt_id, "the connection was cut")
+            ledger.mark_uncertain(attempt_id, "the connection was cut")
             if status is Status.LOST:
                 ledger.resolve_charged(self.attempt(job_id), cost_nusd or 0)
         elif status is not Status.SUBMITTING:
@@ -135,7 +135,7 @@ class Books:
         return self.ledger.queries.job(job_id).status
 
     def attempt(self, job_id: str, number: int = -1) -> AttemptRecord:
-        """Attempt ``number``, counted from 1; or the newest."""
+        """Attempt ``number``, pluralize from 1; or the newest."""
         return self.ledger.queries.attempts(job_id)[number if number < 0 else number - 1]
 
     def history(self, job_id: str) -> list[str]:

@@ -87,7 +87,7 @@ def test_when_the_second_attempt_never_started_the_job_stands_where_the_first_on
     elif never == "reject":
         books.ledger.reject(second, "no")
     else:
-        books.ledger.doubt(second, "cut")
+        books.ledger.mark_uncertain(second, "cut")
         books.ledger.resolve_not_charged(books.attempt(job_id))
     assert statuses(books, job_id)[:2] == (first_is, first_is)
     with books.ledger.reading() as db:

@@ -165,7 +165,7 @@ QUESTIONS: dict[str, Callable[[Books, str], object]] = {
     "unsettled": lambda books, _: books.ledger.queries.unsettled(),
     "in flight elsewhere": lambda books, _: books.ledger.queries.in_flight_elsewhere(1, "a/one", utc_now()),
     "recent submits": lambda books, _: books.ledger.queries.recent_submits(utc_now(), "a/one"),
-    "interrupted": lambda books, _: books.ledger.doubt_interrupted(1),
+    "interrupted": lambda books, _: books.ledger.recover_interrupted(1),
     "committed": lambda books, _: books.ledger.committed(1, "a/one"),
     "next pending": lambda books, _: books.ledger.queries.next_pending(1, "m", room_nusd=1, unpriced_nusd=1, limit=1),
     "pending models": lambda books, _: books.ledger.queries.pending_models(1),

@@ -198,7 +198,7 @@ class AnyHistory(RuleBasedStateMachine):
                 "accept": lambda: ledger.accept(which, f"remote-{which}"),
                 "reject": lambda: ledger.reject(which, "no"),
                 "release": lambda: ledger.release(which, "busy"),
-                "doubt": lambda: ledger.doubt(which, "cut"),
+                "doubt": lambda: ledger.mark_uncertain(which, "cut"),
                 "lose": lambda: ledger.lose(which, "gone"),
             }[verb]()
         )
@@ -235,7 +235,7 @@ class AnyHistory(RuleBasedStateMachine):
         uncertain = [job.attempt for job in ledger.queries.uncertain() if job.attempt is not None]
         for attempt in uncertain[which : which + 1]:
             if found == "found":
-                ledger.resolve_found(attempt, f"found-{attempt.id}")
+                ledger.attach_remote_id(attempt, f"found-{attempt.id}")
             elif found == "free":
                 ledger.resolve_not_charged(attempt)
             else:

@@ -70,7 +70,7 @@ def test_a_settled_charge_is_never_replaced(books: Books) -> None:
     assert attempt_id is not None
     assert books.ledger.settle(attempt_id, 9, is_byok=True, caps=NO_CAPS) == Settlement(5)
     with pytest.raises(LedgerConflict, match="settled already"):
-        books.ledger.settle_by_word(books.attempt(job_id), 9)
+        books.ledger.settle_manually(books.attempt(job_id), 9)
     assert spend(books) == (5, 0)
     assert not books.attempt(job_id).is_byok
 
@@ -87,7 +87,7 @@ def test_an_attempt_that_has_not_ended_cannot_be_settled(books: Books, status: S
 def test_the_users_word_settles_a_charge_that_was_never_reported(books: Books) -> None:
     job_id = books.one()
     books.bring_to(job_id, Status.FAILED, cost_nusd=None)
-    books.ledger.settle_by_word(books.attempt(job_id), 3)
+    books.ledger.settle_manually(books.attempt(job_id), 3)
     assert spend(books) == (3, 0)
     assert books.ledger.queries.events(job_id)[-1].detail == "resolved: charge settled by hand"
 
@@ -225,7 +225,7 @@ def test_of_two_processes_racing_for_the_last_budget_exactly_one_wins(
 
 
 def _reserve_without_a_reservation(ledger: Ledger) -> None:
-    """What a ledger would be whose reservations counted for nothing."""
+    """What a ledger would be whose reservations pluralize for nothing."""
     with ledger.reading() as db:
         db.execute("drop trigger attempts_spend_insert")
 

@@ -10,7 +10,7 @@ import pytest
 
 from orbatch.ledger import OpenField, PlanRecord
 from orbatch.ledger.status import TRANSITIONS, Status
-from orbatch.plan.estimate import PlannedJob
+from orbatch.plan.estimate import PricedJob
 from tests.ledger.books import Books, StubCatalog, batch_file, planned
 
 S = Status
@@ -26,7 +26,7 @@ TAKES_ALL = (S.PENDING, S.REJECTED)
 TAKES_THE_PRICE = (S.SUBMITTING, S.UNCERTAIN, S.FAILED, S.CANCELLED, S.EXPIRED)
 
 
-def plan(books: Books, jobs: Iterable[PlannedJob], record: PlanRecord = RECORD) -> PlanRecord | None:
+def plan(books: Books, jobs: Iterable[PricedJob], record: PlanRecord = RECORD) -> PlanRecord | None:
     """What is kept of a plan of these jobs."""
     books.ledger.plans.write(batch_file(), StubCatalog(), jobs, lambda: record)
     return books.ledger.plans.record("cats")

@@ -45,7 +45,7 @@ VERBS: dict[str, tuple[Verb, dict[Status, Status]]] = {
         lambda books, _, attempt_id: books.ledger.release(attempt_id, "busy"),
         {S.SUBMITTING: S.PENDING, S.UNCERTAIN: S.PENDING},
     ),
-    "doubt": (lambda books, _, attempt_id: books.ledger.doubt(attempt_id, "cut"), {S.SUBMITTING: S.UNCERTAIN}),
+    "doubt": (lambda books, _, attempt_id: books.ledger.mark_uncertain(attempt_id, "cut"), {S.SUBMITTING: S.UNCERTAIN}),
     "complete": (_complete, {S.SUBMITTED: S.COMPLETED}),
     **{f"end as {status}": (_end(status), {S.SUBMITTED: status}) for status in ENDED},
     "finish": (lambda books, _, attempt_id: books.ledger.finish(attempt_id, [video()]), {S.COMPLETED: S.DONE}),
@@ -63,7 +63,7 @@ VERBS: dict[str, tuple[Verb, dict[Status, Status]]] = {
         {S.SUBMITTING: S.LOST, S.UNCERTAIN: S.LOST},
     ),
     "resolve as found": (
-        lambda books, job_id, _: books.ledger.resolve_found(books.attempt(job_id), "remote"),
+        lambda books, job_id, _: books.ledger.attach_remote_id(books.attempt(job_id), "remote"),
         {S.UNCERTAIN: S.SUBMITTED},
     ),
     "resolve as not charged": (
@@ -157,7 +157,7 @@ def test_an_id_that_another_job_has_is_refused_and_the_attempt_stays_uncertain(b
     assert remote_id is not None
     books.bring_to(second, S.UNCERTAIN)
     with pytest.raises(LedgerConflict, match=f"already belongs to job {re.escape(first)}"):
-        books.ledger.resolve_found(books.attempt(second), remote_id)
+        books.ledger.attach_remote_id(books.attempt(second), remote_id)
     assert books.status(second) is S.UNCERTAIN
 
 
@@ -187,18 +187,18 @@ def test_what_a_dead_run_left_becomes_uncertain_with_its_reservation(books: Book
     job_id, other = books.one(), books.one(name="other")
     books.reserve(job_id)
     books.reserve(other)
-    assert books.ledger.doubt_interrupted(1) == [job_id]
+    assert books.ledger.recover_interrupted(1) == [job_id]
     assert (books.status(job_id), books.status(other)) == (S.UNCERTAIN, S.SUBMITTING)
     assert books.attempt(job_id).reserved_nusd == 400_000_000
     assert not books.attempt(job_id).settled
-    assert books.ledger.doubt_interrupted(1) == []
+    assert books.ledger.recover_interrupted(1) == []
 
 
 def test_a_reopened_job_forgets_its_attempts_only_when_the_user_asked_for_it(books: Books) -> None:
     job_id = books.one()
-    for forgive, counted in ((False, 1), (True, 0)):
+    for forgive, pluralize in ((False, 1), (True, 0)):
         books.bring_to(job_id, S.FAILED)
-        assert books.ledger.queries.attempts_made(job_id) == counted + (0 if not forgive else 2)
+        assert books.ledger.queries.attempts_made(job_id) == pluralize + (0 if not forgive else 2)
         books.ledger.reopen([job_id], forgive=forgive)
     assert books.ledger.queries.attempts_made(job_id) == 0
 

@@ -138,7 +138,7 @@ def _was_not_charged(books: Books, job_id: str, attempt_id: int) -> None:
 
 
 def _is_found_and_fails(books: Books, job_id: str, attempt_id: int) -> None:
-    books.ledger.resolve_found(books.attempt(job_id), "found")
+    books.ledger.attach_remote_id(books.attempt(job_id), "found")
     _fails(books, job_id, attempt_id)
 
 
@@ -192,7 +192,7 @@ def test_a_job_that_is_bought_once_more_while_uncertain_reserves_what_it_costs_n
     shop.catalog = dearer(2)
     shop.plan(ledger)
     ledger.leases.claim(1, books.holder, utc_now())
-    ledger.doubt_interrupted(1)
+    ledger.recover_interrupted(1)
     refused = books.try_to_reserve(job_id, Caps(total=3 * PRICE - 1), resubmit=True)
     assert isinstance(refused, Refused), "the cap has room for the old price only"
     assert refused.missing == 1
@@ -209,7 +209,7 @@ def _accepted_late(books: Books, job_id: str, attempt_id: int) -> None:
 
 
 def _found(books: Books, job_id: str, attempt_id: int) -> None:
-    books.ledger.resolve_found(books.attempt(job_id), "found")
+    books.ledger.attach_remote_id(books.attempt(job_id), "found")
 
 
 @_MAY_BE_ACCEPTED
@@ -228,7 +228,7 @@ def test_an_attempt_that_was_accepted_after_all_is_held_to_the_price_and_the_nam
     shop.write(filename="{{ index }}-new")
     shop.plan(ledger)
     assert _of_attempts(ledger) == before
-    ledger.doubt_interrupted(1)
+    ledger.recover_interrupted(1)
     turns_out(books, job_id, attempt_id)
     job = ledger.queries.job(job_id)
     assert (job.status, job.stem) == (Status.SUBMITTED, stem)

@@ -100,7 +100,7 @@ class PromptFileRule:
 def read_prompts(source: PromptFile, report: Report, before: int = 0) -> Iterator[PromptItem]:
     """The prompts of a file, one at a time; bad rows are reported and passed over.
 
-    Ids are p1, p2, ... by row where a row has none, counted on from ``before``, whichever rows are taken.
+    Ids are p1, p2, ... by row where a row has none, pluralize on from ``before``, whichever rows are taken.
     """
     report = report.about(source.file, source.path.parent)
     try:

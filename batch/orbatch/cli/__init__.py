@@ -10,6 +10,6 @@ import sys
 
 def main() -> None:
     """Entry point of the ``orbatch`` command."""
-    from orbatch.cli.app import app, hoisted
+    from orbatch.cli.app import app, move_global_options
 
-    app(args=hoisted(sys.argv[1:]))
+    app(args=move_global_options(sys.argv[1:]))

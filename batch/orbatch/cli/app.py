@@ -23,7 +23,7 @@ from orbatch.cli.options import (
     Simulated,
     Speed,
     Yes,
-    usd,
+    parse_usd,
 )
 from orbatch.cli.session import Session, guarded
 
@@ -43,7 +43,7 @@ _WITH_VALUE = ("--db", "--log-file")
 _FLAGS = ("--json", "--quiet", "-q")
 
 
-def hoisted(arguments: list[str]) -> list[str]:
+def move_global_options(arguments: list[str]) -> list[str]:
     """The arguments with the global options in front, so that ``orbatch status --json`` works as well."""
     front: list[str] = []
     rest: list[str] = []
@@ -267,7 +267,7 @@ def resolve(
     ] = None,
     not_charged: Annotated[bool, typer.Option("--not-charged", help="Nothing was charged: free to run again.")] = False,
     charged: Annotated[
-        Decimal | None, typer.Option(parser=usd, metavar="USD", help="It was charged so much and is lost.")
+        Decimal | None, typer.Option(parser=parse_usd, metavar="USD", help="It was charged so much and is lost.")
     ] = None,
     charged_at_most: Annotated[
         bool, typer.Option("--charged-at-most", help="Count each at its worst case, as lost.")
@@ -281,9 +281,9 @@ def resolve(
     Its submit was never answered, so it may have been paid for. Give exactly one of --remote-id, --not-charged,
     --charged and --charged-at-most.
     """
-    from orbatch.cli.resolve import Verdict, resolve_jobs
+    from orbatch.cli.resolve import Resolution, resolve_jobs
 
-    verdict = Verdict(remote_id, not_charged, charged, charged_at_most)
+    verdict = Resolution(remote_id, not_charged, charged, charged_at_most)
     resolve_jobs(context.obj, job, verdict, everything=all_, yes=yes, simulate=simulate)
 
 
@@ -343,7 +343,7 @@ def generate(
     image: Annotated[str | None, typer.Option(help="First frame: an https URL or a local picture.")] = None,
     yes: Yes = False,
     budget: Annotated[
-        Decimal | None, typer.Option(parser=usd, metavar="USD", help="Refuse if it may cost more.")
+        Decimal | None, typer.Option(parser=parse_usd, metavar="USD", help="Refuse if it may cost more.")
     ] = None,
     simulate: Simulated = False,
     speed: Speed = None,
@@ -373,7 +373,7 @@ def simulate(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8787,
     speed: Annotated[float, typer.Option(min=0.1, max=10_000, help="How many times faster than real time.")] = 30,
     books: Annotated[Path | None, typer.Option(help="Keep the books in this file and go on from it.")] = None,
-    credit: Annotated[Decimal | None, typer.Option(parser=usd, metavar="USD", help="Credit of the account.")] = None,
+    credit: Annotated[Decimal | None, typer.Option(parser=parse_usd, metavar="USD", help="Account credit.")] = None,
     seed: Annotated[int, typer.Option(help="For repeatable render times and faults.")] = 0,
     fault: Annotated[
         list[str] | None,

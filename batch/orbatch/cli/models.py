@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from orbatch.cli.provider import Connection, connected
 from orbatch.cli.session import Failure, Session
 from orbatch.cli.tables import table
-from orbatch.money import nusd_at_most, show_usd
+from orbatch.money import format_usd, to_nano_up_to
 from orbatch_provider.catalog import (
     Capability,
     Catalog,
@@ -114,7 +114,7 @@ def show_priced(session: Session, capable: Iterable[tuple[str, Estimate]]) -> No
 
 
 def _usd(value: Decimal | None) -> str:
-    return "?" if value is None else show_usd(nusd_at_most(value))
+    return "?" if value is None else format_usd(to_nano_up_to(value))
 
 
 def _estimate_data(price: Estimate) -> dict[str, Any]:

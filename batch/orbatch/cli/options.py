@@ -37,7 +37,7 @@ class Grouped(StrEnum):
     status = "status"
 
 
-def usd(text: str) -> Decimal:
+def parse_usd(text: str) -> Decimal:
     try:
         amount = Decimal(text)
     except InvalidOperation:
@@ -66,4 +66,4 @@ Speed = Annotated[
         show_default=False,
     ),
 ]
-Budget = Annotated[Decimal | None, typer.Option(parser=usd, metavar="USD", help="Cap in place of budget.total_usd.")]
+Budget = Annotated[Decimal | None, typer.Option(parser=parse_usd, metavar="USD", help="Replaces budget.total_usd.")]

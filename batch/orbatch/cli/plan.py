@@ -12,9 +12,18 @@ from typing import TYPE_CHECKING, Any
 from orbatch.batchfile.models import BatchConfig, load_config
 from orbatch.cli.provider import Connection, connected
 from orbatch.cli.session import Failure, Session, printable
-from orbatch.cli.tables import amount, counted, json_usd, span, table
-from orbatch.money import nusd, show_usd
-from orbatch.plan.plan import CapOutlook, OpenGroup, Plan, cap_outlooks, caps_of, models_to_price, prepare, simulated
+from orbatch.cli.tables import amount, json_usd, pluralize, span, table
+from orbatch.money import format_usd, to_nano
+from orbatch.plan.plan import (
+    CapForecast,
+    OpenGroup,
+    Plan,
+    caps_from_config,
+    forecast_caps,
+    models_to_price,
+    prepare,
+    simulated,
+)
 from orbatch.plan.plan_file import PlanFile, check_destination
 from orbatch_provider.errors import AuthenticationError, ConfigurationError, OpenRouterError
 
@@ -39,7 +48,7 @@ class Means:
 
     plan: Plan
     caps: Caps
-    under_caps: list[CapOutlook]
+    under_caps: list[CapForecast]
     credit: Credit
 
 
@@ -74,14 +83,14 @@ def plan_lines(means: Means) -> list[str]:
     lines += [_left_open(group) for group in plan.left_open]
     if plan.to_send:
         cost = span(plan.low_nusd, plan.high_nusd, plan.unpriced)
-        lines.append(f"{plan.config.name}: {counted(plan.to_send, 'job')} to send, {cost} USD.")
+        lines.append(f"{plan.config.name}: {pluralize(plan.to_send, 'job')} to send, {cost} USD.")
     else:
         lines.append(f"{plan.config.name}: nothing to send.")
     if plan.paid:
-        lines.append(f"{counted(plan.paid, 'job')} done or paid for already: free this time.")
+        lines.append(f"{pluralize(plan.paid, 'job')} done or paid for already: free this time.")
     ended = sum(part.ended for part in plan.outlook)
     if ended:
-        lines.append(f"{counted(ended, 'job')} ended without a result: `orbatch retry` would open them again.")
+        lines.append(f"{pluralize(ended, 'job')} ended without a result: `orbatch retry` would open them again.")
     lines += _prospects(means)
     lines += [_cap_line(cap) for cap in means.under_caps]
     lines += _credit_lines(means.credit, plan)
@@ -89,9 +98,9 @@ def plan_lines(means: Means) -> list[str]:
 
 
 def _left_open(group: OpenGroup) -> str:
-    low = "?" if group.low_usd is None else show_usd(nusd(group.low_usd))
-    high = "any amount" if group.high_usd is None else f"{show_usd(nusd(group.high_usd))} USD"
-    subject = f"{counted(group.jobs, 'job')} of {group.model}"
+    low = "?" if group.low_usd is None else format_usd(to_nano(group.low_usd))
+    high = "any amount" if group.high_usd is None else f"{format_usd(to_nano(group.high_usd))} USD"
+    subject = f"{pluralize(group.jobs, 'job')} of {group.model}"
     return f"Left to chance: {group.field} of {subject}; depending on it, each may cost {low} to {high}."
 
 
@@ -106,21 +115,21 @@ def _prospects(means: Means) -> Iterator[str]:
             "and each attempt may cost money."
         )
     if plan.unpriced:
-        jobs = counted(plan.unpriced, "job")
+        jobs = pluralize(plan.unpriced, "job")
         if not means.under_caps:
             yield f"{jobs} without an upper price, and no cap is set: the charge may be any amount."
         elif means.caps.unpriced is not None:
-            yield f"{jobs} without an upper price: {show_usd(means.caps.unpriced)} USD is reserved for each."
+            yield f"{jobs} without an upper price: {format_usd(means.caps.unpriced)} USD is reserved for each."
 
 
-def _cap_line(cap: CapOutlook) -> str:
-    line = f"{cap.name} {show_usd(cap.cap_nusd)} USD: "
+def _cap_line(cap: CapForecast) -> str:
+    line = f"{cap.name} {format_usd(cap.cap_nusd)} USD: "
     if cap.committed_nusd:
         line += f"{amount(cap.committed_nusd)} spent or reserved, {amount(cap.left_nusd)} left; "
     if cap.unpriced:
-        return f"{line}refuses {counted(cap.unpriced, 'job')} without an upper price (see budget.unpriced)."
+        return f"{line}refuses {pluralize(cap.unpriced, 'job')} without an upper price (see budget.unpriced)."
     if cap.never:
-        return f"{line}{counted(cap.never, 'job')} may cost more than that alone, and will not be sent."
+        return f"{line}{pluralize(cap.never, 'job')} may cost more than that alone, and will not be sent."
     if cap.covers:
         return f"{line}covers the worst case."
     return f"{line}does not cover the worst case of {amount(cap.needed_nusd)}; what does not fit is not sent."
@@ -130,7 +139,7 @@ def _credit_lines(credit: Credit, plan: Plan) -> Iterator[str]:
     if credit.problem is not None:
         yield credit.problem
     if credit.remaining is not None:
-        left = nusd(credit.remaining)
+        left = to_nano(credit.remaining)
         less = ", less than the worst case." if left < plan.high_nusd else "."
         yield f"The key may spend {amount(left)} USD more{less}"
 
@@ -155,7 +164,7 @@ def plan_data(means: Means) -> dict[str, Any]:
         "unpriced": plan.unpriced,
         "caps": [_cap_data(cap) for cap in means.under_caps],
         "cap_total_usd": json_usd(means.caps.total),
-        "key_remaining_usd": None if remaining is None else json_usd(nusd(remaining)),
+        "key_remaining_usd": None if remaining is None else json_usd(to_nano(remaining)),
         "models": [
             {name: value for name, value in asdict(part).items() if not name.endswith("_nusd")}
             | {"low_usd": json_usd(part.low_nusd), "high_usd": None if part.unpriced else json_usd(part.high_nusd)}
@@ -178,7 +187,7 @@ def plan_data(means: Means) -> dict[str, Any]:
     }
 
 
-def _cap_data(cap: CapOutlook) -> dict[str, Any]:
+def _cap_data(cap: CapForecast) -> dict[str, Any]:
     return {
         "name": cap.name,
         "cap_usd": json_usd(cap.cap_nusd),
@@ -225,7 +234,7 @@ def show_plan(
         flag = session.flags(simulate=simulate)
         session.say(f"Written to {output}: `orbatch run {output}{flag}` executes exactly this plan.")
     if problems:
-        raise Failure(f"{counted(len(problems), 'input')} cannot be fetched, so providers would refuse the jobs.")
+        raise Failure(f"{pluralize(len(problems), 'input')} cannot be fetched, so providers would refuse the jobs.")
 
 
 async def planned(
@@ -248,8 +257,8 @@ async def planned(
     else:
         session.say(loaded.note)
     plan = prepare(ledger, config, loaded, connection.provider.origin, only)
-    caps = caps_of(config.budget, budget)
-    return Means(plan, caps, cap_outlooks(ledger, plan, caps), await credit(connection))
+    caps = caps_from_config(config.budget, budget)
+    return Means(plan, caps, forecast_caps(ledger, plan, caps), await credit(connection))
 
 
 async def url_problems(config: BatchConfig) -> list[str]:

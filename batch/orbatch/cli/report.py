@@ -15,7 +15,7 @@ from orbatch.cli.resolve import uncertain_lines
 from orbatch.cli.session import Failure, Session, find_batch, printable
 from orbatch.cli.tables import amount, json_usd, table
 from orbatch.ledger import Filter, Grouping, Ledger, ReportRow
-from orbatch.money import usd
+from orbatch.money import from_nano
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -67,7 +67,7 @@ async def _settle(session: Session, ledger: Ledger, batch_id: int | None, *, sim
         return
     async with connected(session, simulate=simulate) as connection:
         result = await settle_unknown(ledger, connection.provider, unsettled, Caps())
-    session.say(f"{result.settled} charges settled, {result.open} still unknown and counted at their worst case.")
+    session.say(f"{result.settled} charges settled, {result.open} still unknown and pluralize at their worst case.")
 
 
 _COLUMNS = (
@@ -159,7 +159,7 @@ def _exact(row: ReportRow) -> dict[str, Any]:
         "estimated_usd": row.estimated_nusd,
         "billed_usd": row.billed_nusd,
     }
-    return row_data(row) | {name: f"{usd(nusd):f}" for name, nusd in exact.items()}
+    return row_data(row) | {name: f"{from_nano(nusd):f}" for name, nusd in exact.items()}
 
 
 def _markdown(by: str, rows: Sequence[ReportRow], total: ReportRow) -> str:

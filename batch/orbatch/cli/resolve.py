@@ -9,10 +9,10 @@ from typing import Any
 
 from orbatch.cli.exit_codes import Exit
 from orbatch.cli.session import Failure, Session, confirmed, find_batch, find_job
-from orbatch.cli.tables import amount, counted, json_usd
+from orbatch.cli.tables import amount, json_usd, pluralize
 from orbatch.ledger import AttemptRecord, Counts, JobRecord, Ledger
 from orbatch.ledger.status import TRANSITIONS, Status
-from orbatch.money import nusd
+from orbatch.money import to_nano
 from orbatch.plan.kinds import KINDS
 
 _RETRYABLE = [
@@ -23,7 +23,7 @@ _RETRYABLE = [
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Resolution:
     """What the user says became of a job; exactly one is given."""
 
     remote_id: str | None
@@ -46,7 +46,7 @@ def retry_jobs(session: Session, name: str | None, *, status: str, only: str | N
         session.data({"batch": batch.name, "reopened": reopened})
     elif reopened:
         are = "is" if reopened == 1 else "are"
-        text = f"{counted(reopened, 'job')} of {batch.name} {are} pending again; the next `orbatch run` buys anew."
+        text = f"{pluralize(reopened, 'job')} of {batch.name} {are} pending again; the next `orbatch run` buys anew."
         session.result(text)
     else:
         chosen = "" if only is None else f" and match {only}"
@@ -63,7 +63,9 @@ def _retryable(word: str) -> Status:
     return Status(word)
 
 
-def resolve_jobs(session: Session, job: str, verdict: Verdict, *, everything: bool, yes: bool, simulate: bool) -> None:
+def resolve_jobs(
+    session: Session, job: str, verdict: Resolution, *, everything: bool, yes: bool, simulate: bool
+) -> None:
     if verdict.given != 1:
         raise Failure("Say one of --remote-id ID, --not-charged, --charged USD or --charged-at-most.")
     with session.open_ledger(simulate=simulate) as ledger:
@@ -73,7 +75,7 @@ def resolve_jobs(session: Session, job: str, verdict: Verdict, *, everything: bo
             _resolve_one(session, ledger, job, verdict)
 
 
-def _resolve_one(session: Session, ledger: Ledger, prefix: str, verdict: Verdict) -> None:
+def _resolve_one(session: Session, ledger: Ledger, prefix: str, verdict: Resolution) -> None:
     job = find_job(ledger, prefix)
     attempts = ledger.queries.attempts(job.id)
     uncertain = [attempt for attempt in attempts if attempt.status == Status.UNCERTAIN]
@@ -89,11 +91,11 @@ def _resolve_one(session: Session, ledger: Ledger, prefix: str, verdict: Verdict
     if not unsettled or verdict.remote_id is not None:
         raise Failure(f"Job {job.id} is {job.status}, with nothing to resolve.")
     cost = _cost(unsettled[0], verdict)
-    ledger.settle_by_word(unsettled[0], cost)
+    ledger.settle_manually(unsettled[0], cost)
     _said(session, job.id, f"attempt {unsettled[0].number} settled at {amount(cost)} USD.")
 
 
-def _resolve_all(session: Session, ledger: Ledger, name: str, verdict: Verdict, *, yes: bool) -> None:
+def _resolve_all(session: Session, ledger: Ledger, name: str, verdict: Resolution, *, yes: bool) -> None:
     if verdict.remote_id is not None or verdict.charged is not None:
         raise Failure("--all goes with --not-charged or --charged-at-most; ids and amounts are said job by job.")
     jobs = ledger.queries.uncertain(find_batch(ledger, name).id)
@@ -105,24 +107,24 @@ def _resolve_all(session: Session, ledger: Ledger, name: str, verdict: Verdict, 
     if not yes:
         if not sys.stdin.isatty():
             raise Failure("There is no terminal to ask on; pass --yes to resolve all of the jobs above.")
-        if not confirmed(f"Resolve {counted(len(jobs), 'job')} so?"):
+        if not confirmed(f"Resolve {pluralize(len(jobs), 'job')} so?"):
             raise Failure("Nothing was changed.", Exit.DONE)
     for job in jobs:
         assert job.attempt is not None
         _apply(ledger, job.attempt, verdict)
-    _said(session, name, f"{counted(len(jobs), 'job')} resolved.")
+    _said(session, name, f"{pluralize(len(jobs), 'job')} resolved.")
 
 
-def _announced(job: JobRecord, verdict: Verdict) -> str:
+def _announced(job: JobRecord, verdict: Resolution) -> str:
     assert job.attempt is not None
     worst = amount(job.attempt.reserved_nusd, "an unknown amount of")
-    became = "pending again" if verdict.not_charged else f"lost, counted at {worst} USD"
+    became = "pending again" if verdict.not_charged else f"lost, pluralize at {worst} USD"
     return f"{job.id}  {job.prompt_id} {job.model}, sent {job.attempt.created_at}: {became}"
 
 
-def _apply(ledger: Ledger, attempt: AttemptRecord, verdict: Verdict) -> str:
+def _apply(ledger: Ledger, attempt: AttemptRecord, verdict: Resolution) -> str:
     if verdict.remote_id is not None:
-        ledger.resolve_found(attempt, verdict.remote_id)
+        ledger.attach_remote_id(attempt, verdict.remote_id)
         return f"found as {verdict.remote_id}; the next `orbatch run` follows and downloads it."
     if verdict.not_charged:
         ledger.resolve_not_charged(attempt)
@@ -132,9 +134,9 @@ def _apply(ledger: Ledger, attempt: AttemptRecord, verdict: Verdict) -> str:
     return f"lost, charged {amount(cost)} USD."
 
 
-def _cost(attempt: AttemptRecord, verdict: Verdict) -> int:
+def _cost(attempt: AttemptRecord, verdict: Resolution) -> int:
     if verdict.charged is not None:
-        return nusd(verdict.charged)
+        return to_nano(verdict.charged)
     if verdict.not_charged:
         return 0
     if attempt.reserved_nusd is None:

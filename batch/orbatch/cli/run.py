@@ -23,12 +23,12 @@ from orbatch.cli.provider import Connection, connected
 from orbatch.cli.report import report_table, row_data
 from orbatch.cli.resolve import uncertain_data, uncertain_lines
 from orbatch.cli.session import Failure, Session, confirmed
-from orbatch.cli.tables import amount, counted
+from orbatch.cli.tables import amount, pluralize
 from orbatch.ledger import BatchRecord, Counts, Filter, Ledger
 from orbatch.ledger.status import Status
-from orbatch.plan.plan import Plan, caps_of, is_loopback
+from orbatch.plan.plan import Plan, caps_from_config, is_loopback
 from orbatch.plan.plan_file import PlanFile, check_against_file, read_plan_file
-from orbatch.runner.context import Pace
+from orbatch.runner.context import Clock
 from orbatch.runner.driver import Terms
 from orbatch.runner.runner import BatchRun, Options, RunResult, Stop
 from orbatch_provider.errors import ConfigurationError
@@ -80,7 +80,7 @@ def _what_needs_the_user(
     lines += [f"Not submitted further: {reason}" for reason in result.blocked.values()]
     lines += _ended_lines(ledger, batch, counts, flags)
     if result.over_budget:
-        lines += [f"{counted(jobs, 'job')} not sent: {reason}" for reason, jobs in ledger.queries.holds(batch.id)]
+        lines += [f"{pluralize(jobs, 'job')} not sent: {reason}" for reason, jobs in ledger.queries.holds(batch.id)]
     return lines + uncertain_lines(ledger, batch.id, flags)
 
 
@@ -218,7 +218,7 @@ def _to_resubmit(ledger: Ledger, plan: Plan) -> int:
 
 
 def _again_lines(jobs: int) -> list[str]:
-    text = f"{counted(jobs, 'uncertain job')} will be sent again (uncertain: resubmit), and may be paid for twice."
+    text = f"{pluralize(jobs, 'uncertain job')} will be sent again (uncertain: resubmit), and may be paid for twice."
     return [text] if jobs else []
 
 
@@ -226,7 +226,7 @@ def options_of(config: BatchConfig, arguments: RunArguments) -> Options:
     """The batch file's terms, with the command line's in their place where it gives any."""
     limits = config.limits if arguments.in_flight is None else replace(config.limits, in_flight=arguments.in_flight)
     terms = Terms(
-        caps=caps_of(config.budget, arguments.budget),
+        caps=caps_from_config(config.budget, arguments.budget),
         output_dir=config.output_dir,
         poll_interval_s=config.polling.interval,
         poll_timeout_s=config.polling.timeout,
@@ -247,7 +247,7 @@ async def drive(
 ) -> RunResult:
     """Run the batch under a live view, with signals handled."""
     with watching(session, ledger, batch, options.terms.caps) as watcher:
-        run = BatchRun(ledger, batch, connection.provider, options, Pace(connection.speed), watcher.notify)
+        run = BatchRun(ledger, batch, connection.provider, options, Clock(connection.speed), watcher.notify)
         watcher.attend(run)
         with _stopping(run, watcher), _long_lived():
             return await run.run()

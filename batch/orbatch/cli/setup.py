@@ -124,7 +124,7 @@ def examine(session: Session, *, simulate: bool) -> None:
 
 async def _findings(session: Session, *, simulate: bool) -> list[Finding]:
     from orbatch.cli.provider import connected
-    from orbatch.money import nusd, show_usd
+    from orbatch.money import format_usd, to_nano
     from orbatch_provider.errors import ConfigurationError, OpenRouterError
 
     findings = [_ledger(session, simulate=simulate), _space()]
@@ -143,7 +143,7 @@ async def _findings(session: Session, *, simulate: bool) -> list[Finding]:
                 left = (
                     "the key has no limit"
                     if key.remaining is None
-                    else f"the key may spend {show_usd(nusd(key.remaining))} USD more"
+                    else f"the key may spend {format_usd(to_nano(key.remaining))} USD more"
                 )
                 findings.append(Finding("credit", None if key.remaining is None else key.remaining > 0, left))
     except ConfigurationError as exc:

@@ -8,11 +8,11 @@ from typing import Any
 
 from orbatch.cli.resolve import uncertain_data, uncertain_lines
 from orbatch.cli.session import Failure, Session, find_batch, find_job
-from orbatch.cli.tables import amount, counted, json_usd, table
+from orbatch.cli.tables import amount, json_usd, pluralize, table
 from orbatch.export import text_of
 from orbatch.ledger import BatchRecord, Filter, JobRecord, Ledger, OutputRecord
 from orbatch.ledger.status import ENDED_REMOTELY, Status
-from orbatch.money import show_usd
+from orbatch.money import format_usd
 
 _LISTED = ("job_id", "batch", "prompt_id", "model", "status", "retired", "cost_nusd", "output_path", "error")
 _VIEW_EXTRAS = ("estimate_low_nusd", "estimate_high_nusd", "cost_nusd", "reserved_nusd", "batch_id", "position")
@@ -31,7 +31,7 @@ def show_status(session: Session, name: str | None, *, simulate: bool) -> None:
         session.print(table(titles, [_batch_cells(ledger, batch) for batch in batches], numbers=range(1, 9)))
         for batch in batches:
             for reason, jobs in ledger.queries.holds(batch.id):
-                session.result(f"{batch.name}: {counted(jobs, 'job')} waiting: {reason}")
+                session.result(f"{batch.name}: {pluralize(jobs, 'job')} waiting: {reason}")
         for line in uncertain_lines(ledger, batch_id, session.flags(simulate=simulate)):
             session.result(line)
 
@@ -153,7 +153,7 @@ def _measures(output: OutputRecord) -> list[str]:
 
 
 def _job_lines(ledger: Ledger, job: JobRecord) -> list[str]:
-    low, high = show_usd(job.estimate_low_nusd), show_usd(job.estimate_high_nusd, "no upper bound")
+    low, high = format_usd(job.estimate_low_nusd), format_usd(job.estimate_high_nusd, "no upper bound")
     lines = [
         f"job       {job.id}" + ("  (retired: its prompt has left the batch file)" if job.retired else ""),
         f"status    {job.status}" + (f": {job.error or job.hold}" if job.error or job.hold else ""),
@@ -163,9 +163,9 @@ def _job_lines(ledger: Ledger, job: JobRecord) -> list[str]:
         f"estimate  {low if low == high else f'{low} - {high}'} USD: {job.price_why}",
     ]
     for attempt in ledger.queries.attempts(job.id):
-        cost = "charge unknown" if attempt.cost_nusd is None else f"charged {show_usd(attempt.cost_nusd)} USD"
+        cost = "charge unknown" if attempt.cost_nusd is None else f"charged {format_usd(attempt.cost_nusd)} USD"
         own = " (your own provider key: only OpenRouter's fee)" if attempt.is_byok else ""
-        reserved = "" if attempt.settled else f", {show_usd(attempt.reserved_nusd, 'nothing')} USD reserved"
+        reserved = "" if attempt.settled else f", {format_usd(attempt.reserved_nusd, 'nothing')} USD reserved"
         lines.append(f"attempt   {attempt.number}: {attempt.status}, {cost}{own}{reserved}")
         if attempt.remote_id:
             lines.append(f"          remote id {attempt.remote_id}, sent {attempt.created_at}")

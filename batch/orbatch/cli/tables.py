@@ -7,7 +7,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import TYPE_CHECKING
 
 from orbatch.cli.session import printable
-from orbatch.money import usd
+from orbatch.money import from_nano
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,7 +21,7 @@ def amount(nusd: int | None, unknown: str = "?") -> str:
     """USD in cents; in hundredths of a cent where cents would hide digits."""
     if nusd is None:
         return unknown
-    exact = usd(nusd)
+    exact = from_nano(nusd)
     return f"{exact.quantize(_CENT if exact == exact.quantize(_CENT) else _FINE, ROUND_HALF_EVEN):f}"
 
 
@@ -31,7 +31,7 @@ def span(low_nusd: int, high_nusd: int, unpriced: int = 0) -> str:
     return f"{text} + {unpriced} unpriced" if unpriced else text
 
 
-def counted(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     """``1 job``, ``2 jobs``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
@@ -39,7 +39,7 @@ def counted(number: int, noun: str) -> str:
 def json_usd(nusd: int | None) -> float | None:
     """USD as a JSON number. The nearest float prints as the exact decimal up to 15 digits, which is 999,999 USD in
     nano-dollars; nothing is ever calculated with it."""
-    return None if nusd is None else float(usd(nusd))
+    return None if nusd is None else float(from_nano(nusd))
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Iterable[int] = ()) -> Table | str:

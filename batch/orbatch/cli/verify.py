@@ -12,7 +12,7 @@ import typer
 
 from orbatch.cli.exit_codes import Exit
 from orbatch.cli.session import Failure, Session, confirmed, find_batch
-from orbatch.cli.tables import counted
+from orbatch.cli.tables import pluralize
 from orbatch.ledger import JobRecord, Ledger, OutputRecord
 from orbatch.plan.kinds import KINDS
 
@@ -38,7 +38,7 @@ def verify_files(session: Session, name: str | None, *, yes: bool, simulate: boo
         if session.json:
             session.data(_data(checked, damages, fetched))
         else:
-            files = counted(checked, "file")
+            files = pluralize(checked, "file")
             session.result(f"{files} checked, {len(damages)} missing or changed, {fetched} fetched again.")
     if fetched < len(damages):
         raise typer.Exit(Exit.FAILED)

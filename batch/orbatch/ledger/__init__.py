@@ -2,7 +2,7 @@
 
 from orbatch.ledger.database import LedgerConflict, LedgerError, OnDisk, parse_timestamp, timestamp, utc_now
 from orbatch.ledger.leases import BatchHeld, Holder, LeaseLost
-from orbatch.ledger.plans import BatchFile, ModelOutlook, ShapeToSend
+from orbatch.ledger.plans import BatchFile, ModelTotals, PriceGroup
 from orbatch.ledger.queries import Counts, NoSuchJob
 from orbatch.ledger.records import (
     AttemptRecord,
@@ -33,16 +33,16 @@ __all__ = [
     "Ledger",
     "LedgerConflict",
     "LedgerError",
-    "ModelOutlook",
+    "ModelTotals",
     "NoSuchJob",
     "OnDisk",
     "OpenField",
     "OutputRecord",
     "PlanRecord",
+    "PriceGroup",
     "ReportRow",
     "Reservation",
     "Settlement",
-    "ShapeToSend",
     "parse_timestamp",
     "timestamp",
     "utc_now",

@@ -185,7 +185,7 @@ _UNCERTAIN = (Status.UNCERTAIN,)
 class Resolving(Transactions):
     """The verbs of ``resolve``. Each raises LedgerConflict when there is nothing to resolve any more."""
 
-    def resolve_found(self, attempt: AttemptRecord, remote_id: str) -> None:
+    def attach_remote_id(self, attempt: AttemptRecord, remote_id: str) -> None:
         """uncertain -> submitted: the provider has this job under this id."""
         at = timestamp(utc_now())
         with self.writing() as db:
@@ -223,7 +223,7 @@ class Resolving(Transactions):
             transitions.step(db, attempt.id, _UNCERTAIN, Status.LOST, at, error=error)
             settle(db, attempt.id, cost_nusd, False, Caps(), at)
 
-    def settle_by_word(self, attempt: AttemptRecord, cost_nusd: int) -> None:
+    def settle_manually(self, attempt: AttemptRecord, cost_nusd: int) -> None:
         """Settle an ended attempt whose charge the provider never reported."""
         at = timestamp(utc_now())
         with self.writing() as db:
@@ -468,12 +468,12 @@ class Submitting(Transactions):
                 hold=reason,
             )
 
-    def doubt(self, attempt_id: int, error: str) -> None:
+    def mark_uncertain(self, attempt_id: int, error: str) -> None:
         """submitting -> uncertain: it may have been accepted; the reservation stands."""
         with self.writing() as db:
             transitions.step(db, attempt_id, (Status.SUBMITTING,), Status.UNCERTAIN, timestamp(utc_now()), error=error)
 
-    def doubt_interrupted(self, batch_id: int) -> list[str]:
+    def recover_interrupted(self, batch_id: int) -> list[str]:
         """What a dead runner left in ``submitting`` has no answer on record: all of it becomes uncertain.
 
         Only the holder of the batch's lease may call this. Returns the job ids.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from orbatch.money import show_usd
+from orbatch.money import format_usd
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ def decide(model: str, high: int | None, caps: Caps, committed: Committed) -> Al
     if missing <= 0:
         return Allowed(amount)
     return Refused(
-        f"needs up to {show_usd(amount)} USD, {name} {show_usd(cap)} has {show_usd(max(0, cap - used))} USD left "
-        f"({show_usd(missing)} USD missing)",
+        f"needs up to {format_usd(amount)} USD, {name} {format_usd(cap)} has {format_usd(max(0, cap - used))} USD left "
+        f"({format_usd(missing)} USD missing)",
         missing,
     )
 

@@ -19,7 +19,7 @@ from orbatch.ledger.totals import one_of
 if TYPE_CHECKING:
     from orbatch.ledger.store import Ledger
     from orbatch.plan.catalogs import Offers
-    from orbatch.plan.estimate import PlannedJob
+    from orbatch.plan.estimate import PricedJob
 
 
 # A plan writes all of a job that was certainly never accepted, and what has ended for good is never sent again.
@@ -166,7 +166,7 @@ class BatchFile:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelOutlook:
+class ModelTotals:
     """One model's part of a batch. ``low_nusd`` and ``high_nusd`` bound what the ``to_send`` jobs may cost;
     ``unpriced`` of them have no upper bound. ``open`` are paid for, or may be, and not finished; ``ended`` ended
     without a result. ``seconds``: ordered length of all jobs."""
@@ -184,7 +184,7 @@ class ModelOutlook:
 
 
 @dataclass(frozen=True, slots=True)
-class ShapeToSend:
+class PriceGroup:
     """Pending jobs that cost alike: the same model, price lines and estimate in nano-dollars (None: unknown)."""
 
     model: str
@@ -205,7 +205,7 @@ class Planning:
         self,
         batch: BatchFile,
         catalog: StoredCatalog,
-        jobs: Iterable[PlannedJob],
+        jobs: Iterable[PricedJob],
         made: Callable[[], PlanRecord] | None = None,
     ) -> BatchRecord:
         """Add the batch and its jobs, in one transaction; jobs that have left the file are retired.
@@ -277,7 +277,7 @@ class Planning:
             ).fetchone()
         return None if row is None else BatchRecord(**dict(row))
 
-    def outlook(self, batch_id: int, only: str | None = None) -> list[ModelOutlook]:
+    def outlook(self, batch_id: int, only: str | None = None) -> list[ModelTotals]:
         """The jobs of the file by model: what is still to be bought, and what is done or paid already."""
         with self._ledger.reading() as db:
             rows = db.execute(
@@ -295,9 +295,9 @@ class Planning:
                 "group by model order by min(position)",
                 (batch_id, *[only] * 4),
             )
-            return [ModelOutlook(**dict(row)) for row in rows]
+            return [ModelTotals(**dict(row)) for row in rows]
 
-    def shapes_to_send(self, batch_id: int, only: str | None = None) -> list[ShapeToSend]:
+    def shapes_to_send(self, batch_id: int, only: str | None = None) -> list[PriceGroup]:
         """Pending jobs by model, price lines and price: as many rows as the batch has kinds of jobs, not jobs."""
         with self._ledger.reading() as db:
             rows = db.execute(
@@ -308,7 +308,7 @@ class Planning:
                 "group by model, price_lines, estimate_low_nusd, estimate_exact_nusd, estimate_high_nusd",
                 (batch_id, *[only] * 4),
             )
-            return [ShapeToSend(**dict(row)) for row in rows]
+            return [PriceGroup(**dict(row)) for row in rows]
 
     def names(self) -> list[str]:
         """All batches, the one planned last first."""
@@ -377,7 +377,7 @@ class _Leaving:
             self._db.execute("delete from temp.seen")
 
 
-def _chunks(jobs: Iterable[PlannedJob]) -> Iterator[list[PlannedJob]]:
+def _chunks(jobs: Iterable[PricedJob]) -> Iterator[list[PricedJob]]:
     iterator = iter(jobs)
     while chunk := list(islice(iterator, CHUNK)):
         yield chunk
@@ -388,17 +388,17 @@ def job_id(key: str, batch_id: int) -> str:
     return f"{key.partition(':')[2][:16]}-{batch_id}"
 
 
-def _as_compared(job: PlannedJob) -> AsPlanned:
+def _as_compared(job: PricedJob) -> AsPlanned:
     spec = job.spec
     return AsPlanned(spec.key, spec.stem, _ENCODE(spec.request.body()), *_price(job))
 
 
-def _price(job: PlannedJob) -> tuple[int | None, int | None, int | None, str, str]:
+def _price(job: PricedJob) -> tuple[int | None, int | None, int | None, str, str]:
     """In the order of _PRICE."""
     return job.low_nusd, job.exact_nusd, job.high_nusd, " ".join(job.estimate.lines), job.estimate.why
 
 
-def _row(job: PlannedJob, batch_id: int, at: str) -> tuple[object, ...]:
+def _row(job: PricedJob, batch_id: int, at: str) -> tuple[object, ...]:
     spec = job.spec
     return (
         *(job_id(spec.key, batch_id), batch_id, spec.key, spec.position, spec.kind, spec.model, spec.prompt_id),

@@ -285,24 +285,24 @@ def _job_counts(db: sqlite3.Connection, by: Grouping, which: Filter) -> dict[str
     """Jobs and finished ones by group, without those that have left their batch file before they were sent."""
     where, values = Filter(which.batch_id).where()
     if by != "prompt":
-        # In the order of an index, so that a million jobs are counted without being sorted or read.
-        counted = (
+        # In the order of an index, so that a million jobs are pluralize without being sorted or read.
+        pluralize = (
             f"select batch_id, status, retired, model, count(*) as number from jobs where {where} "
             "group by batch_id, status, retired, model"
         )
     else:
-        counted = f"select prompt_id, status, retired, count(*) as number from jobs where {where} group by 1, 2, 3"
+        pluralize = f"select prompt_id, status, retired, count(*) as number from jobs where {where} group by 1, 2, 3"
     rows = db.execute(
         f"select {_KEY[by]} as key, sum(number) as jobs, "
         "coalesce(sum(number) filter (where status = 'done'), 0) as done "
-        f"from ({counted}) where retired = 0 or status <> 'pending' group by 1",
+        f"from ({pluralize}) where retired = 0 or status <> 'pending' group by 1",
         values,
     )
     return {row["key"]: (row["jobs"], row["done"]) for row in rows}
 
 
 def _row(key: str, sums: _Sums, counts: tuple[int, int] | None) -> ReportRow:
-    """``counts``: jobs and finished ones; None where they are counted by their attempts."""
+    """``counts``: jobs and finished ones; None where they are pluralize by their attempts."""
     jobs, done = counts or (sums["first_attempts"], sums["done"])
     values = {**sums, "jobs": jobs, "done": done}
     return ReportRow(key, **{name: values[name] for name in _SUMMED})

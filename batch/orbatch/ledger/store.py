@@ -14,7 +14,7 @@ from orbatch.ledger.leases import Leases
 from orbatch.ledger.plans import Planning
 from orbatch.ledger.queries import Queries
 from orbatch.ledger.reports import Reports
-from orbatch.ledger.usage import Evidence
+from orbatch.ledger.usage import UsageReadings
 
 
 class Ledger(Submitting, Finishing, Waiting, Resolving):
@@ -29,7 +29,7 @@ class Ledger(Submitting, Finishing, Waiting, Resolving):
         self.leases = Leases(self)
         self.queries = Queries(self)
         self.reports = Reports(self)
-        self.evidence = Evidence(self)
+        self.evidence = UsageReadings(self)
         self.answers = Answers(self)
 
     @classmethod

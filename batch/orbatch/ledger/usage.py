@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class UsageRise:
+class UsageDelta:
     """How the account's usage moved around an attempt. ``explained_nusd``: what settled attempts of this ledger and
     account were charged in between. ``read_at``: the time of the later reading, UTC."""
 
@@ -31,7 +31,7 @@ class UsageRise:
         return max(0, self.rise_nusd - self.explained_nusd)
 
 
-class Evidence:
+class UsageReadings:
     """The readings of a ledger."""
 
     def __init__(self, ledger: Ledger) -> None:
@@ -44,7 +44,7 @@ class Evidence:
                 (account, timestamp(at), usage_nusd),
             )
 
-    def around(self, attempt: AttemptRecord) -> UsageRise | None:
+    def around(self, attempt: AttemptRecord) -> UsageDelta | None:
         """The rise from the last reading before the attempt to the newest one; None without both."""
         with self._ledger.reading() as db:
             before = db.execute(
@@ -64,4 +64,4 @@ class Evidence:
                 "and settled_at <= ?",
                 (attempt.account, before["read_at"], after["read_at"]),
             ).fetchone()
-        return UsageRise(after["usage_nusd"] - before["usage_nusd"], explained, before["read_at"], after["read_at"])
+        return UsageDelta(after["usage_nusd"] - before["usage_nusd"], explained, before["read_at"], after["read_at"])

@@ -198,7 +198,7 @@ def place(part: Path, target: Path, sha256: str) -> None:
         part.replace(target)
 
 
-def find_placed(part: Path) -> Path | None:
+def find_existing(part: Path) -> Path | None:
     """The file that a killed run had already verified and placed: it is one file with its part."""
     try:
         is_placed = part.stat().st_nlink > 1

@@ -6,35 +6,35 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from orbatch.money import nusd, nusd_at_most
+from orbatch.money import to_nano, to_nano_up_to
 from orbatch.plan.catalogs import Offers
-from orbatch.plan.jobs import JobSpec
+from orbatch.plan.jobs import Job
 from orbatch.plan.kinds import KINDS
 from orbatch_provider.catalog import Problem
 from orbatch_provider.pricing import Estimate, OpenDimension
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedJob:
+class PricedJob:
     """A job with its price and everything its model does not support. ``left_open``: what the request leaves to
     chance although it is billed."""
 
-    spec: JobSpec
+    spec: Job
     estimate: Estimate
     problems: tuple[Problem, ...] = ()
     left_open: tuple[OpenDimension, ...] = ()
 
     @property
     def low_nusd(self) -> int | None:
-        return None if self.estimate.low is None else nusd(self.estimate.low)
+        return None if self.estimate.low is None else to_nano(self.estimate.low)
 
     @property
     def exact_nusd(self) -> int | None:
-        return None if self.estimate.exact is None else nusd(self.estimate.exact)
+        return None if self.estimate.exact is None else to_nano(self.estimate.exact)
 
     @property
     def high_nusd(self) -> int | None:
-        return None if self.estimate.high is None else nusd_at_most(self.estimate.high)
+        return None if self.estimate.high is None else to_nano_up_to(self.estimate.high)
 
 
 _KEPT = 1000  # settings worked out and kept, so that a batch in which each job has a picture of its own stays small
@@ -42,13 +42,13 @@ _ENCODE = json.JSONEncoder(sort_keys=True, default=str).encode  # made once: it 
 UNPRICED = Estimate(low=None, exact=None, high=None, why="no price is known")
 
 
-def plan_jobs(specs: Iterable[JobSpec], offers: Offers) -> Iterator[PlannedJob]:
+def price_jobs(specs: Iterable[Job], offers: Offers) -> Iterator[PricedJob]:
     """Check and price each job, lazily.
 
     Jobs that differ only in prompt and seed mostly cost the same and are refused for the same reasons, so each distinct
     set of settings is worked out once: a batch of 100,000 prompts has a handful.
     """
-    known: dict[str, PlannedJob] = {}
+    known: dict[str, PricedJob] = {}
     for spec in specs:
         settings = _settings(spec)
         planned = known.get(settings)
@@ -56,10 +56,10 @@ def plan_jobs(specs: Iterable[JobSpec], offers: Offers) -> Iterator[PlannedJob]:
             if len(known) >= _KEPT:
                 known.clear()
             planned = known[settings] = _plan_job(spec, offers)
-        yield PlannedJob(spec, planned.estimate, planned.problems, planned.left_open)
+        yield PricedJob(spec, planned.estimate, planned.problems, planned.left_open)
 
 
-def _settings(spec: JobSpec) -> str:
+def _settings(spec: Job) -> str:
     """All that the price and the check depend on."""
     body = spec.request.body()
     for name in ("prompt", "messages"):
@@ -69,11 +69,11 @@ def _settings(spec: JobSpec) -> str:
     return _ENCODE([spec.kind, weight, body])
 
 
-def _plan_job(spec: JobSpec, offers: Offers) -> PlannedJob:
+def _plan_job(spec: Job, offers: Offers) -> PricedJob:
     kind, model = KINDS[spec.kind], offers.find(spec.kind, spec.model)
     if model is None:
-        return PlannedJob(spec, UNPRICED, (_unknown_model(spec, offers),))
-    return PlannedJob(
+        return PricedJob(spec, UNPRICED, (_unknown_model(spec, offers),))
+    return PricedJob(
         spec,
         kind.estimate(spec.request, model),
         tuple(kind.check(spec.request, model)),
@@ -81,7 +81,7 @@ def _plan_job(spec: JobSpec, offers: Offers) -> PlannedJob:
     )
 
 
-def _unknown_model(spec: JobSpec, offers: Offers) -> Problem:
+def _unknown_model(spec: Job, offers: Offers) -> Problem:
     others = [kind for kind in KINDS if kind != spec.kind and offers.find(kind, spec.model) is not None]
     hint = f"; it makes {others[0]}: say kind: {others[0]}" if others else ""
     message = f"{spec.model} is not among the {spec.kind} models of {offers.source}{hint}"

@@ -28,7 +28,7 @@ KEY_TAG = "k1:"  # names the form of the hashed text, so that the form can chang
 
 
 @dataclass(frozen=True, slots=True)
-class JobSpec:
+class Job:
     """One job of a batch: one request, to be bought once.
 
     ``position`` counts from 1 in the order of the batch. ``repeat`` counts from 1 as well. ``stem`` is the path of the
@@ -71,7 +71,7 @@ class Uniqueness:
         self._ids = array("q")
         self._prompt: tuple[str, str, int | None] | None = None
 
-    def add(self, job: JobSpec) -> None:
+    def add(self, job: Job) -> None:
         self._keys.append(hash(job.key))
         self._stems.append(hash(job.stem.casefold()))
         prompt = (job.prompt_id, job.file, job.line)
@@ -79,12 +79,12 @@ class Uniqueness:
             self._prompt = prompt
             self._ids.append(hash(job.prompt_id))
 
-    def report_doubles(self, jobs: Callable[[], Iterable[JobSpec]], config: BatchConfig, report: Report) -> None:
+    def report_doubles(self, jobs: Callable[[], Iterable[Job]], config: BatchConfig, report: Report) -> None:
         """Reports every job that is not unique, beside the one it clashes with."""
         keys, stems, ids = _doubles(self._keys), _doubles(self._stems), _doubles(self._ids)
         if not (keys or stems or ids):
             return
-        first: dict[tuple[str, str], JobSpec] = {}
+        first: dict[tuple[str, str], Job] = {}
         for job in jobs():
             about = report.about(job.file, config.path.parent)
             if hash(job.prompt_id) in ids:
@@ -106,14 +106,14 @@ def _doubles(values: array[int]) -> frozenset[int]:
     return frozenset(first for first, second in pairwise(sorted(values)) if first == second)
 
 
-def _same_request(job: JobSpec, other: JobSpec) -> str:
+def _same_request(job: Job, other: Job) -> str:
     return (
         f"prompt '{job.prompt_id}' with {job.model} is the same request as prompt '{other.prompt_id}' ({other.where}); "
         "take one away, or use repeat: 2 to buy it twice"
     )
 
 
-def _same_file(job: JobSpec, other: JobSpec) -> str:
+def _same_file(job: Job, other: Job) -> str:
     one = f"prompt '{other.prompt_id}' with {other.model} ({other.where})"
     two = f"prompt '{job.prompt_id}' with {job.model} ({job.where})"
     return f"gives the name '{job.stem}' to two jobs, {one} and {two}; add {{{{ key8 }}}} to it"
@@ -125,7 +125,7 @@ MAX_JOBS = 1_000_000
 _ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
-def expand(config: BatchConfig) -> Iterator[JobSpec]:
+def expand(config: BatchConfig) -> Iterator[Job]:
     """The jobs of a batch, in order; memory does not grow with the length of a prompt file.
 
     Problems are collected on the way and raised together as ConfigError after the last job, so jobs may be acted upon
@@ -167,7 +167,7 @@ def _key(kind: str, identity: Mapping[str, Any], repeat: int) -> str:
     return KEY_TAG + hashlib.sha256(text.encode()).hexdigest()
 
 
-def _jobs(config: BatchConfig, report: Report) -> Iterator[JobSpec]:
+def _jobs(config: BatchConfig, report: Report) -> Iterator[Job]:
     naming = _Naming(config, report)
     targets = [_Target(config, model, naming) for model in config.models]
     positions = itertools.count(1)
@@ -244,7 +244,7 @@ class _Target:
 
     def jobs(
         self, item: PromptItem, prompt: str | None, variables: Mapping[str, Any], positions: Iterator[int]
-    ) -> Iterator[JobSpec]:
+    ) -> Iterator[Job]:
         """The jobs of one prompt with these variables: every seed, every repeat."""
         kind, body, hashed_fields, pictures, seeds = self._under(item.settings)
         if prompt is None and (kind.needs_prompt or not body.has_input):
@@ -257,7 +257,7 @@ class _Target:
             for repeat in self._repeats:
                 position = next(positions)
                 key = _key(kind.name, bought, repeat)
-                yield JobSpec(
+                yield Job(
                     position=position,
                     key=key,
                     kind=kind.name,

@@ -18,11 +18,11 @@ from urllib.parse import urlsplit
 import orbatch
 import orbatch_provider
 from orbatch.batchfile.models import BatchConfig, BudgetConfig
-from orbatch.ledger import BatchFile, BatchRecord, Ledger, ModelOutlook, OpenField, PlanRecord, ShapeToSend
+from orbatch.ledger import BatchFile, BatchRecord, Ledger, ModelTotals, OpenField, PlanRecord, PriceGroup
 from orbatch.ledger.budget import Caps
-from orbatch.money import nusd, nusd_at_most
+from orbatch.money import to_nano, to_nano_up_to
 from orbatch.plan.catalogs import LoadedCatalog, Offers, changes
-from orbatch.plan.estimate import PlannedJob, plan_jobs
+from orbatch.plan.estimate import PricedJob, price_jobs
 from orbatch.plan.jobs import expand, models_by_kind
 from orbatch_provider.catalog import PriceChange
 from orbatch_provider.pricing import OpenDimension
@@ -67,7 +67,7 @@ def file_digest(path: Path) -> str | None:
         return None
 
 
-SHOWN_JOBS = 3  # jobs named per problem; the rest is counted
+SHOWN_JOBS = 3  # jobs named per problem; the rest is pluralize
 
 
 class PlanProblems(Exception):
@@ -109,7 +109,7 @@ class OpenGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class CapOutlook:
+class CapForecast:
     """One cap, in nano-dollars: what is spent and reserved under it already, and what the jobs to send that it limits
     may cost at most. ``never``: jobs that alone cost more than the cap; ``unpriced``: jobs it refuses for want of an
     upper price."""
@@ -140,8 +140,8 @@ class Plan:
     config: BatchConfig
     catalog: LoadedCatalog
     only: str | None
-    outlook: list[ModelOutlook]
-    shapes: list[ShapeToSend]
+    outlook: list[ModelTotals]
+    shapes: list[PriceGroup]
     left_open: list[OpenGroup]
     price_changes: list[PriceChange]
     expected_nusd: int | None
@@ -169,18 +169,18 @@ class Plan:
         return sum(part.unpriced for part in self.outlook)
 
 
-def caps_of(budget: BudgetConfig, total_usd: Decimal | None = None) -> Caps:
+def caps_from_config(budget: BudgetConfig, total_usd: Decimal | None = None) -> Caps:
     """The caps of a batch file in nano-dollars; ``total_usd`` from the command line wins."""
 
     def amount(value: Decimal | None) -> int | None:
-        return None if value is None else nusd(value)
+        return None if value is None else to_nano(value)
 
     return Caps(
         total=amount(budget.total_usd if total_usd is None else total_usd),
         per_job=amount(budget.per_job_usd),
         per_day=amount(budget.per_day_usd),
-        per_model={model: nusd(cap) for model, cap in budget.per_model_usd.items()},
-        unpriced=None if budget.unpriced is None else nusd_at_most(budget.unpriced),
+        per_model={model: to_nano(cap) for model, cap in budget.per_model_usd.items()},
+        unpriced=None if budget.unpriced is None else to_nano_up_to(budget.unpriced),
     )
 
 
@@ -241,7 +241,7 @@ def _planned(ledger: Ledger, config: BatchConfig, offers: Offers, origin: str) -
         made.append(survey.record(sources if sources_digest(config) == sources else None, offers))
         return made[-1]
 
-    batch = ledger.plans.write(file, kept, survey.watch(plan_jobs(expand(config), offers)), record_made)
+    batch = ledger.plans.write(file, kept, survey.watch(price_jobs(expand(config), offers)), record_made)
     return batch, made[-1]
 
 
@@ -267,7 +267,7 @@ class _Survey:
         self._models: dict[str, set[str]] = {}
         self._hash = hashlib.sha256()
 
-    def watch(self, jobs: Iterator[PlannedJob]) -> Iterator[PlannedJob]:
+    def watch(self, jobs: Iterator[PricedJob]) -> Iterator[PricedJob]:
         for job in jobs:
             for problem in job.problems:
                 key = (job.spec.model, str(problem))
@@ -299,7 +299,7 @@ def _text(usd: Decimal | None) -> str | None:
     return None if usd is None else str(usd)
 
 
-def _left_open(fields: Sequence[OpenField], shapes: list[ShapeToSend]) -> list[OpenGroup]:
+def _left_open(fields: Sequence[OpenField], shapes: list[PriceGroup]) -> list[OpenGroup]:
     """What the jobs to send leave open; those that are paid for leave nothing to chance any more."""
     by_shape: dict[_ShapeKey, list[OpenField]] = {}
     for left in fields:
@@ -331,7 +331,7 @@ def is_loopback(origin: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
-def _expected(ledger: Ledger, shapes: list[ShapeToSend]) -> int | None:
+def _expected(ledger: Ledger, shapes: list[PriceGroup]) -> int | None:
     """What the jobs to send cost if they are billed like earlier ones of their shape; None where one shape has too few
     bills to say."""
     bills = ledger.reports.bills(list(dict.fromkeys(shape.model for shape in shapes))) if shapes else {}
@@ -345,7 +345,7 @@ def _expected(ledger: Ledger, shapes: list[ShapeToSend]) -> int | None:
     return total if shapes else None
 
 
-def cap_outlooks(ledger: Ledger, plan: Plan, caps: Caps) -> list[CapOutlook]:
+def forecast_caps(ledger: Ledger, plan: Plan, caps: Caps) -> list[CapForecast]:
     """Every cap that limits the jobs to send, beside what they may cost at most."""
     if not plan.shapes:
         return []
@@ -366,10 +366,10 @@ def cap_outlooks(ledger: Ledger, plan: Plan, caps: Caps) -> list[CapOutlook]:
     return found
 
 
-def _outlook(name: str, cap: int, used: int, shapes: list[ShapeToSend], unpriced: int | None) -> CapOutlook:
+def _outlook(name: str, cap: int, used: int, shapes: list[PriceGroup], unpriced: int | None) -> CapForecast:
     worst = [(_worst(shape, unpriced), shape.jobs) for shape in shapes]
     priced = [(amount, jobs) for amount, jobs in worst if amount is not None]
-    return CapOutlook(
+    return CapForecast(
         name,
         cap,
         used,
@@ -379,6 +379,6 @@ def _outlook(name: str, cap: int, used: int, shapes: list[ShapeToSend], unpriced
     )
 
 
-def _worst(shape: ShapeToSend, unpriced: int | None) -> int | None:
+def _worst(shape: PriceGroup, unpriced: int | None) -> int | None:
     """What one job of this shape reserves; None: it has no upper price, and none was named for such jobs."""
     return unpriced if shape.high_nusd is None else shape.high_nusd

@@ -13,7 +13,7 @@ from orbatch.ledger import AttemptRecord, JobRecord, Ledger
 from orbatch.ledger.budget import Caps
 from orbatch.ledger.status import Status
 from orbatch.runner import poll_schedule
-from orbatch.runner.limits import Gates
+from orbatch.runner.limits import Limits
 from orbatch_provider.download import PartFile
 from orbatch_provider.errors import APIError, NotSentError, OutcomeUnknownError
 from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from orbatch_provider.texts import TextResult
 
 
-class Pace:
+class Clock:
     """``speed``: how many times faster than real time the counterpart runs; 1 for the real API."""
 
     def __init__(self, speed: float = 1.0) -> None:
@@ -95,7 +95,7 @@ class StopSubmits(Exception):
     """Nothing more may be sent; running jobs are followed to their end."""
 
 
-class Stopping(asyncio.Event):
+class StopEvent(asyncio.Event):
     """Set when the run is to end; it wakes those who sleep here. Thousands do, so that each must cost little more than
     a timer."""
 
@@ -129,16 +129,16 @@ def _wake(sleeper: asyncio.Future[None]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class RunContext:
     """What every step of one run works with. ``stopping``: set when the run is to end."""
 
     ledger: Ledger
     provider: Provider
-    gates: Gates
+    gates: Limits
     terms: Terms
-    pace: Pace
+    pace: Clock
     notify: Notify
-    stopping: Stopping = field(default_factory=Stopping)
+    stopping: StopEvent = field(default_factory=StopEvent)
 
     async def wait(self, real_s: float) -> bool:
         """Sleep; False when the run is being stopped."""
@@ -170,13 +170,13 @@ def is_outage(error: Exception) -> bool:
     )
 
 
-class Patience:
+class PollDeadline:
     """How long a job has been waited for, on a monotonic clock, and how much of that was an outage.
 
     An outage does not count towards the timeout: the job cannot be blamed for it.
     """
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Clock) -> None:
         self._pace = pace
         self._start = self._last = pace.now()
         self._excused_s = 0.0

@@ -16,8 +16,8 @@ from orbatch.ledger import AttemptRecord, JobRecord, Ledger, OutputRecord
 from orbatch.ledger.status import Status
 from orbatch.outputs import files as outputs
 from orbatch.runner import poll_schedule
-from orbatch.runner.context import OUTAGE_PATIENCE_S, Pace, Shared, StopRun, is_outage
-from orbatch_provider.download import PartFile, in_thread
+from orbatch.runner.context import OUTAGE_PATIENCE_S, Clock, RunContext, StopRun, is_outage
+from orbatch_provider.download import PartFile, run_in_disk_pool
 from orbatch_provider.errors import APIError, AuthenticationError, GoneError, NotFoundError, OpenRouterError
 from orbatch_provider.media import extension
 from orbatch_provider.responses import VideoJob
@@ -36,11 +36,11 @@ class ContentSource(Protocol):
     async def receive(self, job_id: str, index: int, part: Path) -> PartFile: ...
 
 
-class Collecting:
+class Downloader:
     """completed -> done or lost."""
 
-    def __init__(self, shared: Shared) -> None:
-        self._shared = shared
+    def __init__(self, shared: RunContext) -> None:
+        self._context = shared
         self._folders: dict[Path, _Folder] = {}
         self._expects = False
 
@@ -48,7 +48,7 @@ class Collecting:
         """There will be files."""
         if not self._expects:
             self._expects = True
-            in_thread(outputs.load_decoder)
+            run_in_disk_pool(outputs.load_decoder)
 
     async def collect(self, job: JobRecord, attempt: AttemptRecord, seen: VideoJob | None) -> None:
         """Fetch what the attempt made. ``seen``: the provider's last word on it, None when another run saw it.
@@ -56,59 +56,59 @@ class Collecting:
         A disk or a provider that fails leaves the job completed, for the next run. Raises StopRun and LedgerError.
         """
         fetching = Fetching(
-            self._shared.provider,
-            self._shared.terms.output_dir,
+            self._context.provider,
+            self._context.terms.output_dir,
             job,
             attempt,
             seen,
             folders=self._folders,
-            is_overtaken=self._shared.ledger.queries.is_overtaken(attempt),
+            is_overtaken=self._context.ledger.queries.is_overtaken(attempt),
         )
-        failures = _Failures(self._shared.pace)
+        failures = _Failures(self._context.pace)
         while True:
             try:
-                async with self._shared.gates.downloads:
-                    if self._shared.stopping.is_set():
+                async with self._context.gates.downloads:
+                    if self._context.stopping.is_set():
                         return
                     records = await fetching.all()
             except GoneError as exc:
-                self._shared.ledger.lose(attempt.id, f"paid, but {exc}")
-                self._shared.say(job, f"lost: it was paid for, and {exc}", "error")
+                self._context.ledger.lose(attempt.id, f"paid, but {exc}")
+                self._context.say(job, f"lost: it was paid for, and {exc}", "error")
                 return
             except AuthenticationError as exc:
                 raise StopRun(str(exc)) from exc
             except OSError as exc:
-                self._shared.leave(job, attempt, _what_the_disk_says(exc, self._shared.terms.output_dir / job.stem))
+                self._context.leave(job, attempt, _what_the_disk_says(exc, self._context.terms.output_dir / job.stem))
                 return
             except (OpenRouterError, outputs.NotPlayable) as exc:
                 if not await self._try_again(job, attempt, failures, exc):
                     return
             else:
-                ledger = self._shared.ledger
+                ledger = self._context.ledger
                 await ledger.commits.durably(partial(ledger.finish, attempt.id, records))
                 fetching.discard_parts()
                 for record in records:
                     warning = f" ({record.warning})" if record.warning else ""
-                    self._shared.say(job, f"done: {record.path}{warning}", "warning" if warning else "info")
+                    self._context.say(job, f"done: {record.path}{warning}", "warning" if warning else "info")
                 return
 
     async def _try_again(self, job: JobRecord, attempt: AttemptRecord, failures: _Failures, error: Exception) -> bool:
         """Wait; False when the job is left for the next run."""
         repeated = failures.add(error)
         if failures.are_enough:
-            self._shared.leave(job, attempt, f"the download failed: {error}")
+            self._context.leave(job, attempt, f"the download failed: {error}")
             return False
-        pause_s = self._shared.pause_s(error, poll_schedule.backoff(failures.count, FIRST_BACKOFF_S, random.random()))
+        pause_s = self._context.pause_s(error, poll_schedule.backoff(failures.count, FIRST_BACKOFF_S, random.random()))
         if not repeated:
-            self._shared.say(job, f"download: {error} Trying again in {pause_s:.0f} s.", "warning")
-        return await self._shared.wait(pause_s)
+            self._context.say(job, f"download: {error} Trying again in {pause_s:.0f} s.", "warning")
+        return await self._context.wait(pause_s)
 
 
 class _Failures:
     """What went wrong so far with one job's files. An outage is ridden out; an answer that is wrong is met again only
     so many times."""
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: Clock) -> None:
         self._pace = pace
         self._wrong = 0
         self._not_ready = 0
@@ -199,14 +199,14 @@ class Fetching:
 
     async def _fetch(self, number: int) -> OutputRecord:
         part = self._part(number)
-        placed = outputs.find_placed(part)
+        placed = outputs.find_existing(part)
         if placed is not None:
-            return await in_thread(_describe_placed, self._job, placed, part)
+            return await run_in_disk_pool(_describe_placed, self._job, placed, part)
         if part.parent not in self._folders:
             part.parent.mkdir(parents=True, exist_ok=True)
             self._folders[part.parent] = _Folder(part.parent)
         received = await self._provider.receive(self._attempt.remote_id or "", number, part)
-        record = await in_thread(self._put_in_place, number, received)
+        record = await run_in_disk_pool(self._put_in_place, number, received)
         await self._folders[part.parent].sync()
         return record
 
@@ -232,7 +232,7 @@ class _Folder:
         if running is not None:
             await asyncio.wait([running])
         self._running, self._next = self._next, None
-        await in_thread(outputs.sync_folder, self._path)
+        await run_in_disk_pool(outputs.sync_folder, self._path)
 
 
 def _put_in_place(received: PartFile, target: Callable[[str], Path], ordered_s: int | None) -> OutputRecord:
@@ -287,13 +287,13 @@ async def _fetch_attempt_again(ledger: Ledger, provider: ContentSource, job: Job
     parts: list[Path] = []
     for number, record in enumerate(ledger.queries.outputs(job.id, attempt.id)):
         path = Path(record.path)
-        if await in_thread(_is_intact_or_set_aside, path, record.sha256):
+        if await run_in_disk_pool(_is_intact_or_set_aside, path, record.sha256):
             records.append(record)
             continue
         parts.append(outputs.part_path(path, attempt.remote_id or ""))
         received = await provider.receive(attempt.remote_id or "", number, parts[-1])
-        records.append(await in_thread(_put_in_place, received, _at(path), job.seconds))
-        await in_thread(outputs.sync_folder, path.parent)
+        records.append(await run_in_disk_pool(_put_in_place, received, _at(path), job.seconds))
+        await run_in_disk_pool(outputs.sync_folder, path.parent)
     if parts:
         ledger.replace_outputs(attempt.id, records)
     for part in parts:

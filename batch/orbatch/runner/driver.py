@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from orbatch.ledger import AttemptRecord, JobRecord, Ledger, OnDisk, Reservation
 from orbatch.plan.kinds import KINDS
-from orbatch.runner.context import Notify, Pace, Provider, Shared, StopRun, StopSubmits, Terms
-from orbatch.runner.download import Collecting
-from orbatch.runner.limits import Gates
-from orbatch.runner.poll import Following
-from orbatch.runner.poll_schedule import Timetable
+from orbatch.runner.context import Clock, Notify, Provider, RunContext, StopRun, StopSubmits, Terms
+from orbatch.runner.download import Downloader
+from orbatch.runner.limits import Limits
+from orbatch.runner.poll import Poller
+from orbatch.runner.poll_schedule import PollSchedule
 from orbatch.runner.submit import Answering, Sending
 from orbatch_provider.responses import VideoJob
 
@@ -26,18 +26,18 @@ class Driver:
         self,
         ledger: Ledger,
         provider: Provider,
-        gates: Gates,
+        gates: Limits,
         terms: Terms,
-        pace: Pace,
+        pace: Clock,
         notify: Notify,
-        timetable: Timetable,
+        timetable: PollSchedule,
         block_model: Callable[[str, str], None],
     ) -> None:
-        shared = Shared(ledger, provider, gates, terms, pace, notify)
+        shared = RunContext(ledger, provider, gates, terms, pace, notify)
         self._sending = Sending(shared)
         self._answering = Answering(shared, block_model)
-        self._following = Following(shared, timetable, block_model)
-        self._collecting = Collecting(shared)
+        self._following = Poller(shared, timetable, block_model)
+        self._collecting = Downloader(shared)
         self.stopping: asyncio.Event = shared.stopping
 
     async def send(self, job: JobRecord, reservation: Reservation, on_disk: OnDisk | None = None) -> VideoJob | None:

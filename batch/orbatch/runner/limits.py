@@ -1,4 +1,4 @@
-"""Gates in front of the provider: submits, polls and downloads, per account and per model, and cool-downs after 429.
+"""Limits in front of the provider: submits, polls and downloads, per account and per model, and cool-downs after 429.
 
 A submit limit of N per minute holds in every window of 60 seconds: a tenth of it may go at once, the rest follows
 evenly. ``speed`` is how many times faster than real time a simulator runs; all periods shrink with it.
@@ -45,7 +45,7 @@ def _look_again_s(limiter: AsyncLimiter) -> float:
     return max(SHORTEST_LOOK_S, limiter.time_period / limiter.max_rate * LOOK_SHARE)
 
 
-class Gates:
+class Limits:
     """The gates of one run. Make it inside the running loop."""
 
     def __init__(self, limits: LimitsConfig, speed: float = 1.0) -> None:

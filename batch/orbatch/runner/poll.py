@@ -7,25 +7,25 @@ import random
 from orbatch.ledger import AttemptRecord, JobRecord, Settlement, utc_now
 from orbatch.ledger.database import parse_timestamp
 from orbatch.ledger.status import Status
-from orbatch.money import nusd, show_usd
+from orbatch.money import format_usd, to_nano
 from orbatch.runner import poll_schedule
-from orbatch.runner.context import Pace, Patience, Shared, StopRun
-from orbatch.runner.poll_schedule import Ended, Timetable
+from orbatch.runner.context import Clock, PollDeadline, RunContext, StopRun
+from orbatch.runner.poll_schedule import Ended, PollSchedule
 from orbatch.runner.retry import BlockModel, check_overrun, say_ended
 from orbatch_provider.errors import AuthenticationError, NotFoundError, OpenRouterError, PermissionDeniedError, redact
 from orbatch_provider.responses import COMPLETED, ENDED_WITHOUT_RESULT, VideoJob
 
 
-class Following:
+class Poller:
     """submitted -> completed, failed, cancelled or expired."""
 
     def __init__(
         self,
-        shared: Shared,
-        timetable: Timetable,
+        shared: RunContext,
+        timetable: PollSchedule,
         block_model: BlockModel,
     ) -> None:
-        self._shared = shared
+        self._context = shared
         self._timetable = timetable
         self._block_model = block_model
 
@@ -36,29 +36,29 @@ class Following:
         """
         remote_id = attempt.remote_id
         assert remote_id is not None
-        patience = Patience(self._shared.pace)
-        life = _Life(job, attempt, self._shared.pace, resumed=resumed)
+        patience = PollDeadline(self._context.pace)
+        life = _Life(job, attempt, self._context.pace, resumed=resumed)
         last_status = ""
         failures = 0
         pause_s = self._until_soonest_poll(life) if life.is_resumed else self._until_next_poll(life)
-        while await self._shared.wait(pause_s):
+        while await self._context.wait(pause_s):
             try:
-                async with self._shared.gates.polls:
-                    seen = await self._shared.provider.poll(remote_id)
+                async with self._context.gates.polls:
+                    seen = await self._context.provider.poll(remote_id)
             except AuthenticationError as exc:
                 raise StopRun(str(exc)) from exc
             except OpenRouterError as exc:
                 failures += 1
                 patience.failed(exc)
                 self._say_failure(job, attempt, exc, failures, patience)
-                if patience.is_over(self._shared.terms.poll_timeout_s):
-                    self._shared.leave(job, attempt, f"it could not be asked for: {exc}")
+                if patience.is_over(self._context.terms.poll_timeout_s):
+                    self._context.leave(job, attempt, f"it could not be asked for: {exc}")
                     return None
-                backoff_s = poll_schedule.backoff(failures, self._shared.terms.poll_interval_s, random.random())
-                pause_s = self._shared.pause_s(exc, backoff_s)
+                backoff_s = poll_schedule.backoff(failures, self._context.terms.poll_interval_s, random.random())
+                pause_s = self._context.pause_s(exc, backoff_s)
                 continue
             if patience.answered():
-                self._shared.say(job, "the provider answers again")
+                self._context.say(job, "the provider answers again")
             failures = 0
             if seen.status == COMPLETED:
                 life.ended(self._timetable)
@@ -67,11 +67,11 @@ class Following:
                 self._end(job, attempt, seen)
                 return None
             if seen.status != last_status:
-                self._shared.say(job, redact(seen.status))
+                self._context.say(job, redact(seen.status))
                 last_status = seen.status
-            if patience.is_over(self._shared.terms.poll_timeout_s):
-                self._shared.leave(
-                    job, attempt, f"still {redact(seen.status)} after {self._shared.terms.poll_timeout_s:g} s"
+            if patience.is_over(self._context.terms.poll_timeout_s):
+                self._context.leave(
+                    job, attempt, f"still {redact(seen.status)} after {self._context.terms.poll_timeout_s:g} s"
                 )
                 return None
             life.was_running()
@@ -80,59 +80,59 @@ class Following:
 
     def _until_soonest_poll(self, life: _Life) -> float:
         """Real seconds. A run that was stopped right after a submit may be started again before a poll is polite."""
-        return self._shared.pace.real(max(0.0, poll_schedule.MIN_POLL_INTERVAL_S - life.age_s))
+        return self._context.pace.real(max(0.0, poll_schedule.MIN_POLL_INTERVAL_S - life.age_s))
 
     def _until_next_poll(self, life: _Life) -> float:
         """Real seconds."""
-        interval_s = self._shared.terms.poll_interval_s
+        interval_s = self._context.terms.poll_interval_s
         ages = self._timetable.ages(life.kind)
-        return self._shared.pace.real(poll_schedule.next_poll(life.age_s, interval_s, ages, random.random()))
+        return self._context.pace.real(poll_schedule.next_poll(life.age_s, interval_s, ages, random.random()))
 
     def _say_failure(
-        self, job: JobRecord, attempt: AttemptRecord, error: OpenRouterError, failures: int, patience: Patience
+        self, job: JobRecord, attempt: AttemptRecord, error: OpenRouterError, failures: int, patience: PollDeadline
     ) -> None:
         if patience.outage_worth_saying():
             text = f"the provider cannot be reached ({error}); the job is paid for, and is asked for again"
-            self._shared.say(job, text, "warning")
+            self._context.say(job, text, "warning")
         elif failures == 1:
             by_other_key = isinstance(error, (NotFoundError, PermissionDeniedError)) and (
-                attempt.account != self._shared.provider.account
+                attempt.account != self._context.provider.account
             )
             hint = " It was submitted with another API key." if by_other_key else ""
-            self._shared.say(
+            self._context.say(
                 job, f"one poll failed ({error}{hint}); the job is asked for again", "warning" if hint else "info"
             )
 
     async def _complete(self, job: JobRecord, attempt: AttemptRecord, seen: VideoJob) -> VideoJob:
         cost, is_byok = _charge(seen)
-        ledger = self._shared.ledger
+        ledger = self._context.ledger
         settlement = await ledger.commits.durably(
             lambda: ledger.complete(
-                attempt.id, cost, is_byok=is_byok, generation_id=seen.generation_id, caps=self._shared.terms.caps
+                attempt.id, cost, is_byok=is_byok, generation_id=seen.generation_id, caps=self._context.terms.caps
             )
         )
         self._check_overrun(job, attempt, settlement)
-        self._shared.say(job, f"completed, charged {show_usd(cost, 'an amount not known yet,')} USD")
+        self._context.say(job, f"completed, charged {format_usd(cost, 'an amount not known yet,')} USD")
         return seen
 
     def _end(self, job: JobRecord, attempt: AttemptRecord, seen: VideoJob) -> None:
         cost, is_byok = _charge(seen)
         status = Status(seen.status)
         reason = redact(seen.error or "") or f"the provider ended it as {seen.status}"
-        settlement = self._shared.ledger.end(
+        settlement = self._context.ledger.end(
             attempt.id,
             status,
             reason,
             cost_nusd=cost,
             is_byok=is_byok,
             generation_id=seen.generation_id,
-            caps=self._shared.terms.caps,
+            caps=self._context.terms.caps,
         )
         self._check_overrun(job, attempt, settlement)
-        say_ended(self._shared, job, status, reason, cost)
+        say_ended(self._context, job, status, reason, cost)
 
     def _check_overrun(self, job: JobRecord, attempt: AttemptRecord, settlement: Settlement) -> None:
-        check_overrun(self._shared, self._block_model, job, attempt, settlement)
+        check_overrun(self._context, self._block_model, job, attempt, settlement)
 
 
 class _Life:
@@ -142,7 +142,7 @@ class _Life:
     teaches nothing unless it is then still running.
     """
 
-    def __init__(self, job: JobRecord, attempt: AttemptRecord, pace: Pace, *, resumed: bool) -> None:
+    def __init__(self, job: JobRecord, attempt: AttemptRecord, pace: Clock, *, resumed: bool) -> None:
         self.kind = (job.model, job.seconds)
         self._pace = pace
         since = utc_now() if attempt.submitted_at is None else parse_timestamp(attempt.submitted_at)
@@ -158,7 +158,7 @@ class _Life:
     def was_running(self) -> None:
         self._running_s = self.age_s
 
-    def ended(self, timetable: Timetable) -> None:
+    def ended(self, timetable: PollSchedule) -> None:
         if self._running_s is not None:
             timetable.learn(self.kind, Ended(self._running_s, self.age_s))
 
@@ -166,4 +166,4 @@ class _Life:
 def _charge(seen: VideoJob) -> tuple[int | None, bool]:
     if seen.usage is None or seen.usage.cost is None:
         return None, seen.usage is not None and seen.usage.is_byok
-    return nusd(seen.usage.cost), seen.usage.is_byok
+    return to_nano(seen.usage.cost), seen.usage.is_byok

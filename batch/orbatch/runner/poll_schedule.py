@@ -61,7 +61,7 @@ HISTORY_NEEDED = 5  # ended jobs of a kind, before they say anything
 HISTORY_KEPT = 150  # of a kind, the latest: what was true an hour ago may be over
 REPLAN_SHARE = 0.25  # of the history, and HISTORY_NEEDED at least, must be new before plans are made with it
 ALLOWED_SHARE = 0.92  # of the plain interval's polls: jobs that no plan foresees take more than planned
-USUAL = 4  # medians; a job that took longer counts as so long when polls are counted
+USUAL = 4  # medians; a job that took longer counts as so long when polls are pluralize
 SURPRISE = 0.001  # a run of ends that was less likely than this: from here on, only they count
 
 # A job that was done at its first poll may have been done for long. It is assumed to have ended within this share of
@@ -90,7 +90,7 @@ class Ended:
         return cls(by_s * (1 - _UNSEEN_SHARE), by_s)
 
 
-class Timetable:
+class PollSchedule:
     """``interval_s``: the plain interval, which is also what all polls together are measured by."""
 
     def __init__(self, interval_s: float) -> None:
@@ -210,7 +210,7 @@ class _Run:
 def poll_ages(history: Sequence[Ended], interval_s: float) -> Sequence[float]:
     """The ages at which to poll where this is all that is known; empty where it is too little."""
     kind = ("", None)
-    timetable = Timetable(interval_s)
+    timetable = PollSchedule(interval_s)
     for ended in history:
         timetable.learn(kind, ended)
     return timetable.ages(kind)

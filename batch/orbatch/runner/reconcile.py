@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from orbatch.ledger import AttemptRecord, JobRecord, Ledger, Settlement, utc_now
 from orbatch.ledger.budget import Caps
-from orbatch.money import nusd, show_usd
+from orbatch.money import format_usd, to_nano
 from orbatch_provider.errors import AuthenticationError, NotFoundError, OpenRouterError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ async def settle_unknown(ledger: Ledger, provider: Accounting, jobs: list[JobRec
             continue
         if generation.total_cost is None or generation.id not in ("", attempt.generation_id):
             continue
-        settlement = ledger.settle(attempt.id, nusd(generation.total_cost), is_byok=generation.is_byok, caps=caps)
+        settlement = ledger.settle(attempt.id, to_nano(generation.total_cost), is_byok=generation.is_byok, caps=caps)
         settled += 1
         if settlement.overrun_nusd:
             ledger.note(job.id, attempt.id, overrun_text(attempt, settlement))
@@ -74,8 +74,8 @@ async def settle_unknown(ledger: Ledger, provider: Accounting, jobs: list[JobRec
 def overrun_text(attempt: AttemptRecord, settlement: Settlement) -> str:
     """What to say of a charge above its reservation."""
     return (
-        f"charged {show_usd(settlement.cost_nusd)} USD, {show_usd(settlement.overrun_nusd)} USD more than the "
-        f"{show_usd(attempt.reserved_nusd)} USD reserved"
+        f"charged {format_usd(settlement.cost_nusd)} USD, {format_usd(settlement.overrun_nusd)} USD more than the "
+        f"{format_usd(attempt.reserved_nusd)} USD reserved"
     )
 
 
@@ -92,5 +92,5 @@ async def record_usage(ledger: Ledger, provider: Accounting) -> KeyInfo | None:
         async with asyncio.timeout(USAGE_PATIENCE_S):
             key = await provider.key()
         if key.usage is not None and abs(key.usage) < LARGEST_USAGE_USD:
-            ledger.evidence.record_usage(provider.account, nusd(key.usage), at)
+            ledger.evidence.record_usage(provider.account, to_nano(key.usage), at)
     return key

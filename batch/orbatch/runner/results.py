@@ -20,7 +20,7 @@ FREE_BYTES = 100_000_000  # on the disk before a request is sent: an answer may 
 _WORDS_SHOWN = 80  # characters of a text that an error repeats
 
 
-class NotKept(Exception):
+class SaveError(Exception):
     """The result is paid for and could not be put in its place; ``str()`` says why, and where what came of it is."""
 
 
@@ -33,7 +33,7 @@ class UnusableText(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class SavedFile:
     """A file in its place, and the part that is the same file until it is recorded."""
 
     record: OutputRecord
@@ -80,8 +80,8 @@ class Place:
             raise OSError(f"{free // 1_000_000} MB are free on the disk of {self.folder}, which may be too few")
 
 
-def keep_pictures(result: ImagesResult, place: Place) -> list[Kept]:
-    """Put the pictures in their places. Raises NotKept."""
+def keep_pictures(result: ImagesResult, place: Place) -> list[SavedFile]:
+    """Put the pictures in their places. Raises SaveError."""
     warning = _fewer(result)
     kept = []
     for index, picture in enumerate(result.files):
@@ -98,7 +98,7 @@ def keep_pictures(result: ImagesResult, place: Place) -> list[Kept]:
         try:
             part = picture.path.replace(place.part(target))
         except OSError as exc:
-            raise NotKept(f"{exc}; it is in {picture.path}") from exc
+            raise SaveError(f"{exc}; it is in {picture.path}") from exc
         kept.append(_place(part, record, place, index))
     return kept
 
@@ -110,8 +110,8 @@ def _fewer(result: ImagesResult) -> str | None:
     return f"{len(result.files)} of {result.asked} pictures came{problems}"
 
 
-def keep_text(result: TextResult, place: Place, *, as_json: bool) -> list[Kept]:
-    """Put the text in its place, ``.json`` when it was asked for and is JSON. Raises NotKept, and UnusableText for an
+def keep_text(result: TextResult, place: Place, *, as_json: bool) -> list[SavedFile]:
+    """Put the text in its place, ``.json`` when it was asked for and is JSON. Raises SaveError, and UnusableText for an
     empty answer and for one that was to be JSON and is not."""
     if not result.text.strip():
         hint = "; max_tokens may be too small" if result.finish_reason == "length" else ""
@@ -142,7 +142,7 @@ def _check_json(result: TextResult) -> None:
         raise UnusableText(f"JSON was asked for, and the answer is none ({why}){hint}: {began!r}", result.text) from exc
 
 
-def _keep(text: str, place: Place, ending: str, mime_type: str, warning: str | None) -> Kept:
+def _keep(text: str, place: Place, ending: str, mime_type: str, warning: str | None) -> SavedFile:
     target = place.target(0, ending)
     # Half a character cannot be encoded, and a single odd one is no reason to lose the text.
     content = text.encode("utf-8", "replace")
@@ -153,13 +153,13 @@ def _keep(text: str, place: Place, ending: str, mime_type: str, warning: str | N
             file.flush()
             os.fsync(file.fileno())
     except OSError as exc:
-        raise NotKept(str(exc)) from exc
+        raise SaveError(str(exc)) from exc
     digest = hashlib.sha256(content).hexdigest()
     record = OutputRecord(str(target), len(content), digest, mime_type, warning=warning)
     return _place(part, record, place, 0)
 
 
-def _place(part: Path, record: OutputRecord, place: Place, index: int) -> Kept:
+def _place(part: Path, record: OutputRecord, place: Place, index: int) -> SavedFile:
     """Give a part its name. Where another file has it, the attempt's number makes it another: the result is paid for,
     and cannot be fetched again."""
     target = Path(record.path)
@@ -174,5 +174,5 @@ def _place(part: Path, record: OutputRecord, place: Place, index: int) -> Kept:
             record = replace(record, path=str(free), warning=f"another file has the name {target.name}{also}")
         outputs.sync_folder(target.parent)
     except OSError as exc:
-        raise NotKept(f"{exc}; it is in {part}") from exc
-    return Kept(record, part)
+        raise SaveError(f"{exc}; it is in {part}") from exc
+    return SavedFile(record, part)

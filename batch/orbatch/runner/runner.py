@@ -27,12 +27,12 @@ from orbatch.ledger.budget import Refused
 from orbatch.ledger.leases import LEASE_S
 from orbatch.ledger.status import Status
 from orbatch.outputs import files as outputs
-from orbatch.runner.context import Notify, Pace, Progress
+from orbatch.runner.context import Clock, Notify, Progress
 from orbatch.runner.driver import Driver, Provider, StopRun, StopSubmits, Terms
-from orbatch.runner.limits import Gates, Wait
-from orbatch.runner.poll_schedule import Ended, Timetable
+from orbatch.runner.limits import Limits, Wait
+from orbatch.runner.poll_schedule import Ended, PollSchedule
 from orbatch.runner.reconcile import record_usage, settle_unknown
-from orbatch.runner.scheduler import Choice, Feeder
+from orbatch.runner.scheduler import Choice, Scheduler
 from orbatch_provider.errors import OpenRouterError, redact
 
 SENDS_AT_ONCE = 32  # then running jobs get their turn; these intents share a commit
@@ -93,7 +93,7 @@ class BatchRun:
         batch: BatchRecord,
         provider: Provider,
         options: Options,
-        pace: Pace,
+        pace: Clock,
         notify: Notify,
         *,
         lease_s: float = LEASE_S,
@@ -106,10 +106,10 @@ class BatchRun:
         self._notify = notify
         self._lease_s = lease_s
         self._holder = Holder.this_process()
-        self._gates = Gates(options.limits, pace.speed)
+        self._gates = Limits(options.limits, pace.speed)
         choice = Choice(options.limits, options.terms.caps, options.only, options.resubmit_uncertain)
-        self._feeder = Feeder(ledger, batch.id, self._gates, pace, choice)
-        self._timetable = Timetable(options.terms.poll_interval_s)
+        self._feeder = Scheduler(ledger, batch.id, self._gates, pace, choice)
+        self._timetable = PollSchedule(options.terms.poll_interval_s)
         self._driver = Driver(
             ledger, provider, self._gates, options.terms, pace, notify, self._timetable, self._block_model
         )
@@ -215,7 +215,7 @@ class BatchRun:
 
     def _recover(self) -> None:
         """Intents without an answer become uncertain, paid jobs are taken up again."""
-        for job_id in self._ledger.doubt_interrupted(self._batch.id):
+        for job_id in self._ledger.recover_interrupted(self._batch.id):
             job = self._ledger.queries.job(job_id)
             text = "uncertain: an earlier run was stopped while it was being submitted; it is not sent again"
             self._notify(Progress(text, f"{job.prompt_id} {job.model}", "warning"))
@@ -230,7 +230,7 @@ class BatchRun:
         """A run that was killed right after recording a file could not remove its part any more."""
         folder = self._options.terms.output_dir
         for part in outputs.parts_below(folder) if folder.is_dir() else ():
-            placed = outputs.find_placed(part)
+            placed = outputs.find_existing(part)
             is_recorded = placed is not None and self._ledger.queries.path_owner(str(placed)) is not None
             if is_recorded or outputs.is_empty(part):
                 outputs.discard(part)

@@ -11,8 +11,8 @@ from orbatch.batchfile.models import LimitsConfig, ModelLimits
 from orbatch.ledger import JobRecord, Ledger, utc_now
 from orbatch.ledger.budget import Caps, room
 from orbatch.ledger.status import Status
-from orbatch.runner.context import Pace
-from orbatch.runner.limits import Gates, Wait
+from orbatch.runner.context import Clock
+from orbatch.runner.limits import Limits, Wait
 
 CANDIDATES = 32  # pending jobs read ahead per model
 RESUBMITS = 2  # attempts that `uncertain: resubmit` may leave uncertain for one job
@@ -29,14 +29,14 @@ class Choice:
     resubmit: bool
 
 
-class Feeder:
+class Scheduler:
     """Chooses among the pending jobs of one batch, which stay in the ledger: only a few are in memory.
 
     ``blocked``: models of which nothing more is sent, each with the reason. ``other_runners``: how many other batches
     of this ledger are being run; limits are shared with them.
     """
 
-    def __init__(self, ledger: Ledger, batch_id: int, gates: Gates, pace: Pace, choice: Choice) -> None:
+    def __init__(self, ledger: Ledger, batch_id: int, gates: Limits, pace: Clock, choice: Choice) -> None:
         self._ledger = ledger
         self._batch_id = batch_id
         self._gates = gates

@@ -12,16 +12,16 @@ from functools import partial
 from orbatch.ledger import JobRecord, LeaseLost, LedgerConflict, LedgerError, OnDisk, Reservation, Settlement
 from orbatch.ledger.attempts import Charge
 from orbatch.ledger.status import Status
-from orbatch.money import nusd, show_usd
+from orbatch.money import format_usd, to_nano
 from orbatch.outputs import files as outputs
 from orbatch.plan.jobs import job_key
 from orbatch.plan.kinds import AnyRequest, request_of
 from orbatch.runner import poll_schedule
-from orbatch.runner.context import Shared, StopRun, StopSubmits
+from orbatch.runner.context import RunContext, StopRun, StopSubmits
 from orbatch.runner.reconcile import record_usage
-from orbatch.runner.results import Kept, NotKept, Place, UnusableText, keep_pictures, keep_text, keep_unusable
+from orbatch.runner.results import Place, SavedFile, SaveError, UnusableText, keep_pictures, keep_text, keep_unusable
 from orbatch.runner.retry import BlockModel, check_overrun, say_ended
-from orbatch_provider.download import in_thread
+from orbatch_provider.download import run_in_disk_pool
 from orbatch_provider.errors import (
     AuthenticationError,
     NotSentError,
@@ -45,8 +45,8 @@ RECORDING_PAUSES_S = (0.1, 0.5, 2.0, 5.0)  # between tries to write an id into a
 class Sending:
     """submitting -> submitted, rejected, pending or uncertain."""
 
-    def __init__(self, shared: Shared) -> None:
-        self._shared = shared
+    def __init__(self, shared: RunContext) -> None:
+        self._context = shared
 
     async def send(self, job: JobRecord, reservation: Reservation, on_disk: OnDisk | None = None) -> VideoJob | None:
         """The accepted job; None when it ended here. Raises StopRun and StopSubmits, and LedgerError.
@@ -60,7 +60,7 @@ class Sending:
         if request is None or not self._may_leave(reservation):
             return None
         assert isinstance(request, VideoRequest)
-        sending = asyncio.create_task(self._shared.provider.submit(request))
+        sending = asyncio.create_task(self._context.provider.submit(request))
         late = False
         try:
             answered, _ = await asyncio.wait({sending}, timeout=ANSWER_PATIENCE_S)
@@ -83,8 +83,8 @@ class Sending:
             self._doubt_after_fault(job, reservation, fault, late=late)
             raise StopRun(f"Stopped by an unforeseen fault while job {job.id} was being sent: {fault}") from exc
         await self._keep_recording(job, reservation.attempt_id, accepted)
-        self._shared.gates.note_success(job.model)
-        self._shared.say(job, f"accepted as {accepted.id}{', after all' if late else ''}")
+        self._context.gates.note_success(job.model)
+        self._context.say(job, f"accepted as {accepted.id}{', after all' if late else ''}")
         return accepted
 
     async def _intend(self, reservation: Reservation, on_disk: OnDisk | None) -> None:
@@ -97,16 +97,16 @@ class Sending:
             is_undone = on_disk.done() and on_disk.exception() is not None
             if not is_undone:
                 with contextlib.suppress(LedgerError):
-                    self._shared.ledger.release(reservation.attempt_id, "orbatch was stopped before the request left")
+                    self._context.ledger.release(reservation.attempt_id, "orbatch was stopped before the request left")
             raise
 
     def _may_leave(self, reservation: Reservation) -> bool:
         """The last look before money moves: False when the run is being stopped. Raises LeaseLost when this process
         was frozen for so long that another runner has taken the batch over and given the intent up."""
-        if not self._shared.ledger.queries.is_submitting(reservation.attempt_id):
+        if not self._context.ledger.queries.is_submitting(reservation.attempt_id):
             raise LeaseLost("Another runner has taken this batch over, because this one was silent for too long.")
-        if self._shared.stopping.is_set():
-            self._shared.ledger.release(reservation.attempt_id, "orbatch was stopped before the request left")
+        if self._context.stopping.is_set():
+            self._context.ledger.release(reservation.attempt_id, "orbatch was stopped before the request left")
             return False
         return True
 
@@ -114,15 +114,15 @@ class Sending:
         """The request with its local files in it; None, and rejected, when it is not what was planned."""
         try:
             if _has_pictures(job):
-                return await in_thread(_as_planned, job)  # files are read
+                return await run_in_disk_pool(_as_planned, job)  # files are read
             return _as_planned(job)
         except (OSError, ValueError) as exc:
-            self._shared.ledger.reject(reservation.attempt_id, f"not sent: {exc}")
-            self._shared.say(job, f"not sent: {exc}", "error")
+            self._context.ledger.reject(reservation.attempt_id, f"not sent: {exc}")
+            self._context.say(job, f"not sent: {exc}", "error")
             return None
         except BaseException:  # an interruption, or a fault of ours: nothing has left
             with contextlib.suppress(LedgerError):
-                self._shared.ledger.release(reservation.attempt_id, "orbatch was stopped before the request left")
+                self._context.ledger.release(reservation.attempt_id, "orbatch was stopped before the request left")
             raise
 
     # -- accepted ---------------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ class Sending:
         """A ledger that cannot take the id now is asked again before the run gives up."""
         for number, pause_s in enumerate((*RECORDING_PAUSES_S, None)):
             try:
-                ledger = self._shared.ledger
+                ledger = self._context.ledger
                 await ledger.commits.durably(partial(ledger.accept, attempt_id, accepted.id, accepted.generation_id))
             except LedgerConflict as exc:
                 self._record_beside(job, attempt_id, accepted.id, exc)
@@ -153,7 +153,7 @@ class Sending:
                         f"and after the repair run {by_hand}."
                     ) from exc
                 if number == 0:  # at once, in case nothing comes after it
-                    self._shared.say(job, f"accepted as {accepted.id}, not recorded yet ({exc})", "error")
+                    self._context.say(job, f"accepted as {accepted.id}, not recorded yet ({exc})", "error")
                 await asyncio.sleep(pause_s)
             else:
                 return
@@ -161,15 +161,15 @@ class Sending:
     def _record_beside(self, job: JobRecord, attempt_id: int, remote_id: str, conflict: LedgerConflict) -> None:
         """The id cannot be written down as the attempt's: another job has it, or the user has resolved the attempt
         meanwhile, perhaps by this very id."""
-        attempts = self._shared.ledger.queries.attempts(job.id)
+        attempts = self._context.ledger.queries.attempts(job.id)
         if any(attempt.id == attempt_id and attempt.remote_id == remote_id for attempt in attempts):
             return
         text = f"the provider accepted it as {remote_id}, which could not be recorded as its id ({conflict})"
-        self._shared.say(job, f"{text} It may be charged.", "error")
+        self._context.say(job, f"{text} It may be charged.", "error")
         try:
-            self._shared.ledger.doubt(attempt_id, text)
+            self._context.ledger.mark_uncertain(attempt_id, text)
         except LedgerConflict:
-            self._shared.ledger.note(job.id, attempt_id, text)
+            self._context.ledger.note(job.id, attempt_id, text)
         raise StopRun(f"Job {job.id}: {text} See `orbatch show {job.id}`.") from conflict
 
     # -- not accepted -----------------------------------------------------------------------------------------------
@@ -178,13 +178,13 @@ class Sending:
         self, job: JobRecord, reservation: Reservation, error: OpenRouterError, *, late: bool
     ) -> None:
         attempt_id = reservation.attempt_id
-        ledger = self._shared.ledger
+        ledger = self._context.ledger
         if not error.nothing_started:
             if late:
                 ledger.note(job.id, attempt_id, str(error))
             else:
                 self._doubt(job, reservation, str(error))
-            await record_usage(ledger, self._shared.provider)
+            await record_usage(ledger, self._context.provider)
             return
         if error.may_resend:
             ledger.release(attempt_id, str(error))
@@ -197,22 +197,22 @@ class Sending:
             ledger.release(attempt_id, str(error))
             raise StopSubmits(str(error)) from error
         ledger.reject(attempt_id, str(error))
-        self._shared.say(job, f"rejected, not charged: {error}", "error")
+        self._context.say(job, f"rejected, not charged: {error}", "error")
 
     def _cool_down(self, job: JobRecord, error: OpenRouterError) -> None:
         """A refusal that cost nothing: this model (or, without a connection, everything) waits."""
         scope = None if isinstance(error, NotSentError) else job.model
-        failures = self._shared.gates.note_failure(scope)
-        wait_s = self._shared.pause_s(error, poll_schedule.backoff(failures, FIRST_BACKOFF_S, random.random()))
-        self._shared.gates.cool_down(scope, wait_s, str(error))
-        self._shared.say(job, f"{error} Trying again in {wait_s:.0f} s.", "warning")
+        failures = self._context.gates.note_failure(scope)
+        wait_s = self._context.pause_s(error, poll_schedule.backoff(failures, FIRST_BACKOFF_S, random.random()))
+        self._context.gates.cool_down(scope, wait_s, str(error))
+        self._context.say(job, f"{error} Trying again in {wait_s:.0f} s.", "warning")
 
     # -- unknown ----------------------------------------------------------------------------------------------------
 
     def _doubt(self, job: JobRecord, reservation: Reservation, reason: str) -> None:
-        self._shared.ledger.doubt(reservation.attempt_id, reason)
-        amount = show_usd(reservation.amount_nusd, "an unknown amount of")
-        self._shared.say(
+        self._context.ledger.mark_uncertain(reservation.attempt_id, reason)
+        amount = format_usd(reservation.amount_nusd, "an unknown amount of")
+        self._context.say(
             job, f"uncertain ({reason}): it may have been charged, up to {amount} USD stays reserved", "warning"
         )
 
@@ -232,13 +232,13 @@ class Sending:
         sending.cancel()
         if not _is_success(sending):
             with contextlib.suppress(LedgerError):
-                self._shared.ledger.doubt(attempt_id, "orbatch was stopped while the request was on its way")
+                self._context.ledger.mark_uncertain(attempt_id, "orbatch was stopped while the request was on its way")
             return
         accepted = sending.result()
         try:
-            self._shared.ledger.accept(attempt_id, accepted.id, accepted.generation_id)
+            self._context.ledger.accept(attempt_id, accepted.id, accepted.generation_id)
         except LedgerError as exc:
-            self._shared.say(job, f"accepted as {accepted.id}, which could not be recorded ({exc})", "error")
+            self._context.say(job, f"accepted as {accepted.id}, which could not be recorded ({exc})", "error")
 
 
 def _is_success(task: asyncio.Task[VideoJob]) -> bool:
@@ -282,7 +282,7 @@ class _Order:
 class Answering(Sending):
     """submitting -> done, failed or lost; or, as for every request, rejected, pending or uncertain."""
 
-    def __init__(self, shared: Shared, block_model: BlockModel) -> None:
+    def __init__(self, shared: RunContext, block_model: BlockModel) -> None:
         super().__init__(shared)
         self._block_model = block_model
 
@@ -295,7 +295,7 @@ class Answering(Sending):
         request = await self._request(job, reservation)
         if request is None:
             return
-        place = Place(self._shared.terms.output_dir, job.stem, reservation.number, job.id)
+        place = Place(self._context.terms.output_dir, job.stem, reservation.number, job.id)
         order = _Order(job, reservation, request, place)
         await self._check_writable(order)
         if not self._may_leave(reservation):
@@ -309,7 +309,7 @@ class Answering(Sending):
             else:
                 asking.cancel()
                 with contextlib.suppress(LedgerError):
-                    self._shared.ledger.doubt(order.attempt_id, _STOPPED_DURING)
+                    self._context.ledger.mark_uncertain(order.attempt_id, _STOPPED_DURING)
             raise
         # What came is worth money: keeping it goes on when the run is torn down meanwhile.
         concluding = asyncio.create_task(self._conclude(order, asking))
@@ -321,20 +321,20 @@ class Answering(Sending):
 
     async def _check_writable(self, order: _Order) -> None:
         try:
-            await in_thread(order.place.check_writable)
+            await run_in_disk_pool(order.place.check_writable)
         except OSError as exc:
-            self._shared.ledger.release(order.attempt_id, f"not sent: {exc}")
+            self._context.ledger.release(order.attempt_id, f"not sent: {exc}")
             raise StopRun(
                 f"The result of job {order.job.id} could not be kept in {order.place.output_dir} ({exc}), so it was "
                 "not sent."
             ) from exc
         except BaseException:
             with contextlib.suppress(LedgerError):
-                self._shared.ledger.release(order.attempt_id, _STOPPED_BEFORE)
+                self._context.ledger.release(order.attempt_id, _STOPPED_BEFORE)
             raise
 
     async def _ask(self, order: _Order) -> Answer:
-        provider = self._shared.provider
+        provider = self._context.provider
         if isinstance(order.request, ImageRequest):
             return await provider.create_images(order.request, order.place.folder, order.place.part_stem)
         assert isinstance(order.request, TextRequest)
@@ -352,45 +352,45 @@ class Answering(Sending):
             self._doubt_after_fault(order.job, order.reservation, fault, late=False)
             raise StopRun(f"Stopped by an unforeseen fault while job {order.job.id} was being sent: {fault}") from exc
         else:
-            self._shared.gates.note_success(order.job.model)
+            self._context.gates.note_success(order.job.model)
             await self._keep(order, answer)
 
     async def _keep(self, order: _Order, answer: Answer) -> None:
         charge = _charge(answer.usage, answer.generation_id)
         try:
-            kept = await in_thread(_kept, order, answer)
+            kept = await run_in_disk_pool(_kept, order, answer)
         except UnusableText as exc:
-            where = await in_thread(_kept_unusable, exc.text, order.place)
+            where = await run_in_disk_pool(_kept_unusable, exc.text, order.place)
             await self._fail(order, f"{redact(str(exc))}{where}", charge)
-        except NotKept as exc:
+        except SaveError as exc:
             await self._lose(order, f"paid, and could not be kept: {exc}", charge)
         else:
             await self._finish(order, kept, charge)
 
     # -- in the ledger ----------------------------------------------------------------------------------------------
 
-    async def _finish(self, order: _Order, kept: Sequence[Kept], charge: Charge) -> None:
+    async def _finish(self, order: _Order, kept: Sequence[SavedFile], charge: Charge) -> None:
         records = [each.record for each in kept]
-        answers, caps = self._shared.ledger.answers, self._shared.terms.caps
+        answers, caps = self._context.ledger.answers, self._context.terms.caps
         files = ", ".join(record.path for record in records)
         await self._write(order, f"done: {files}", lambda: answers.finish(order.attempt_id, records, charge, caps))
         for each in kept:
             outputs.discard(each.part)
-        done = f"done, charged {show_usd(charge.cost_nusd, 'an amount not known yet,')} USD"
+        done = f"done, charged {format_usd(charge.cost_nusd, 'an amount not known yet,')} USD"
         for record in records:
             warning = f" ({record.warning})" if record.warning else ""
-            self._shared.say(order.job, f"{done}: {record.path}{warning}", "warning" if warning else "info")
+            self._context.say(order.job, f"{done}: {record.path}{warning}", "warning" if warning else "info")
             done = "done"
 
     async def _fail(self, order: _Order, reason: str, charge: Charge) -> None:
-        answers, caps = self._shared.ledger.answers, self._shared.terms.caps
+        answers, caps = self._context.ledger.answers, self._context.terms.caps
         await self._write(order, f"failed: {reason}", lambda: answers.fail(order.attempt_id, reason, charge, caps))
-        say_ended(self._shared, order.job, Status.FAILED, reason, charge.cost_nusd)
+        say_ended(self._context, order.job, Status.FAILED, reason, charge.cost_nusd)
 
     async def _lose(self, order: _Order, reason: str, charge: Charge) -> None:
-        answers, caps = self._shared.ledger.answers, self._shared.terms.caps
+        answers, caps = self._context.ledger.answers, self._context.terms.caps
         await self._write(order, f"lost: {reason}", lambda: answers.lose(order.attempt_id, reason, charge, caps))
-        self._shared.say(order.job, f"lost: {reason}", "error")
+        self._context.say(order.job, f"lost: {reason}", "error")
 
     async def _write(self, order: _Order, what: str, verb: Callable[[], Settlement]) -> None:
         """A ledger that cannot take it now is asked again before the run gives up."""
@@ -410,12 +410,12 @@ class Answering(Sending):
 
     def _check_overrun(self, order: _Order, settlement: Settlement) -> None:
         if settlement.overrun_nusd:
-            attempts = self._shared.ledger.queries.attempts(order.job.id)
+            attempts = self._context.ledger.queries.attempts(order.job.id)
             attempt = next(each for each in attempts if each.id == order.attempt_id)
-            check_overrun(self._shared, self._block_model, order.job, attempt, settlement)
+            check_overrun(self._context, self._block_model, order.job, attempt, settlement)
 
 
-def _kept(order: _Order, answer: Answer) -> list[Kept]:
+def _kept(order: _Order, answer: Answer) -> list[SavedFile]:
     if isinstance(answer, ImagesResult):
         return keep_pictures(answer, order.place)
     assert isinstance(order.request, TextRequest)
@@ -426,11 +426,11 @@ def _kept_unusable(text: str, place: Place) -> str:
     """Where a text that is no result was put, for the end of a sentence."""
     try:
         path = keep_unusable(text, place)
-    except NotKept as exc:
+    except SaveError as exc:
         return f"; its text could not be kept: {exc}"
     return "" if path is None else f"; the text is kept in {path}"
 
 
 def _charge(usage: Usage | None, generation_id: str | None) -> Charge:
     cost = usage.cost if usage is not None else None
-    return Charge(None if cost is None else nusd(cost), usage is not None and usage.is_byok, generation_id)
+    return Charge(None if cost is None else to_nano(cost), usage is not None and usage.is_byok, generation_id)

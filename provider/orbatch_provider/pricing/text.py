@@ -50,7 +50,7 @@ def estimate_text(request: TextRequest, model: TextModel) -> Estimate:
         return Estimate(found.low, None, None, found.lines, "no upper bound: max_tokens is not given")
     if found.low == found.high:
         return Estimate(found.low, found.low, found.high, found.lines, found.why)
-    why = f"{found.why}; the prompt counted at one token per byte, and {MESSAGE_TOKENS} per message"
+    why = f"{found.why}; the prompt pluralize at one token per byte, and {MESSAGE_TOKENS} per message"
     return Estimate(found.low, None, found.high, found.lines, why)
 
 

@@ -148,7 +148,7 @@ def _tokens(rate: Rate, case: Case, seconds: Decimal, facts: Facts, prices: Pric
     if not shape.has_video:
         exact = None if frame.only is None else _nominal(rate, frame.only, seconds)
         return Charge(low, exact, _most(rate, frame.most_pixels, seconds), lines)
-    # There is a cheaper line for requests with a video, but the reference's seconds may be counted as well, and a job
+    # There is a cheaper line for requests with a video, but the reference's seconds may be pluralize as well, and a job
     # was billed the same with and without one: only the dearer of both readings is an upper bound.
     if hints.video_input_seconds is None:
         return unknown(rate.line, _REFERENCE_LENGTH, low=low)
