@@ -18,7 +18,7 @@ from orbatch_provider.catalog import snapshot
 from orbatch_provider.requests import VideoRequest
 from orbatch_simulator.examples import image_examples, text_examples
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "configs").glob("*.yaml"))
 OFFERS = Offers(snapshot(), image_examples(), text_examples())
 STARTER = Path(str(files("orbatch").joinpath("starter.yaml")))

@@ -15,7 +15,7 @@ import pytest
 from orbatch.batchfile.models import load_config
 from orbatch.plan.jobs import Job, expand
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 PINNED = {
     "cats.yaml": (7, "e59de76e35dce066f8cf9df24648dc743c6355d64ba774c2a55d3d930d402043"),
