@@ -114,7 +114,7 @@ def fill(ledger: Ledger, jobs: int) -> None:
     """Put ``jobs`` synthetic jobs with their attempts, files and history into an empty ledger."""
     values = {"jobs": jobs, "per_batch": JOBS_PER_BATCH, "models": json.dumps(MODELS)}
     values |= {"origin": ORIGIN, "tag": KEY_TAG, "lines": LINES}
-    with ledger.reading() as db:
+    with ledger.database.read() as db:
         db.create_function("sha256", 1, lambda n: hashlib.sha256(str(n).encode()).hexdigest(), deterministic=True)
         db.execute("pragma synchronous = off")
         db.execute("pragma foreign_keys = off")

@@ -37,8 +37,8 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connect
         for job_id, status in zip(books.job_ids(batch.id), states, strict=True):
             attempt_id = books.bring_to(job_id, status, cost_nusd=300_000_000)
             if status is Status.COMPLETED and attempt_id is not None:
-                opened.finish(attempt_id, [video("/outputs/odd.mp4")])
-        with opened.writing() as db:
+                opened.attempts.mark_done(attempt_id, [video("/outputs/odd.mp4")])
+        with opened.database.write() as db:
             db.execute("update outputs set warning = 'too long' where path like '%odd%'")
     connection = sqlite3.connect(path)
     yield connection

@@ -46,7 +46,7 @@ def test_an_intent_is_on_disk_before_its_request_leaves(open_arena: Open) -> Non
 
 
 def test_every_commit_of_the_ledger_is_on_disk_when_it_returns(tmp_path: Path) -> None:
-    with Ledger.open(tmp_path / "ledger.db") as ledger, ledger.reading() as db:
+    with Ledger.open(tmp_path / "ledger.db") as ledger, ledger.database.read() as db:
         assert db.execute("pragma journal_mode").fetchone()[0] == "wal"
         assert db.execute("pragma synchronous").fetchone()[0] == 2  # full
 

@@ -190,7 +190,7 @@ async def test_a_ledger_that_fails_while_feeding_lets_answers_in_the_air_be_reco
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with staged(tmp_path, 2, submits_per_minute=6) as stage:
-        reserve = stage.ledger.reserve
+        reserve = stage.ledger.attempts.reserve
         failed = asyncio.Event()
 
         def full(job_id: str, *args: object, **kwargs: object) -> object:
@@ -202,7 +202,7 @@ async def test_a_ledger_that_fails_while_feeding_lets_answers_in_the_air_be_reco
         async def slow(_: str) -> None:
             await failed.wait()
 
-        monkeypatch.setattr(stage.ledger, "reserve", full)
+        monkeypatch.setattr(stage.ledger.attempts, "reserve", full)
         stage.actor.on_submit = slow
         result = await stage.play()
         assert (result.stop, result.message) == (Stop.FAILED, "the disk is full")
@@ -214,7 +214,7 @@ async def test_a_job_that_another_command_moved_is_passed_over(tmp_path: Path) -
         last = stage.jobs[-1]
 
         async def retired(_: str) -> None:
-            with stage.another_process() as other, other.writing() as db:
+            with stage.another_process() as other, other.database.write() as db:
                 db.execute("update jobs set retired = 1 where id = ?", (last.id,))
 
         stage.actor.on_submit = retired
@@ -314,7 +314,7 @@ async def test_a_runner_that_lost_its_lease_submits_nothing_more(tmp_path: Path)
     with staged(tmp_path, 3, in_flight=1) as stage:
 
         async def taken_over(_: str) -> None:
-            with stage.another_process() as other, other.writing() as db:
+            with stage.another_process() as other, other.database.write() as db:
                 db.execute("update batches set lease_owner = 'another'")
 
         stage.actor.on_poll = taken_over
@@ -332,7 +332,7 @@ async def test_a_job_that_lost_its_intent_before_the_send_is_not_sent(
 
         def meanwhile(job: JobRecord) -> AnyRequest:
             with stage.another_process() as other:
-                other.recover_interrupted(stage.batch.id)
+                other.attempts.recover_interrupted(stage.batch.id)
             return as_planned(job)
 
         monkeypatch.setattr(submit, "_as_planned", meanwhile)

@@ -14,10 +14,9 @@ from typer.testing import CliRunner
 from orbatch.batchfile.models import load_config
 from orbatch.cli.app import app
 from orbatch.export import COLUMNS, record_of
-from orbatch.ledger import BatchFile, Holder, Ledger, OutputRecord, utc_now
-from orbatch.ledger.attempts import Charge
+from orbatch.ledger import BatchFile, Charge, Holder, Ledger, OutputRecord, utc_now
 from orbatch.ledger.budget import Caps, Refused
-from orbatch.ledger.reports import exported_jobs
+from orbatch.ledger.status import Status
 from orbatch.plan.catalogs import Offers
 from orbatch.plan.estimate import price_jobs
 from orbatch.plan.jobs import expand
@@ -46,12 +45,12 @@ def finish(db: Path, text: str, folder: Path) -> None:
         holder = Holder.this_process()
         ledger.leases.claim(batch.id, holder, utc_now())
         [job] = ledger.queries.next_pending(batch.id, "openai/gpt-4o-mini", room_nusd=None, unpriced_nusd=None, limit=1)
-        decision = ledger.reserve(job.id, Caps(), owner=holder.owner, origin="http://127.0.0.1", account="a")
+        decision = ledger.attempts.reserve(job.id, Caps(), owner=holder.owner, origin="http://127.0.0.1", account="a")
         assert not isinstance(decision, Refused)
         path = folder / f"{job.prompt_id}.txt"
         path.write_text(text, "utf-8")
         record = OutputRecord(str(path), len(text), "0" * 64, "text/plain")
-        ledger.answers.finish(decision.attempt_id, [record], Charge(21_000), Caps())
+        ledger.attempts.end_answered(decision.attempt_id, Status.DONE, Charge(21_000), Caps(), outputs=[record])
         ledger.leases.release(batch.id, holder)
 
 
@@ -138,7 +137,7 @@ def test_memory_does_not_grow_with_the_batch(tmp_path: Path) -> None:
         batch = ledger.plans.find("texts")
         assert batch is not None
         tracemalloc.start()
-        count = sum(1 for _ in map(record_of, exported_jobs(ledger, batch.id)))
+        count = sum(1 for _ in map(record_of, ledger.reports.exported_jobs(batch.id)))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert count == 4000

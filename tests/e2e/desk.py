@@ -187,7 +187,7 @@ class Desk:
     def assert_nothing_bought_twice(self) -> None:
         books = self.simulator.books
         assert books.duplicates == 0
-        with self.ledger() as ledger, ledger.reading() as db:
+        with self.ledger() as ledger, ledger.database.read() as db:
             recorded = {row[0] for row in db.execute("select remote_id from attempts where remote_id is not null")}
             unknown = db.execute("select count(*) from attempts where status = 'uncertain'").fetchone()[0]
         assert len(books.jobs.keys() - recorded) <= unknown

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from orbatch.ledger import JobRecord, LedgerConflict
+from orbatch.ledger import Charge, JobRecord, LedgerConflict
 from orbatch.ledger.status import Status
 from orbatch.plan.catalogs import load_catalog
 from orbatch.runner import poll_schedule
@@ -85,14 +85,14 @@ class Bench:
     async def _key(self) -> JobRecord:
         self.workshop.said = []
         job = self.workshop.take()
-        self.workshop.ledger.mark_uncertain(self.workshop.reserve(job).attempt_id, "")
+        self.workshop.ledger.attempts.mark_uncertain(self.workshop.reserve(job).attempt_id, "")
         await record_usage(self.workshop.ledger, self.provider)
         return job
 
     async def _generation(self) -> JobRecord:
         self.workshop.said = []
         job, attempt = self.workshop.submitted()
-        self.workshop.ledger.complete(attempt.id, None, is_byok=False, generation_id=None, caps=NO_CAPS)
+        self.workshop.ledger.attempts.end(attempt.id, Status.COMPLETED, Charge(None), NO_CAPS)
         job, _ = self.workshop.now(job)
         with self._stops():
             settled = await settle_unknown(self.workshop.ledger, self.provider, [job], NO_CAPS)

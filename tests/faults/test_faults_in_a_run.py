@@ -109,11 +109,11 @@ async def test_an_uncertain_job_that_the_user_finds_is_followed_and_downloaded(t
             job = workshop.take()
             await run(workshop, provider)
             assert workshop.status(job) is Status.UNCERTAIN
-            rise = workshop.ledger.evidence.around(workshop.now(job)[1])
+            rise = workshop.ledger.usage.around(workshop.now(job)[1])
             assert rise is not None  # the key's usage was read before and after
 
             (accepted,) = simulator.books.jobs.values()
-            workshop.ledger.attach_remote_id(workshop.now(job)[1], accepted.id)
+            workshop.ledger.attempts.attach_remote_id(workshop.now(job)[1], accepted.id)
             await run(workshop, provider)
 
             assert workshop.status(job) is Status.DONE

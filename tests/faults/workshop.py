@@ -14,7 +14,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from orbatch.batchfile.models import LimitsConfig, load_config
-from orbatch.ledger import AttemptRecord, BatchRecord, Holder, JobRecord, Ledger, Reservation, utc_now
+from orbatch.ledger import AttemptRecord, BatchRecord, Charge, Holder, JobRecord, Ledger, Reservation, utc_now
 from orbatch.ledger.budget import Caps, Refused
 from orbatch.ledger.status import Status
 from orbatch.plan.catalogs import LoadedCatalog
@@ -246,7 +246,7 @@ class Workshop:
         return self._free.pop()
 
     def reserve(self, job: JobRecord, *, resubmit: bool = False) -> Reservation:
-        reservation = self.ledger.reserve(
+        reservation = self.ledger.attempts.reserve(
             job.id,
             NO_CAPS,
             owner=self.holder.owner,
@@ -260,13 +260,13 @@ class Workshop:
     def submitted(self) -> tuple[JobRecord, AttemptRecord]:
         """A job that was accepted."""
         job = self.take()
-        self.ledger.accept(self.reserve(job).attempt_id, f"job-{job.id}", "gen-1")
+        self.ledger.attempts.accept(self.reserve(job).attempt_id, f"job-{job.id}", "gen-1")
         return self.now(job)
 
     def completed(self) -> tuple[JobRecord, AttemptRecord]:
         """A job whose charge is recorded, and whose file is still to come."""
         job, attempt = self.submitted()
-        self.ledger.complete(attempt.id, 120_000_000, is_byok=False, generation_id=None, caps=NO_CAPS)
+        self.ledger.attempts.end(attempt.id, Status.COMPLETED, Charge(120_000_000), NO_CAPS)
         return self.now(job)
 
     def now(self, job: JobRecord) -> tuple[JobRecord, AttemptRecord]:

@@ -9,7 +9,17 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
-from orbatch.ledger import AttemptRecord, BatchFile, BatchRecord, Holder, Ledger, OutputRecord, Reservation, utc_now
+from orbatch.ledger import (
+    AttemptRecord,
+    BatchFile,
+    BatchRecord,
+    Charge,
+    Holder,
+    Ledger,
+    OutputRecord,
+    Reservation,
+    utc_now,
+)
 from orbatch.ledger.budget import Caps, Refused
 from orbatch.ledger.status import Status
 from orbatch.plan.estimate import PricedJob
@@ -88,7 +98,7 @@ class Books:
         return self.job_ids(batch.id)[0]
 
     def job_ids(self, batch_id: int = 1) -> list[str]:
-        with self.ledger.reading() as db:
+        with self.ledger.database.read() as db:
             return [
                 row[0] for row in db.execute("select id from jobs where batch_id = ? order by position", [batch_id])
             ]
@@ -96,7 +106,7 @@ class Books:
     def try_to_reserve(
         self, job_id: str, caps: Caps = NO_CAPS, *, resubmit: bool = False, now: datetime | None = None
     ) -> Reservation | Refused:
-        return self.ledger.reserve(
+        return self.ledger.attempts.reserve(
             job_id, caps, owner=self.holder.owner, origin=ORIGIN, account=ACCOUNT, resubmit=resubmit, now=now
         )
 
@@ -113,23 +123,23 @@ class Books:
         ledger = self.ledger
         attempt_id = self.reserve(job_id)
         if status is Status.REJECTED:
-            ledger.reject(attempt_id, "no such model")
+            ledger.attempts.reject(attempt_id, "no such model")
         elif status in (Status.UNCERTAIN, Status.LOST):
-            ledger.mark_uncertain(attempt_id, "the connection was cut")
+            ledger.attempts.mark_uncertain(attempt_id, "the connection was cut")
             if status is Status.LOST:
-                ledger.resolve_charged(self.attempt(job_id), cost_nusd or 0)
+                ledger.attempts.resolve_charged(self.attempt(job_id), cost_nusd or 0)
         elif status is not Status.SUBMITTING:
-            ledger.accept(attempt_id, f"remote-{attempt_id}", f"gen-{attempt_id}")
+            ledger.attempts.accept(attempt_id, f"remote-{attempt_id}", f"gen-{attempt_id}")
             self._follow(attempt_id, status, cost_nusd)
         return attempt_id
 
     def _follow(self, attempt_id: int, status: Status, cost_nusd: int | None) -> None:
         if status in (Status.FAILED, Status.CANCELLED, Status.EXPIRED):
-            self.ledger.end(attempt_id, status, "it ended so", cost_nusd=cost_nusd, caps=NO_CAPS)
+            self.ledger.attempts.end(attempt_id, status, Charge(cost_nusd), NO_CAPS, error="it ended so")
         elif status in (Status.COMPLETED, Status.DONE):
-            self.ledger.complete(attempt_id, cost_nusd, is_byok=False, generation_id=None, caps=NO_CAPS)
+            self.ledger.attempts.end(attempt_id, Status.COMPLETED, Charge(cost_nusd), NO_CAPS)
             if status is Status.DONE:
-                self.ledger.finish(attempt_id, [video(f"/outputs/{attempt_id}.mp4")])
+                self.ledger.attempts.mark_done(attempt_id, [video(f"/outputs/{attempt_id}.mp4")])
 
     def status(self, job_id: str) -> Status:
         return self.ledger.queries.job(job_id).status
@@ -143,5 +153,5 @@ class Books:
 
     def changes(self) -> int:
         """Rows that this connection has ever changed."""
-        with self.ledger.reading() as db:
+        with self.ledger.database.read() as db:
             return int(db.execute("select total_changes()").fetchone()[0])

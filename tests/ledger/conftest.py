@@ -27,6 +27,6 @@ def path(tmp_path: Path, empty_ledger: bytes) -> Path:
 @pytest.fixture
 def books(path: Path) -> Iterator[Books]:
     with Ledger.open(path) as ledger:
-        with ledger.reading() as db:
+        with ledger.database.read() as db:
             db.execute("pragma synchronous = off")  # what the disk does is not what these tests are about
         yield Books(ledger)

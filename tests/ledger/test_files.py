@@ -140,7 +140,7 @@ def test_a_read_only_folder_is_said_to_be_one(path: Path) -> None:
 def test_a_ledger_that_may_not_be_written_is_said_to_be_read_only(books: Books) -> None:
     """The same for whoever is root, to whom no file is read-only."""
     job_id = books.one()
-    with books.ledger.reading() as db:
+    with books.ledger.database.read() as db:
         db.execute("pragma query_only = on")
     with pytest.raises(LedgerError, match=r"cannot be written .* Make the file and its folder writable"):
         books.reserve(job_id)
@@ -149,13 +149,13 @@ def test_a_ledger_that_may_not_be_written_is_said_to_be_read_only(books: Books) 
 
 def test_a_full_disk_stops_a_plan_with_a_sentence_and_changes_nothing(books: Books) -> None:
     batch = books.plan([planned("a")])
-    with books.ledger.reading() as db:
+    with books.ledger.database.read() as db:
         db.execute("pragma wal_checkpoint(truncate)")
         db.execute(f"pragma max_page_count = {db.execute('pragma page_count').fetchone()[0]}")
     with pytest.raises(LedgerError, match=r"has no more room .* Free some disk space"):
         books.plan(planned(str(number), position=number) for number in range(500))
     assert len(books.job_ids(batch.id)) == 1
-    with books.ledger.reading() as db:
+    with books.ledger.database.read() as db:
         db.execute("pragma max_page_count = 1000000")
     books.plan(planned(str(number), position=number) for number in range(500))
 
@@ -194,7 +194,7 @@ def test_a_disk_that_takes_no_more_in_the_middle_of_a_run_loses_nothing_that_was
 
 def test_a_ledger_that_another_program_has_locked_is_waited_for_and_then_named(books: Books, path: Path) -> None:
     job_id = books.one()
-    with books.ledger.reading() as db:
+    with books.ledger.database.read() as db:
         db.execute("pragma busy_timeout = 1")
     blocker = sqlite3.connect(path, isolation_level=None)
     blocker.execute("begin immediate")

@@ -16,7 +16,7 @@ def test_the_bench_fills_a_ledger_that_adds_up(books: Books) -> None:
     assert (counts.total, counts[Status.FAILED], counts[Status.PENDING]) == (1000, 10, 10)
     rows, total = books.ledger.reports.report("model", Filter())
     assert {row.key for row in rows} == set(MODELS)
-    with books.ledger.reading() as db:
+    with books.ledger.database.read() as db:
         assert db.execute("select sum(cost_nusd) from attempts").fetchone()[0] == total.charged_nusd
         assert db.execute("pragma foreign_key_check").fetchall() == []
         assert db.execute("pragma integrity_check").fetchone()[0] == "ok"

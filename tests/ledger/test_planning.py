@@ -16,7 +16,7 @@ OPEN_TO_NEWS = (S.PENDING, S.SUBMITTING, S.UNCERTAIN, S.REJECTED, S.FAILED, S.CA
 
 
 def column(books: Books, name: str) -> list[object]:
-    with books.ledger.reading() as db:
+    with books.ledger.database.read() as db:
         return [row[0] for row in db.execute(f"select {name} from jobs order by position")]  # noqa: S608 - a test's own
 
 
@@ -40,7 +40,7 @@ def test_the_same_plan_again_changes_no_job_in_any_state_when_only_prices_moved_
     books.ledger.leases.release(1, books.holder)
     dearer = [planned("a", usd="9.99", stem="new")]
     books.plan(dearer)
-    with books.ledger.writing() as db:
+    with books.ledger.database.write() as db:
         db.execute("create temp trigger no_change before update on jobs begin select raise(abort, 'changed'); end")
     books.plan(dearer)
 
@@ -86,7 +86,7 @@ def test_a_retired_job_is_never_sent(books: Books) -> None:
 def test_a_retired_job_keeps_what_it_cost_and_is_still_shown(books: Books) -> None:
     [job_id] = books.job_ids(books.plan_and_claim([planned("a")]).id)
     books.bring_to(job_id, S.FAILED, cost_nusd=9)
-    books.ledger.reopen([job_id], forgive=False)
+    books.ledger.attempts.reopen([job_id], reset_attempts=False)
     books.ledger.leases.release(1, books.holder)
     books.plan([planned("b")])
     rows = {row["job_id"]: row for row in books.ledger.reports.job_rows(1)}
@@ -96,7 +96,7 @@ def test_a_retired_job_keeps_what_it_cost_and_is_still_shown(books: Books) -> No
 
 def test_a_reason_to_wait_is_forgotten_when_the_batch_is_planned_anew(books: Books) -> None:
     books.plan([planned("a")])
-    books.ledger.hold_pending(1, None, "no credit")
+    books.ledger.attempts.set_wait_reason(1, None, "no credit")
     books.plan([planned("a")])
     assert books.ledger.queries.holds(1) == []
 
@@ -130,7 +130,7 @@ def test_the_same_request_in_two_batches_is_two_jobs(books: Books) -> None:
 def test_a_catalog_is_kept_once_and_each_batch_names_its_own(books: Books) -> None:
     for digest in ("sha256:1", "sha256:1", "sha256:2"):
         books.ledger.plans.write(batch_file(), replace(StubCatalog(), digest=digest), [planned("a")])
-    with books.ledger.reading() as db:
+    with books.ledger.database.read() as db:
         assert db.execute("select count(*) from catalogs").fetchone()[0] == 2
     found = books.ledger.plans.find("cats")
     assert found is not None
@@ -159,6 +159,6 @@ def test_the_outlook_tells_what_is_still_to_be_bought(books: Books) -> None:
 def test_batches_are_named_with_the_one_planned_last_first(books: Books) -> None:
     for name in ("cats", "dogs"):
         books.plan([planned("a")], name)
-    with books.ledger.writing() as db:
+    with books.ledger.database.write() as db:
         db.execute("update batches set planned_at = ? where name = 'cats'", [utc_now().replace(year=2999).isoformat()])
     assert books.ledger.plans.names() == ["cats", "dogs"]

@@ -52,7 +52,7 @@ def test_pending_models_are_those_with_jobs_to_send(books: Books) -> None:
 
 def test_a_job_is_found_by_the_beginning_of_its_id_or_of_its_remote_id(books: Books) -> None:
     job_id, other = books.one(name="one"), books.one(name="two")
-    books.ledger.accept(books.reserve(job_id), "vid_abcdef")
+    books.ledger.attempts.accept(books.reserve(job_id), "vid_abcdef")
     find = books.ledger.queries.find_job
     assert find(job_id[:10]).id == find(job_id).id == find("vid_abc").id == job_id
     for prefix in ("nothing", "%", "*"):
@@ -142,14 +142,14 @@ def test_files_are_listed_with_their_jobs(books: Books) -> None:
 def test_the_keys_usage_hints_at_what_became_of_an_uncertain_attempt(
     books: Books, rise: int, billed: int, unexplained: int
 ) -> None:
-    evidence, now = books.ledger.evidence, utc_now()
+    evidence, now = books.ledger.usage, utc_now()
     doubtful, other = books.one(name="one"), books.one(name="two")
-    evidence.record_usage(ACCOUNT, 1000, now - timedelta(minutes=5))
-    evidence.record_usage("another key", 0, now - timedelta(minutes=1))
+    evidence.record(ACCOUNT, 1000, now - timedelta(minutes=5))
+    evidence.record("another key", 0, now - timedelta(minutes=1))
     books.bring_to(doubtful, S.UNCERTAIN)
     assert evidence.around(books.attempt(doubtful)) is None  # nothing was read since
     books.bring_to(other, S.DONE, cost_nusd=billed)
-    evidence.record_usage(ACCOUNT, 1000 + rise, now + timedelta(minutes=5))
+    evidence.record(ACCOUNT, 1000 + rise, now + timedelta(minutes=5))
     found = evidence.around(books.attempt(doubtful))
     assert found is not None
     assert (found.rise_nusd, found.explained_nusd, found.unexplained_nusd) == (rise, billed, unexplained)
@@ -165,8 +165,8 @@ QUESTIONS: dict[str, Callable[[Books, str], object]] = {
     "unsettled": lambda books, _: books.ledger.queries.unsettled(),
     "in flight elsewhere": lambda books, _: books.ledger.queries.in_flight_elsewhere(1, "a/one", utc_now()),
     "recent submits": lambda books, _: books.ledger.queries.recent_submits(utc_now(), "a/one"),
-    "interrupted": lambda books, _: books.ledger.recover_interrupted(1),
-    "committed": lambda books, _: books.ledger.committed(1, "a/one"),
+    "interrupted": lambda books, _: books.ledger.attempts.recover_interrupted(1),
+    "committed": lambda books, _: books.ledger.attempts.committed(1, "a/one"),
     "next pending": lambda books, _: books.ledger.queries.next_pending(1, "m", room_nusd=1, unpriced_nusd=1, limit=1),
     "pending models": lambda books, _: books.ledger.queries.pending_models(1),
     "reasons to wait": lambda books, _: books.ledger.queries.holds(1),
@@ -176,18 +176,18 @@ QUESTIONS: dict[str, Callable[[Books, str], object]] = {
     "attempts of a job": lambda books, job_id: books.ledger.queries.attempts(job_id),
     "report by model": lambda books, _: books.ledger.reports.rows("model", Filter()),
     "spent": lambda books, _: books.ledger.reports.spend(1),
-    "evidence": lambda books, job_id: books.ledger.evidence.around(books.attempt(job_id)),
+    "evidence": lambda books, job_id: books.ledger.usage.around(books.attempt(job_id)),
 }
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_a_question_finds_its_rows_by_an_index(books: Books, question: str) -> None:
     job_id = books.one()
-    books.ledger.evidence.record_usage(ACCOUNT, 0, datetime(2020, 1, 1, tzinfo=UTC))
+    books.ledger.usage.record(ACCOUNT, 0, datetime(2020, 1, 1, tzinfo=UTC))
     books.bring_to(job_id, S.DONE)
-    books.ledger.evidence.record_usage(ACCOUNT, 0, utc_now() + timedelta(minutes=1))
+    books.ledger.usage.record(ACCOUNT, 0, utc_now() + timedelta(minutes=1))
     statements: list[str] = []
-    with books.ledger.reading() as db:
+    with books.ledger.database.read() as db:
         db.set_trace_callback(statements.append)
         QUESTIONS[question](books, job_id)
         db.set_trace_callback(None)

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from orbatch.ledger import GROUPINGS, Filter, Ledger, LedgerConflict, LedgerError, ReportRow
-from orbatch.ledger.attempts import Charge
+from orbatch.ledger import GROUPINGS, Charge, Filter, Ledger, LedgerConflict, LedgerError, ReportRow
 from orbatch.ledger.budget import Caps, Refused
+from orbatch.ledger.database import Database
 from orbatch.ledger.reports import BILLS_NEEDED
 from orbatch.ledger.status import Status
 from orbatch.ledger.totals import MEASURES
@@ -93,9 +93,9 @@ def test_a_report_of_days_counts_each_job_where_it_was_sent_first(books: Books) 
 def test_a_finished_second_costs_what_those_cost_whose_charge_is_known(books: Books) -> None:
     for number, (cost, byok) in enumerate([(USD, False), (None, False), (7, True)]):
         attempt_id = books.reserve(books.one(name=f"batch-{number}"))
-        books.ledger.accept(attempt_id, f"remote-{number}")
-        books.ledger.complete(attempt_id, cost, is_byok=byok, generation_id=None, caps=NO_CAPS)
-        books.ledger.finish(attempt_id, [video(seconds=2.5), video("/outputs/second.mp4", 1.5)])
+        books.ledger.attempts.accept(attempt_id, f"remote-{number}")
+        books.ledger.attempts.end(attempt_id, Status.COMPLETED, Charge(cost, byok), NO_CAPS)
+        books.ledger.attempts.mark_done(attempt_id, [video(seconds=2.5), video("/outputs/second.mp4", 1.5)])
     assert (total(books).seconds, total(books).nusd_per_second) == (12.0, USD // 4)
     assert ReportRow("nothing").nusd_per_second is None
 
@@ -165,10 +165,10 @@ class AnyHistory(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.books = Books(Ledger(Path("memory"), sqlite3.connect(":memory:", isolation_level=None)))
+        self.books = Books(Ledger(Database(Path("memory"), sqlite3.connect(":memory:", isolation_level=None))))
         from orbatch.ledger.database import _prepare
 
-        with self.books.ledger.reading() as db:
+        with self.books.ledger.database.read() as db:
             _prepare(db, Path("memory"))
 
     @initialize()
@@ -188,18 +188,18 @@ class AnyHistory(RuleBasedStateMachine):
         except LedgerConflict:
             return
         if not isinstance(decision, Refused):
-            assert self.books.ledger.committed(batch, "a/one").total <= 2 * USD
+            assert self.books.ledger.attempts.committed(batch, "a/one").total <= 2 * USD
 
     @rule(which=st.integers(1, 12), verb=st.sampled_from(["accept", "reject", "release", "doubt", "lose"]))
     def step(self, which: int, verb: str) -> None:
         ledger = self.books.ledger
         self.attempted(
             lambda: {
-                "accept": lambda: ledger.accept(which, f"remote-{which}"),
-                "reject": lambda: ledger.reject(which, "no"),
-                "release": lambda: ledger.release(which, "busy"),
-                "doubt": lambda: ledger.mark_uncertain(which, "cut"),
-                "lose": lambda: ledger.lose(which, "gone"),
+                "accept": lambda: ledger.attempts.accept(which, f"remote-{which}"),
+                "reject": lambda: ledger.attempts.reject(which, "no"),
+                "release": lambda: ledger.attempts.release(which, "busy"),
+                "doubt": lambda: ledger.attempts.mark_uncertain(which, "cut"),
+                "lose": lambda: ledger.attempts.mark_lost(which, "gone"),
             }[verb]()
         )
 
@@ -212,22 +212,26 @@ class AnyHistory(RuleBasedStateMachine):
     def end(self, which: int, cost: int | None, byok: bool, end: Status) -> None:
         ledger = self.books.ledger
         if end is S.COMPLETED:
-            self.attempted(lambda: ledger.complete(which, cost, is_byok=byok, generation_id=None, caps=CAPS))
+            self.attempted(lambda: ledger.attempts.end(which, Status.COMPLETED, Charge(cost, byok), CAPS))
         else:
-            self.attempted(lambda: ledger.end(which, end, "so", cost_nusd=cost, is_byok=byok, caps=CAPS))
+            self.attempted(lambda: ledger.attempts.end(which, end, Charge(cost, byok), CAPS, error="so"))
 
     @rule(which=st.integers(1, 12), cost=COSTS, byok=st.booleans())
     def answer(self, which: int, cost: int | None, byok: bool) -> None:
         charge = Charge(cost, byok)
-        self.attempted(lambda: self.books.ledger.answers.finish(which, [video(seconds=None)], charge, CAPS))
+        self.attempted(
+            lambda: self.books.ledger.attempts.end_answered(
+                which, Status.DONE, charge, CAPS, outputs=[video(seconds=None)]
+            )
+        )
 
     @rule(which=st.integers(1, 12), seconds=st.floats(0, 60))
     def finish(self, which: int, seconds: float) -> None:
-        self.attempted(lambda: self.books.ledger.finish(which, [video(seconds=seconds)]))
+        self.attempted(lambda: self.books.ledger.attempts.mark_done(which, [video(seconds=seconds)]))
 
     @rule(which=st.integers(1, 12), cost=st.integers(0, 2 * USD), byok=st.booleans())
     def settle(self, which: int, cost: int, byok: bool) -> None:
-        self.attempted(lambda: self.books.ledger.settle(which, cost, is_byok=byok, caps=CAPS))
+        self.attempted(lambda: self.books.ledger.attempts.settle(which, Charge(cost, byok), CAPS))
 
     @rule(which=st.integers(0, 5), cost=st.integers(0, 2 * USD), found=st.sampled_from(["found", "free", "charged"]))
     def resolve(self, which: int, cost: int, found: str) -> None:
@@ -235,15 +239,15 @@ class AnyHistory(RuleBasedStateMachine):
         uncertain = [job.attempt for job in ledger.queries.uncertain() if job.attempt is not None]
         for attempt in uncertain[which : which + 1]:
             if found == "found":
-                ledger.attach_remote_id(attempt, f"found-{attempt.id}")
+                ledger.attempts.attach_remote_id(attempt, f"found-{attempt.id}")
             elif found == "free":
-                ledger.resolve_not_charged(attempt)
+                ledger.attempts.resolve_not_charged(attempt)
             else:
-                ledger.resolve_charged(attempt, cost)
+                ledger.attempts.resolve_charged(attempt, cost)
 
     @rule(batch=st.integers(1, 2), forgive=st.booleans())
     def reopen(self, batch: int, forgive: bool) -> None:
-        self.books.ledger.reopen(self.books.job_ids(batch), forgive=forgive)
+        self.books.ledger.attempts.reopen(self.books.job_ids(batch), reset_attempts=forgive)
 
     def attempted(self, verb: Callable[[], object]) -> None:
         with contextlib.suppress(LedgerError):
@@ -251,7 +255,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     @invariant()
     def kept_sums_are_the_sums_of_the_attempts(self) -> None:
-        with self.books.ledger.reading() as db:
+        with self.books.ledger.database.read() as db:
             kept = ", ".join(f"sum({name})" for name in MEASURES)
             summed = ", ".join(f"sum({measure.format('a')})" for measure in MEASURES.values())
             by = "group by batch_id, model, day, price_lines order by batch_id, model, day, price_lines"
@@ -266,7 +270,7 @@ class AnyHistory(RuleBasedStateMachine):
     @invariant()
     def a_job_is_open_exactly_while_an_attempt_may_be_paid_for(self) -> None:
         """Above all: a job that may be sent without asking has no attempt that may have been accepted."""
-        with self.books.ledger.reading() as db:
+        with self.books.ledger.database.read() as db:
             open_and_pending = db.execute(
                 "select count(*) from jobs join attempts on job_id = jobs.id where jobs.status = 'pending' "
                 "and attempts.status in ('submitting', 'submitted', 'completed', 'uncertain')"

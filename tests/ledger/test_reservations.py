@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.ledger import Filter, LeaseLost, Ledger, LedgerConflict, LedgerError, Reservation, Settlement
+from orbatch.ledger import Charge, Filter, LeaseLost, Ledger, LedgerConflict, LedgerError, Reservation, Settlement
 from orbatch.ledger.budget import Allowed, Caps, Refused, decide
 from orbatch.ledger.status import Status
 from tests.ledger.books import NO_CAPS, USD, Books, planned, video
@@ -24,8 +24,8 @@ def spend(books: Books, batch_id: int = 1) -> tuple[int, int]:
 def complete(
     books: Books, attempt_id: int, cost_nusd: int | None, caps: Caps = NO_CAPS, *, byok: bool = False
 ) -> Settlement:
-    books.ledger.accept(attempt_id, f"remote-{attempt_id}")
-    return books.ledger.complete(attempt_id, cost_nusd, is_byok=byok, generation_id=f"gen-{attempt_id}", caps=caps)
+    books.ledger.attempts.accept(attempt_id, f"remote-{attempt_id}")
+    return books.ledger.attempts.end(attempt_id, Status.COMPLETED, Charge(cost_nusd, byok, f"gen-{attempt_id}"), caps)
 
 
 # -- reservation and settlement ---------------------------------------------------------------------------------------
@@ -59,7 +59,7 @@ def test_a_charge_that_is_not_known_leaves_the_reservation_until_it_is(books: Bo
     assert spend(books) == (0, FORTY_CENTS)
     [unsettled] = books.ledger.queries.unsettled()
     assert (unsettled.attempt and unsettled.attempt.generation_id) == f"gen-{attempt_id}"
-    books.ledger.settle(attempt_id, 5, is_byok=False, caps=NO_CAPS)
+    books.ledger.attempts.settle(attempt_id, Charge(5), NO_CAPS)
     assert spend(books) == (5, 0)
     assert books.ledger.queries.unsettled() == []
 
@@ -68,9 +68,9 @@ def test_a_settled_charge_is_never_replaced(books: Books) -> None:
     job_id = books.one()
     attempt_id = books.bring_to(job_id, Status.DONE, cost_nusd=5)
     assert attempt_id is not None
-    assert books.ledger.settle(attempt_id, 9, is_byok=True, caps=NO_CAPS) == Settlement(5)
+    assert books.ledger.attempts.settle(attempt_id, Charge(9, True), NO_CAPS) == Settlement(5)
     with pytest.raises(LedgerConflict, match="settled already"):
-        books.ledger.settle_manually(books.attempt(job_id), 9)
+        books.ledger.attempts.settle_manually(books.attempt(job_id), 9)
     assert spend(books) == (5, 0)
     assert not books.attempt(job_id).is_byok
 
@@ -80,14 +80,14 @@ def test_an_attempt_that_has_not_ended_cannot_be_settled(books: Books, status: S
     attempt_id = books.bring_to(books.one(), status)
     assert attempt_id is not None
     with pytest.raises(LedgerConflict, match="has not ended"):
-        books.ledger.settle(attempt_id, 5, is_byok=False, caps=NO_CAPS)
+        books.ledger.attempts.settle(attempt_id, Charge(5), NO_CAPS)
     assert spend(books) == (0, FORTY_CENTS)
 
 
 def test_the_users_word_settles_a_charge_that_was_never_reported(books: Books) -> None:
     job_id = books.one()
     books.bring_to(job_id, Status.FAILED, cost_nusd=None)
-    books.ledger.settle_manually(books.attempt(job_id), 3)
+    books.ledger.attempts.settle_manually(books.attempt(job_id), 3)
     assert spend(books) == (3, 0)
     assert books.ledger.queries.events(job_id)[-1].detail == "resolved: charge settled by hand"
 
@@ -95,7 +95,7 @@ def test_the_users_word_settles_a_charge_that_was_never_reported(books: Books) -
 def test_every_attempt_of_a_job_counts(books: Books) -> None:
     job_id = books.one()
     books.bring_to(job_id, Status.FAILED, cost_nusd=100)
-    books.ledger.reopen([job_id], forgive=False)
+    books.ledger.attempts.reopen([job_id], reset_attempts=False)
     books.bring_to(job_id, Status.DONE, cost_nusd=300)
     assert spend(books) == (400, 0)
     [row] = books.ledger.reports.job_rows(1)
@@ -108,7 +108,7 @@ def test_a_charge_to_the_users_own_provider_key_is_kept_apart_and_counts_at_its_
     first, second = books.job_ids()
     complete(books, books.reserve(first), 20_000, byok=True)
     assert spend(books) == (0, 0)
-    assert books.ledger.committed(1, "a/one").total == FORTY_CENTS
+    assert books.ledger.attempts.committed(1, "a/one").total == FORTY_CENTS
     assert isinstance(books.try_to_reserve(second, caps), Refused)
     total = books.ledger.reports.total(Filter())
     assert (total.charged_nusd, total.byok_fee_nusd, total.byok_attempts) == (0, 20_000, 1)
@@ -165,7 +165,7 @@ def test_a_cap_of_one_job_counts_its_earlier_attempts(books: Books) -> None:
     caps = Caps(per_job=int(0.7 * USD))
     job_id = books.one()
     books.bring_to(job_id, Status.FAILED, cost_nusd=FORTY_CENTS)
-    books.ledger.reopen([job_id], forgive=True)
+    books.ledger.attempts.reopen([job_id], reset_attempts=True)
     refused = books.try_to_reserve(job_id, caps)
     assert isinstance(refused, Refused)
     assert (refused.missing, books.status(job_id)) == (int(0.1 * USD), Status.PENDING)
@@ -207,7 +207,7 @@ def test_of_two_processes_racing_for_the_last_budget_exactly_one_wins(
     results: list[Reservation | Refused] = []
     with Ledger.open(path) as other:
         for ledger in (books.ledger, other):
-            with ledger.reading() as db:
+            with ledger.database.read() as db:
                 db.execute("pragma busy_timeout = 0")
         books_of = [books, Books(other, books.holder)]
         first, second = (books_of[index] for index in order)
@@ -221,12 +221,12 @@ def test_of_two_processes_racing_for_the_last_budget_exactly_one_wins(
         monkeypatch.setattr("orbatch.ledger.budget.decide", decide_slowly)
         results = [first.try_to_reserve(ids[order[0]], caps), second.try_to_reserve(ids[order[1]], caps)]
     assert [type(result) for result in results] == [Reservation, Refused]
-    assert books.ledger.committed(1, "a/one").day == FORTY_CENTS
+    assert books.ledger.attempts.committed(1, "a/one").day == FORTY_CENTS
 
 
 def _reserve_without_a_reservation(ledger: Ledger) -> None:
     """What a ledger would be whose reservations pluralize for nothing."""
-    with ledger.reading() as db:
+    with ledger.database.read() as db:
         db.execute("drop trigger attempts_spend_insert")
 
 
@@ -252,12 +252,12 @@ def test_jobs_that_no_cap_has_room_for_are_counted_with_what_is_missing(books: B
         planned("?", usd=None),
     ]
     books.plan_and_claim(jobs)
-    assert books.ledger.hold_over_budget(1, Caps(total=USD)) == 3
+    assert books.ledger.attempts.mark_over_budget(1, Caps(total=USD)) == 3
     holds = dict(books.ledger.queries.holds(1))
     assert holds.pop("needs up to 5.00 USD, budget.total_usd 1.00 has 1.00 USD left (4.00 USD missing)") == 2
     assert "budget.unpriced" in next(iter(holds))
     before = books.changes()
-    assert books.ledger.hold_over_budget(1, Caps(total=USD)) == 3
+    assert books.ledger.attempts.mark_over_budget(1, Caps(total=USD)) == 3
     assert books.changes() == before
 
 
@@ -266,31 +266,31 @@ def test_a_job_whose_earlier_attempts_used_up_its_own_cap_is_counted_too(books: 
     books.plan_and_claim([planned("tried"), planned("new")])
     tried, _ = books.job_ids()
     books.bring_to(tried, Status.FAILED, cost_nusd=FORTY_CENTS)
-    books.ledger.reopen([tried], forgive=True)
-    assert books.ledger.hold_over_budget(1, caps) == 1
+    books.ledger.attempts.reopen([tried], reset_attempts=True)
+    assert books.ledger.attempts.mark_over_budget(1, caps) == 1
     assert "budget.per_job_usd" in (books.ledger.queries.job(tried).hold or "")
 
 
 def test_only_the_wanted_jobs_are_counted(books: Books) -> None:
     books.plan_and_claim([planned("cat"), planned("dog")])
-    assert books.ledger.hold_over_budget(1, Caps(total=0), "ca*") == 1
+    assert books.ledger.attempts.mark_over_budget(1, Caps(total=0), "ca*") == 1
 
 
 def test_without_caps_nothing_is_held_and_what_was_said_stays(books: Books) -> None:
     books.plan_and_claim([planned("a"), planned("b")])
-    books.ledger.hold_pending(1, "a/one", "a/one is blocked")
-    books.ledger.hold_pending(1, None, "no credit")
-    assert books.ledger.hold_over_budget(1, NO_CAPS) == 0
+    books.ledger.attempts.set_wait_reason(1, "a/one", "a/one is blocked")
+    books.ledger.attempts.set_wait_reason(1, None, "no credit")
+    assert books.ledger.attempts.mark_over_budget(1, NO_CAPS) == 0
     assert books.ledger.queries.holds(1) == [("a/one is blocked", 2)]
 
 
 def test_jobs_of_many_prices_are_decided_in_one_pass(books: Books) -> None:
     """As many statements for a thousand prices as for one: two of them, whatever their number."""
     books.plan_and_claim(planned(str(n), usd=f"{n}.01", position=n) for n in range(1, 300))
-    with books.ledger.reading() as db:
+    with books.ledger.database.read() as db:
         statements: list[str] = []
         db.set_trace_callback(statements.append)
-        assert books.ledger.hold_over_budget(1, Caps(total=0)) == 299
+        assert books.ledger.attempts.mark_over_budget(1, Caps(total=0)) == 299
         db.set_trace_callback(None)
     assert sum(text.lstrip().lower().startswith("select") for text in statements) < 10
 
@@ -298,7 +298,7 @@ def test_jobs_of_many_prices_are_decided_in_one_pass(books: Books) -> None:
 def test_the_files_of_a_finished_attempt_are_replaced_without_touching_its_charge(books: Books) -> None:
     attempt_id = books.bring_to(books.one(), Status.DONE, cost_nusd=5)
     assert attempt_id is not None
-    books.ledger.replace_outputs(attempt_id, [video("/outputs/new.mp4", 2.5)])
+    books.ledger.attempts.replace_outputs(attempt_id, [video("/outputs/new.mp4", 2.5)])
     assert [output.path for output in books.ledger.queries.outputs(books.job_ids()[0])] == ["/outputs/new.mp4"]
     total = books.ledger.reports.total(Filter())
     assert (total.charged_nusd, total.seconds) == (5, 2.5)

@@ -20,13 +20,13 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 def write(ledger: Ledger, name: str) -> str:
     """A verb as all of them are: one transaction."""
-    with ledger.writing() as db:
+    with ledger.database.write() as db:
         db.execute("insert into usage_readings (account, read_at, usage_nusd) values (?, '2026-01-01', 1)", (name,))
     return name
 
 
 def refuse(ledger: Ledger, name: str) -> None:
-    with ledger.writing() as db:
+    with ledger.database.write() as db:
         db.execute("insert into usage_readings (account, read_at, usage_nusd) values (?, '2026-01-01', 1)", (name,))
         raise LedgerConflict("not in that state")
 
@@ -47,7 +47,7 @@ async def test_a_step_returns_its_result_when_others_can_see_it(ledger: Ledger) 
 
 async def test_steps_that_come_together_share_one_commit(ledger: Ledger) -> None:
     commits = []
-    with ledger.reading() as db:
+    with ledger.database.read() as db:
         db.set_trace_callback(lambda text: commits.append(text) if text.lower().startswith("commit") else None)
     await asyncio.gather(*[ledger.commits.durably(lambda name=name: write(ledger, name)) for name in "abcdef"])  # type: ignore[misc]
     assert on_disk(ledger) == list("abcdef")
@@ -81,7 +81,7 @@ async def test_an_ordinary_step_finds_the_shared_ones_committed(ledger: Ledger) 
 
 async def test_a_commit_that_fails_fails_all_who_wait_for_it_and_leaves_nothing(ledger: Ledger) -> None:
     steps = [asyncio.create_task(ledger.commits.durably(lambda name=name: write(ledger, name))) for name in "ab"]  # type: ignore[misc]
-    with ledger.reading() as db:
+    with ledger.database.read() as db:
         # The commit is where a deferred constraint is checked, and so fails like one that finds the disk full.
         ledger.commits.take(lambda: break_at_commit(ledger))
         outcomes = await asyncio.gather(*steps, return_exceptions=True)
@@ -92,7 +92,7 @@ async def test_a_commit_that_fails_fails_all_who_wait_for_it_and_leaves_nothing(
 
 
 def break_at_commit(ledger: Ledger) -> None:
-    with ledger.writing() as db:
+    with ledger.database.write() as db:
         db.execute("pragma defer_foreign_keys = on")
         db.execute(
             "insert into events (job_id, attempt_id, at, from_status, to_status) values ('none', null, '', null, '-')"

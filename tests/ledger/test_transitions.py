@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.ledger import Ledger, LedgerConflict, LedgerError
-from orbatch.ledger.attempts import Charge
+from orbatch.ledger import Charge, Ledger, LedgerConflict, LedgerError
 from orbatch.ledger.status import TRANSITIONS, Status
 from tests.ledger.books import NO_CAPS, Books, video
 
@@ -19,11 +18,13 @@ Verb = Callable[[Books, str, int], object]
 
 
 def _complete(books: Books, job_id: str, attempt_id: int) -> object:
-    return books.ledger.complete(attempt_id, 1, is_byok=False, generation_id=None, caps=NO_CAPS)
+    return books.ledger.attempts.end(attempt_id, Status.COMPLETED, Charge(1), NO_CAPS)
 
 
 def _end(status: Status) -> Verb:
-    return lambda books, job_id, attempt_id: books.ledger.end(attempt_id, status, "so", cost_nusd=1, caps=NO_CAPS)
+    return lambda books, job_id, attempt_id: books.ledger.attempts.end(
+        attempt_id, status, Charge(1), NO_CAPS, error="so"
+    )
 
 
 # Each verb with what it makes of every state that it may leave.
@@ -34,48 +35,60 @@ VERBS: dict[str, tuple[Verb, dict[Status, Status]]] = {
         {S.PENDING: S.SUBMITTING, S.UNCERTAIN: S.SUBMITTING},
     ),
     "accept": (
-        lambda books, _, attempt_id: books.ledger.accept(attempt_id, f"late-{attempt_id}"),
+        lambda books, _, attempt_id: books.ledger.attempts.accept(attempt_id, f"late-{attempt_id}"),
         {S.SUBMITTING: S.SUBMITTED, S.UNCERTAIN: S.SUBMITTED},
     ),
     "reject": (
-        lambda books, _, attempt_id: books.ledger.reject(attempt_id, "no"),
+        lambda books, _, attempt_id: books.ledger.attempts.reject(attempt_id, "no"),
         {S.SUBMITTING: S.REJECTED, S.UNCERTAIN: S.REJECTED},
     ),
     "release": (
-        lambda books, _, attempt_id: books.ledger.release(attempt_id, "busy"),
+        lambda books, _, attempt_id: books.ledger.attempts.release(attempt_id, "busy"),
         {S.SUBMITTING: S.PENDING, S.UNCERTAIN: S.PENDING},
     ),
-    "doubt": (lambda books, _, attempt_id: books.ledger.mark_uncertain(attempt_id, "cut"), {S.SUBMITTING: S.UNCERTAIN}),
+    "doubt": (
+        lambda books, _, attempt_id: books.ledger.attempts.mark_uncertain(attempt_id, "cut"),
+        {S.SUBMITTING: S.UNCERTAIN},
+    ),
     "complete": (_complete, {S.SUBMITTED: S.COMPLETED}),
     **{f"end as {status}": (_end(status), {S.SUBMITTED: status}) for status in ENDED},
-    "finish": (lambda books, _, attempt_id: books.ledger.finish(attempt_id, [video()]), {S.COMPLETED: S.DONE}),
-    "lose": (lambda books, _, attempt_id: books.ledger.lose(attempt_id, "gone"), {S.COMPLETED: S.LOST}),
+    "finish": (
+        lambda books, _, attempt_id: books.ledger.attempts.mark_done(attempt_id, [video()]),
+        {S.COMPLETED: S.DONE},
+    ),
+    "lose": (lambda books, _, attempt_id: books.ledger.attempts.mark_lost(attempt_id, "gone"), {S.COMPLETED: S.LOST}),
     "answer": (
-        lambda books, _, attempt_id: books.ledger.answers.finish(attempt_id, [video()], Charge(1), NO_CAPS),
+        lambda books, _, attempt_id: books.ledger.attempts.end_answered(
+            attempt_id, Status.DONE, Charge(1), NO_CAPS, outputs=[video()]
+        ),
         {S.SUBMITTING: S.DONE, S.UNCERTAIN: S.DONE},
     ),
     "answer with nothing": (
-        lambda books, _, attempt_id: books.ledger.answers.fail(attempt_id, "empty", Charge(1), NO_CAPS),
+        lambda books, _, attempt_id: books.ledger.attempts.end_answered(
+            attempt_id, Status.FAILED, Charge(1), NO_CAPS, error="empty"
+        ),
         {S.SUBMITTING: S.FAILED, S.UNCERTAIN: S.FAILED},
     ),
     "answer that is lost": (
-        lambda books, _, attempt_id: books.ledger.answers.lose(attempt_id, "disk", Charge(1), NO_CAPS),
+        lambda books, _, attempt_id: books.ledger.attempts.end_answered(
+            attempt_id, Status.LOST, Charge(1), NO_CAPS, error="disk"
+        ),
         {S.SUBMITTING: S.LOST, S.UNCERTAIN: S.LOST},
     ),
     "resolve as found": (
-        lambda books, job_id, _: books.ledger.attach_remote_id(books.attempt(job_id), "remote"),
+        lambda books, job_id, _: books.ledger.attempts.attach_remote_id(books.attempt(job_id), "remote"),
         {S.UNCERTAIN: S.SUBMITTED},
     ),
     "resolve as not charged": (
-        lambda books, job_id, _: books.ledger.resolve_not_charged(books.attempt(job_id)),
+        lambda books, job_id, _: books.ledger.attempts.resolve_not_charged(books.attempt(job_id)),
         {S.UNCERTAIN: S.PENDING},
     ),
     "resolve as charged": (
-        lambda books, job_id, _: books.ledger.resolve_charged(books.attempt(job_id), 1),
+        lambda books, job_id, _: books.ledger.attempts.resolve_charged(books.attempt(job_id), 1),
         {S.UNCERTAIN: S.LOST},
     ),
     "replace the files": (
-        lambda books, _, attempt_id: books.ledger.replace_outputs(attempt_id, [video()]),
+        lambda books, _, attempt_id: books.ledger.attempts.replace_outputs(attempt_id, [video()]),
         {S.DONE: S.DONE},
     ),
 }
@@ -115,7 +128,7 @@ def test_only_what_ended_or_was_refused_is_reopened(books: Books) -> None:
     for status in Status:
         job_id = books.one(name=f"batch-{status}")
         books.bring_to(job_id, status)
-        reopened = books.ledger.reopen([job_id], forgive=False)
+        reopened = books.ledger.attempts.reopen([job_id], reset_attempts=False)
         if status in (*ENDED, S.REJECTED):
             assert (reopened, books.status(job_id)) == (1, S.PENDING)
         else:
@@ -146,7 +159,7 @@ def test_every_transition_of_the_table_is_made_by_some_verb() -> None:
 )
 def test_the_file_itself_refuses(books: Books, statement: str, why: str) -> None:
     books.reserve(books.one())
-    with pytest.raises(LedgerConflict, match=why), books.ledger.writing() as db:
+    with pytest.raises(LedgerConflict, match=why), books.ledger.database.write() as db:
         db.execute(statement)
 
 
@@ -157,28 +170,28 @@ def test_an_id_that_another_job_has_is_refused_and_the_attempt_stays_uncertain(b
     assert remote_id is not None
     books.bring_to(second, S.UNCERTAIN)
     with pytest.raises(LedgerConflict, match=f"already belongs to job {re.escape(first)}"):
-        books.ledger.attach_remote_id(books.attempt(second), remote_id)
+        books.ledger.attempts.attach_remote_id(books.attempt(second), remote_id)
     assert books.status(second) is S.UNCERTAIN
 
 
 def test_an_id_that_is_given_twice_by_the_provider_is_refused(books: Books) -> None:
     first, second = books.one(name="one"), books.one(name="two")
-    books.ledger.accept(books.reserve(first), "twice")
+    books.ledger.attempts.accept(books.reserve(first), "twice")
     attempt_id = books.reserve(second)
     with pytest.raises(LedgerConflict):
-        books.ledger.accept(attempt_id, "twice")
+        books.ledger.attempts.accept(attempt_id, "twice")
     assert books.status(second) is S.SUBMITTING
 
 
 def test_a_job_that_there_is_not_is_named(books: Books) -> None:
     with pytest.raises(LedgerError, match="no job nowhere"):
-        books.ledger.note("nowhere", None, "text")
+        books.ledger.attempts.add_event("nowhere", None, "text")
 
 
 def test_a_note_is_shown_beside_the_job_and_stays_in_its_history(books: Books) -> None:
     job_id = books.one()
     attempt_id = books.bring_to(job_id, S.COMPLETED)
-    books.ledger.note(job_id, attempt_id, "the disk is full")
+    books.ledger.attempts.add_event(job_id, attempt_id, "the disk is full")
     assert (books.status(job_id), books.ledger.queries.job(job_id).error) == (S.COMPLETED, "the disk is full")
     assert books.ledger.queries.events(job_id)[-1].detail == "the disk is full"
 
@@ -187,11 +200,11 @@ def test_what_a_dead_run_left_becomes_uncertain_with_its_reservation(books: Book
     job_id, other = books.one(), books.one(name="other")
     books.reserve(job_id)
     books.reserve(other)
-    assert books.ledger.recover_interrupted(1) == [job_id]
+    assert books.ledger.attempts.recover_interrupted(1) == [job_id]
     assert (books.status(job_id), books.status(other)) == (S.UNCERTAIN, S.SUBMITTING)
     assert books.attempt(job_id).reserved_nusd == 400_000_000
     assert not books.attempt(job_id).settled
-    assert books.ledger.recover_interrupted(1) == []
+    assert books.ledger.attempts.recover_interrupted(1) == []
 
 
 def test_a_reopened_job_forgets_its_attempts_only_when_the_user_asked_for_it(books: Books) -> None:
@@ -199,12 +212,12 @@ def test_a_reopened_job_forgets_its_attempts_only_when_the_user_asked_for_it(boo
     for forgive, pluralize in ((False, 1), (True, 0)):
         books.bring_to(job_id, S.FAILED)
         assert books.ledger.queries.attempts_made(job_id) == pluralize + (0 if not forgive else 2)
-        books.ledger.reopen([job_id], forgive=forgive)
+        books.ledger.attempts.reopen([job_id], reset_attempts=forgive)
     assert books.ledger.queries.attempts_made(job_id) == 0
 
 
 def test_what_a_step_has_written_is_on_disk_before_the_verb_returns(path: Path) -> None:
-    with Ledger.open(path) as ledger, ledger.reading() as db:
+    with Ledger.open(path) as ledger, ledger.database.read() as db:
         assert db.execute("pragma journal_mode").fetchone()[0] == "wal"
         assert db.execute("pragma synchronous").fetchone()[0] == 2
         assert db.execute("pragma foreign_keys").fetchone()[0] == 1

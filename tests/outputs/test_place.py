@@ -162,7 +162,7 @@ async def test_a_file_that_was_placed_and_not_recorded_is_recognised(
     if not has_links:
         forbid_links(monkeypatch)
     with monkeypatch.context() as crash:
-        crash.setattr(workshop.ledger, "finish", full)
+        crash.setattr(workshop.ledger.attempts, "mark_done", full)
         with pytest.raises(LedgerError):
             await collect(workshop, provider, job, attempt)
     assert workshop.status(job) is Status.COMPLETED
@@ -181,7 +181,7 @@ async def test_a_placed_file_that_was_damaged_before_it_was_recorded_is_not_take
 ) -> None:
     job, attempt = workshop.completed()
     with monkeypatch.context() as crash:
-        crash.setattr(workshop.ledger, "finish", full)
+        crash.setattr(workshop.ledger.attempts, "mark_done", full)
         with pytest.raises(LedgerError):
             await collect(workshop, provider, job, attempt)
     place_of(workshop, job).write_bytes(b"\0" * 1000)

@@ -55,7 +55,7 @@ class Shop:
 
 
 def rows(ledger: Ledger, what: str = WRITTEN) -> list[tuple[Any, ...]]:
-    with ledger.reading() as db:
+    with ledger.database.read() as db:
         return [tuple(row) for row in db.execute(f"select {what} from jobs order by id")]  # noqa: S608 - a test's own
 
 

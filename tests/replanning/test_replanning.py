@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from orbatch.batchfile.models import load_config
-from orbatch.ledger import BatchHeld, Filter, Holder, Ledger, Reservation, utc_now
+from orbatch.ledger import BatchHeld, Charge, Filter, Holder, Ledger, Reservation, utc_now
 from orbatch.ledger.budget import Caps, Refused
 from orbatch.ledger.status import Status
 from orbatch.plan.catalogs import LoadedCatalog
@@ -94,7 +94,7 @@ def test_a_batch_that_is_being_run_is_not_planned_even_if_it_is_unchanged(ledger
 
 def test_a_reason_to_wait_is_forgotten_when_an_unchanged_batch_is_planned(ledger: Ledger, shop: Shop) -> None:
     shop.plan(ledger)
-    ledger.hold_pending(1, None, "no credit")
+    ledger.attempts.set_wait_reason(1, None, "no credit")
     shop.plan(ledger)
     assert ledger.queries.holds(1) == []
 
@@ -120,25 +120,25 @@ def _claimed(ledger: Ledger, shop: Shop) -> Books:
 
 
 def _fails(books: Books, job_id: str, attempt_id: int) -> None:
-    books.ledger.end(attempt_id, Status.FAILED, "it failed", cost_nusd=0, caps=NO_CAPS)
-    books.ledger.reopen([job_id], forgive=True)
+    books.ledger.attempts.end(attempt_id, Status.FAILED, Charge(0), NO_CAPS, error="it failed")
+    books.ledger.attempts.reopen([job_id], reset_attempts=True)
 
 
 def _is_refused_late(books: Books, job_id: str, attempt_id: int) -> None:
-    books.ledger.reject(attempt_id, "no such model")
-    books.ledger.reopen([job_id], forgive=True)
+    books.ledger.attempts.reject(attempt_id, "no such model")
+    books.ledger.attempts.reopen([job_id], reset_attempts=True)
 
 
 def _never_left(books: Books, job_id: str, attempt_id: int) -> None:
-    books.ledger.release(attempt_id, "503")
+    books.ledger.attempts.release(attempt_id, "503")
 
 
 def _was_not_charged(books: Books, job_id: str, attempt_id: int) -> None:
-    books.ledger.resolve_not_charged(books.attempt(job_id))
+    books.ledger.attempts.resolve_not_charged(books.attempt(job_id))
 
 
 def _is_found_and_fails(books: Books, job_id: str, attempt_id: int) -> None:
-    books.ledger.attach_remote_id(books.attempt(job_id), "found")
+    books.ledger.attempts.attach_remote_id(books.attempt(job_id), "found")
     _fails(books, job_id, attempt_id)
 
 
@@ -192,7 +192,7 @@ def test_a_job_that_is_bought_once_more_while_uncertain_reserves_what_it_costs_n
     shop.catalog = dearer(2)
     shop.plan(ledger)
     ledger.leases.claim(1, books.holder, utc_now())
-    ledger.recover_interrupted(1)
+    ledger.attempts.recover_interrupted(1)
     refused = books.try_to_reserve(job_id, Caps(total=3 * PRICE - 1), resubmit=True)
     assert isinstance(refused, Refused), "the cap has room for the old price only"
     assert refused.missing == 1
@@ -205,11 +205,11 @@ def test_a_job_that_is_bought_once_more_while_uncertain_reserves_what_it_costs_n
 
 
 def _accepted_late(books: Books, job_id: str, attempt_id: int) -> None:
-    books.ledger.accept(attempt_id, "late")
+    books.ledger.attempts.accept(attempt_id, "late")
 
 
 def _found(books: Books, job_id: str, attempt_id: int) -> None:
-    books.ledger.attach_remote_id(books.attempt(job_id), "found")
+    books.ledger.attempts.attach_remote_id(books.attempt(job_id), "found")
 
 
 @_MAY_BE_ACCEPTED
@@ -228,11 +228,11 @@ def test_an_attempt_that_was_accepted_after_all_is_held_to_the_price_and_the_nam
     shop.write(filename="{{ index }}-new")
     shop.plan(ledger)
     assert _of_attempts(ledger) == before
-    ledger.recover_interrupted(1)
+    ledger.attempts.recover_interrupted(1)
     turns_out(books, job_id, attempt_id)
     job = ledger.queries.job(job_id)
     assert (job.status, job.stem) == (Status.SUBMITTED, stem)
-    settled = ledger.complete(attempt_id, PRICE + 1, is_byok=False, generation_id=None, caps=Caps(total=PRICE))
+    settled = ledger.attempts.end(attempt_id, Status.COMPLETED, Charge(PRICE + 1), Caps(total=PRICE))
     assert (settled.overrun_nusd, settled.cap_exceeded) == (1, "budget.total_usd")
     [model] = ledger.reports.rows("model", Filter(1))
     assert (model.charged_nusd, model.reserved_nusd, model.estimated_nusd) == (PRICE + 1, 0, PRICE)
@@ -240,7 +240,7 @@ def test_an_attempt_that_was_accepted_after_all_is_held_to_the_price_and_the_nam
 
 def _of_attempts(ledger: Ledger) -> list[list[tuple[object, ...]]]:
     """All that is kept of the attempts, and every sum over them."""
-    with ledger.reading() as db:
+    with ledger.database.read() as db:
         return [[tuple(row) for row in db.execute(f"select * from {table}")] for table in ("attempts", "spend")]  # noqa: S608 - a test's own
 
 
@@ -252,6 +252,6 @@ def test_a_paid_job_at_an_old_price_holds_up_nothing_once_it_is_done(ledger: Led
     shop.catalog = dearer(2)
     shop.plan(ledger)
     assert changed_by(ledger, lambda: shop.plan(ledger)) > len(PROMPTS)
-    ledger.finish(attempt_id, [])
+    ledger.attempts.mark_done(attempt_id, [])
     shop.plan(ledger)
     assert changed_by(ledger, lambda: shop.plan(ledger)) == 1

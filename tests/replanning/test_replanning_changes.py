@@ -179,7 +179,7 @@ def test_a_plan_that_is_refused_leaves_the_one_before_standing(ledger: Ledger, s
 
 def test_a_ledger_of_an_earlier_version_is_planned_in_full_once(ledger: Ledger, shop: Shop) -> None:
     digest = shop.plan(ledger).digest
-    with ledger.writing() as db:
+    with ledger.database.write() as db:
         for statement in ("drop table plans", "drop table plan_pictures"):
             db.execute(statement)
         db.execute("delete from _sqlite_migrations where name = 'm002_plans'")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orbatch.ledger import Charge
 from orbatch.ledger.status import Status
 from orbatch.runner.download import fetch_again
 from orbatch_provider.errors import (
@@ -252,11 +253,11 @@ async def test_both_results_of_a_job_that_was_paid_twice_are_kept_and_fetched_ag
 ) -> None:
     job = workshop.take()
     first = workshop.reserve(job)
-    workshop.ledger.mark_uncertain(first.attempt_id, "")
+    workshop.ledger.attempts.mark_uncertain(first.attempt_id, "")
     second = workshop.reserve(job, resubmit=True)
     for number, reservation in enumerate((first, second)):
-        workshop.ledger.accept(reservation.attempt_id, f"twice-{number}")
-        workshop.ledger.complete(reservation.attempt_id, 1, is_byok=False, generation_id=None, caps=NO_CAPS)
+        workshop.ledger.attempts.accept(reservation.attempt_id, f"twice-{number}")
+        workshop.ledger.attempts.end(reservation.attempt_id, Status.COMPLETED, Charge(1), NO_CAPS)
         attempt = workshop.ledger.queries.attempts(job.id)[number]
         provider.contents = lambda _, label=str(number): clip(label)  # type: ignore[misc]
         await collect(workshop, provider, workshop.now(job)[0], attempt)

@@ -92,7 +92,7 @@ async def test_a_failed_job_is_tried_again_as_often_as_allowed(workshop: Worksho
     assert workshop.status(job) is Status.PENDING
     assert workshop.now(job)[1].cost_nusd == 30_000_000
 
-    workshop.ledger.accept(workshop.reserve(job).attempt_id, f"second-{job.id}")
+    workshop.ledger.attempts.accept(workshop.reserve(job).attempt_id, f"second-{job.id}")
     job, attempt = workshop.now(job)
     assert await driver.follow(job, attempt) is None
     assert workshop.status(job) is Status.FAILED

@@ -8,8 +8,9 @@ from decimal import Decimal
 
 import pytest
 
-from orbatch.ledger import JobRecord
+from orbatch.ledger import Charge, JobRecord
 from orbatch.ledger.budget import Caps
+from orbatch.ledger.status import Status
 from orbatch.runner import reconcile
 from orbatch.runner.reconcile import Settled, record_usage, settle_unknown
 from orbatch_provider.errors import (
@@ -41,7 +42,7 @@ def unsettled(workshop: Workshop, count: int = 1) -> list[JobRecord]:
     jobs = []
     for _ in range(count):
         job, attempt = workshop.submitted()
-        workshop.ledger.complete(attempt.id, None, is_byok=False, generation_id=f"gen-{attempt.id}", caps=NO_CAPS)
+        workshop.ledger.attempts.end(attempt.id, Status.COMPLETED, Charge(None, False, f"gen-{attempt.id}"), NO_CAPS)
         jobs.append(workshop.now(job)[0])
     return jobs
 
@@ -54,13 +55,13 @@ async def test_a_charge_that_came_late_takes_the_place_of_the_reservation(
     workshop: Workshop, provider: FakeProvider
 ) -> None:
     (job,) = unsettled(workshop)
-    before = workshop.ledger.committed(workshop.batch.id, MODEL).total
+    before = workshop.ledger.attempts.committed(workshop.batch.id, MODEL).total
     provider.generations = lambda _: costing("0.05")
 
     assert await settle_unknown(workshop.ledger, provider, [job], NO_CAPS) == Settled(1, 0, {})
 
     assert workshop.now(job)[1].cost_nusd == 50_000_000
-    assert before - workshop.ledger.committed(workshop.batch.id, MODEL).total == 70_000_000
+    assert before - workshop.ledger.attempts.committed(workshop.batch.id, MODEL).total == 70_000_000
 
 
 @pytest.mark.parametrize("failure", [NotFoundError(404), BadRequestError(400)], ids=["too early", "refused"])
@@ -162,6 +163,6 @@ async def test_usage_is_kept_with_its_account_and_time(workshop: Workshop, provi
 
 
 def readings(workshop: Workshop, account: str) -> list[int]:
-    with workshop.ledger.reading() as db:
+    with workshop.ledger.database.read() as db:
         rows = db.execute("select usage_nusd from usage_readings where account = ?", (account,)).fetchall()
     return [row[0] for row in rows]

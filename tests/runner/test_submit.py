@@ -102,7 +102,7 @@ async def test_what_the_user_resolved_meanwhile_is_not_overruled(
     task = asyncio.create_task(driver.send(job, workshop.reserve(job)))
     await provider.asked.wait()
     await briefly()
-    workshop.ledger.resolve_not_charged(workshop.now(job)[1])
+    workshop.ledger.attempts.resolve_not_charged(workshop.now(job)[1])
 
     provider.answer(answer)
     await asyncio.wait({task})
@@ -120,7 +120,7 @@ async def test_an_id_that_the_user_has_named_already_is_no_surprise(workshop: Wo
     task = asyncio.create_task(driver.send(job, workshop.reserve(job)))
     await provider.asked.wait()
     await briefly()
-    workshop.ledger.attach_remote_id(workshop.now(job)[1], "late-3")
+    workshop.ledger.attempts.attach_remote_id(workshop.now(job)[1], "late-3")
 
     provider.answer(VideoJob("late-3", "pending"))
 
@@ -133,7 +133,7 @@ async def test_a_ledger_that_cannot_note_the_doubt_does_not_cost_the_id(
     workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, driver = workshop.take(), workshop.driver(provider)
-    monkeypatch.setattr(workshop.ledger, "mark_uncertain", failing(LedgerError("The disk is full.")))
+    monkeypatch.setattr(workshop.ledger.attempts, "mark_uncertain", failing(LedgerError("The disk is full.")))
     task = asyncio.create_task(driver.send(job, workshop.reserve(job)))
     await provider.asked.wait()
     await briefly()
@@ -152,7 +152,9 @@ async def test_an_id_is_recorded_when_the_ledger_works_again(
 ) -> None:
     job, driver = workshop.take(), workshop.driver(provider)
     monkeypatch.setattr(submit, "RECORDING_PAUSES_S", (0.0, 0.0))
-    monkeypatch.setattr(workshop.ledger, "accept", failing(LedgerError("Full."), then=workshop.ledger.accept))
+    monkeypatch.setattr(
+        workshop.ledger.attempts, "accept", failing(LedgerError("Full."), then=workshop.ledger.attempts.accept)
+    )
     provider.answer(VideoJob("kept-1", "pending"))
 
     await driver.send(job, workshop.reserve(job))
@@ -169,13 +171,13 @@ async def test_an_id_that_cannot_be_recorded_stops_the_run_with_the_command_to_s
     provider.answer(VideoJob("kept-2", "pending"))
     reservation = workshop.reserve(job)
     with monkeypatch.context() as broken:
-        broken.setattr(workshop.ledger, "accept", failing(LedgerError("Full."), times=9))
+        broken.setattr(workshop.ledger.attempts, "accept", failing(LedgerError("Full."), times=9))
         with pytest.raises(StopRun, match=f"orbatch resolve {job.id} --remote-id kept-2"):
             await driver.send(job, reservation)
 
     assert workshop.status(job) is Status.SUBMITTING  # which the next run takes for uncertain
-    workshop.ledger.mark_uncertain(reservation.attempt_id, "orbatch was stopped")
-    workshop.ledger.attach_remote_id(workshop.now(job)[1], "kept-2")
+    workshop.ledger.attempts.mark_uncertain(reservation.attempt_id, "orbatch was stopped")
+    workshop.ledger.attempts.attach_remote_id(workshop.now(job)[1], "kept-2")
     assert workshop.status(job) is Status.SUBMITTED
 
 
@@ -184,7 +186,9 @@ async def test_a_run_that_is_torn_down_goes_on_recording_the_id(
 ) -> None:
     job, driver = workshop.take(), workshop.driver(provider)
     monkeypatch.setattr(submit, "RECORDING_PAUSES_S", (0.05, 0.05))
-    monkeypatch.setattr(workshop.ledger, "accept", failing(LedgerError("Full."), then=workshop.ledger.accept))
+    monkeypatch.setattr(
+        workshop.ledger.attempts, "accept", failing(LedgerError("Full."), then=workshop.ledger.attempts.accept)
+    )
     provider.answer(VideoJob("kept-3", "pending"))
     task = asyncio.create_task(driver.send(job, workshop.reserve(job)))
     await asyncio.sleep(0.005)  # it was refused once, and is to be tried again
@@ -313,13 +317,13 @@ async def test_the_keys_usage_is_read_before_and_after_an_uncertain_submit(
     await asyncio.sleep(0.002)
     await driver.send(job, reservation)
 
-    rise = workshop.ledger.evidence.around(workshop.now(job)[1])
+    rise = workshop.ledger.usage.around(workshop.now(job)[1])
     assert rise is not None
     assert rise.unexplained_nusd == 0
 
     provider.usage = KeyInfo("", Decimal("1.12"), None, None, None)
     await record_usage(workshop.ledger, provider)
-    rise = workshop.ledger.evidence.around(workshop.now(job)[1])
+    rise = workshop.ledger.usage.around(workshop.now(job)[1])
     assert rise is not None
     assert rise.unexplained_nusd == 120_000_000
 
@@ -329,7 +333,7 @@ async def test_a_found_job_is_followed_and_downloaded(workshop: Workshop, provid
     provider.answer(UNKNOWN)
     await driver.send(job, workshop.reserve(job))
 
-    workshop.ledger.attach_remote_id(workshop.now(job)[1], f"found-{job.id}")
+    workshop.ledger.attempts.attach_remote_id(workshop.now(job)[1], f"found-{job.id}")
     job, attempt = workshop.now(job)
     provider.polls = lambda: VideoJob(f"found-{job.id}", "completed", usage=Usage(Decimal("0.12")))
     seen = await driver.follow(job, attempt)
@@ -341,7 +345,7 @@ async def test_a_found_job_is_followed_and_downloaded(workshop: Workshop, provid
 async def test_an_uncertain_job_that_is_sent_again_counts_twice(workshop: Workshop, provider: FakeProvider) -> None:
     job, driver = workshop.take(), workshop.driver(provider)
     provider.answer(UNKNOWN)
-    before = workshop.ledger.committed(workshop.batch.id, MODEL).total
+    before = workshop.ledger.attempts.committed(workshop.batch.id, MODEL).total
     first = workshop.reserve(job)
     await driver.send(job, first)
 
@@ -350,9 +354,11 @@ async def test_an_uncertain_job_that_is_sent_again_counts_twice(workshop: Worksh
     second = workshop.reserve(job, resubmit=True)
 
     assert second.number == first.number + 1
-    assert workshop.ledger.committed(workshop.batch.id, MODEL).total - before == 2 * 120_000_000
-    workshop.ledger.accept(second.attempt_id, f"second-{job.id}")
-    workshop.ledger.accept(first.attempt_id, f"first-{job.id}")  # the first answer comes after all: both are paid for
+    assert workshop.ledger.attempts.committed(workshop.batch.id, MODEL).total - before == 2 * 120_000_000
+    workshop.ledger.attempts.accept(second.attempt_id, f"second-{job.id}")
+    workshop.ledger.attempts.accept(
+        first.attempt_id, f"first-{job.id}"
+    )  # the first answer comes after all: both are paid for
     assert workshop.status(job) is Status.SUBMITTED
     assert [attempt.status for attempt in workshop.ledger.queries.attempts(job.id)] == ["submitted", "submitted"]
 

@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from orbatch.batchfile.models import LimitsConfig, load_config
-from orbatch.ledger import BatchFile, Holder, JobRecord, Ledger, Reservation, utc_now
-from orbatch.ledger.attempts import Charge
+from orbatch.ledger import BatchFile, Charge, Holder, JobRecord, Ledger, Reservation, utc_now
 from orbatch.ledger.budget import Caps, Refused
 from orbatch.ledger.status import Status
 from orbatch.plan.catalogs import Offers
@@ -128,7 +127,9 @@ class Bench:
 
     def reserve(self, job: JobRecord) -> Reservation:
         owner = self.holder.owner
-        decision = self.ledger.reserve(job.id, Caps(), owner=owner, origin="http://127.0.0.1", account="account")
+        decision = self.ledger.attempts.reserve(
+            job.id, Caps(), owner=owner, origin="http://127.0.0.1", account="account"
+        )
         assert not isinstance(decision, Refused)
         return decision
 
@@ -250,7 +251,7 @@ async def test_a_charge_that_is_not_known_yet_stays_reserved_until_it_is_settled
     assert unsettled.attempt is not None
     assert unsettled.attempt.generation_id == "gen-1"
     assert (bench.charged(), bench.reserved()) == (0, 80_000_000)
-    bench.ledger.settle(unsettled.attempt.id, 75_000_000, is_byok=False, caps=Caps())
+    bench.ledger.attempts.settle(unsettled.attempt.id, Charge(75_000_000), Caps())
     assert (bench.charged(), bench.reserved()) == (75_000_000, 0)
 
 
@@ -371,8 +372,8 @@ async def test_stopped_after_the_answer_the_result_is_kept_all_the_same(bench: B
 async def test_an_answer_that_comes_late_ends_an_uncertain_attempt(bench: Bench) -> None:
     job = bench.job()
     attempt_id = bench.reserve(job).attempt_id
-    bench.ledger.mark_uncertain(attempt_id, "another runner thought so")
-    bench.ledger.answers.finish(attempt_id, [], Charge(80_000_000), Caps())
+    bench.ledger.attempts.mark_uncertain(attempt_id, "another runner thought so")
+    bench.ledger.attempts.end_answered(attempt_id, Status.DONE, Charge(80_000_000), Caps(), outputs=[])
     assert bench.ledger.queries.job(job.id).status is Status.DONE
     assert bench.history(job) == ["submitting", "uncertain", "submitted", "completed", "done"]
 
@@ -385,7 +386,7 @@ async def test_what_an_earlier_attempt_left_is_never_written_over(bench: Bench) 
     leftover.write_bytes(b"perhaps paid for")
     uncertain = bench.ledger.queries.job(job.id)
     assert uncertain.attempt is not None
-    bench.ledger.resolve_not_charged(uncertain.attempt)
+    bench.ledger.attempts.resolve_not_charged(uncertain.attempt)
     bench.service.says = ["green"]
     assert (await bench.answer(job)).status is Status.DONE
     assert leftover.read_bytes() == b"perhaps paid for"

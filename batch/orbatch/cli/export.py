@@ -12,13 +12,13 @@ from pathlib import Path
 from orbatch.cli.report import harmless
 from orbatch.cli.session import Session, find_batch
 from orbatch.export import COLUMNS, record_of
-from orbatch.ledger.reports import ExportedJob, exported_jobs
+from orbatch.ledger.reports import ExportedJob
 
 
 def export_results(session: Session, name: str | None, *, style: str, output: Path | None, simulate: bool) -> None:
     """A file is replaced whole, so that a reader never finds half of it."""
     with session.open_ledger(simulate=simulate) as ledger:
-        lines = _FORMATS[style](exported_jobs(ledger, find_batch(ledger, name).id))
+        lines = _FORMATS[style](ledger.reports.exported_jobs(find_batch(ledger, name).id))
         if output is None:
             sys.stdout.writelines(lines)
             return

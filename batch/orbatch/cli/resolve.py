@@ -41,7 +41,7 @@ def retry_jobs(session: Session, name: str | None, *, status: str, only: str | N
     with session.open_ledger(simulate=simulate) as ledger:
         batch = find_batch(ledger, name)
         counts = ledger.queries.counts(batch.id)
-        reopened = ledger.reopen(ledger.queries.reopenable(batch.id, wanted, only), forgive=True)
+        reopened = ledger.attempts.reopen(ledger.queries.reopenable(batch.id, wanted, only), reset_attempts=True)
     if session.json:
         session.data({"batch": batch.name, "reopened": reopened})
     elif reopened:
@@ -91,7 +91,7 @@ def _resolve_one(session: Session, ledger: Ledger, prefix: str, verdict: Resolut
     if not unsettled or verdict.remote_id is not None:
         raise Failure(f"Job {job.id} is {job.status}, with nothing to resolve.")
     cost = _cost(unsettled[0], verdict)
-    ledger.settle_manually(unsettled[0], cost)
+    ledger.attempts.settle_manually(unsettled[0], cost)
     _said(session, job.id, f"attempt {unsettled[0].number} settled at {amount(cost)} USD.")
 
 
@@ -124,13 +124,13 @@ def _announced(job: JobRecord, verdict: Resolution) -> str:
 
 def _apply(ledger: Ledger, attempt: AttemptRecord, verdict: Resolution) -> str:
     if verdict.remote_id is not None:
-        ledger.attach_remote_id(attempt, verdict.remote_id)
+        ledger.attempts.attach_remote_id(attempt, verdict.remote_id)
         return f"found as {verdict.remote_id}; the next `orbatch run` follows and downloads it."
     if verdict.not_charged:
-        ledger.resolve_not_charged(attempt)
+        ledger.attempts.resolve_not_charged(attempt)
         return "not charged; the next `orbatch run` sends it again."
     cost = _cost(attempt, verdict)
-    ledger.resolve_charged(attempt, cost)
+    ledger.attempts.resolve_charged(attempt, cost)
     return f"lost, charged {amount(cost)} USD."
 
 
@@ -188,7 +188,7 @@ def uncertain_data(ledger: Ledger, batch_id: int | None) -> list[dict[str, Any]]
     for job in ledger.queries.uncertain(batch_id):
         attempt = job.attempt
         assert attempt is not None
-        rise = ledger.evidence.around(attempt)
+        rise = ledger.usage.around(attempt)
         found.append(
             {
                 "job_id": job.id,
@@ -218,7 +218,7 @@ def _evidence(ledger: Ledger, job: JobRecord) -> str:
     """A hint from the account's own usage, with its age."""
     attempt = job.attempt
     assert attempt is not None
-    rise = ledger.evidence.around(attempt)
+    rise = ledger.usage.around(attempt)
     if rise is None:
         return ""
     if attempt.reserved_nusd is not None and rise.unexplained_nusd < attempt.reserved_nusd // 2:

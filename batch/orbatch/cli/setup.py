@@ -157,7 +157,7 @@ def _ledger(session: Session, *, simulate: bool) -> Finding:
     path = session.ledger_path(simulate=simulate)
     existed = path.exists()
     try:
-        with session.open_ledger(simulate=simulate, create=existed) as ledger, ledger.writing():
+        with session.open_ledger(simulate=simulate, create=existed) as ledger, ledger.database.write():
             pass
     except LedgerError as exc:
         if existed:

@@ -281,7 +281,7 @@ def _already() -> OnDisk:
     return nothing
 
 
-class Transactions:
+class Database:
     """A connection to the ledger at ``path``. Belongs to the thread that opened it.
 
     ``commits``: for verbs of many jobs that may share a commit.
@@ -296,7 +296,7 @@ class Transactions:
         self.commits.flush()
         self._connection.close()
 
-    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
+    def write(self) -> AbstractContextManager[sqlite3.Connection]:
         """One transaction, durable at its end; or, for a verb that ``commits`` takes, a part of a shared one. Raises
         LedgerError."""
         if self.commits.is_taking:
@@ -304,7 +304,7 @@ class Transactions:
         self.commits.flush()
         return writing(self._connection, self.path)
 
-    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+    def read(self) -> AbstractContextManager[sqlite3.Connection]:
         """Reads, each of the state at its moment. Raises LedgerError."""
         return reading(self._connection, self.path)
 

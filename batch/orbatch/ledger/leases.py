@@ -13,12 +13,8 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from orbatch.ledger.database import LedgerError, parse_timestamp, timestamp
-
-if TYPE_CHECKING:
-    from orbatch.ledger.store import Ledger
+from orbatch.ledger.database import Database, LedgerError, parse_timestamp, timestamp
 
 LEASE_S = 60.0  # a runner that was silent for so long is taken for gone
 HEARTBEAT_S = 15.0
@@ -70,40 +66,40 @@ def is_provably_dead(host: str, pid: int) -> bool:
     return False
 
 
+def check_free(db: sqlite3.Connection, batch_id: int, now: datetime, owner: str | None = None) -> None:
+    """Raises BatchHeld while a runner other than ``owner`` has the batch."""
+    row = db.execute(
+        "select name, lease_owner, lease_host, lease_pid, lease_until from batches where id = ?", (batch_id,)
+    ).fetchone()
+    if row["lease_owner"] in (None, owner):
+        return
+    until = parse_timestamp(row["lease_until"])
+    if until > now and not is_provably_dead(row["lease_host"], row["lease_pid"]):
+        raise BatchHeld(
+            f"Batch {row['name']} is being run by process {row['lease_pid']} on "
+            f"{row['lease_host'].split()[0]}. Wait for it or stop it; if that machine is gone, the batch "
+            f"is free again at {timestamp(until)} (in {(until - now).total_seconds():.0f} s)."
+        )
+
+
 class Leases:
     """The lease verbs of a ledger."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def claim(self, batch_id: int, holder: Holder, now: datetime, length_s: float = LEASE_S) -> None:
         """Take the batch for ``holder``. Raises BatchHeld while another runner has it."""
-        with self._ledger.writing() as db:
-            self.check_free(db, batch_id, now, holder.owner)
+        with self._database.write() as db:
+            check_free(db, batch_id, now, holder.owner)
             db.execute(
                 "update batches set lease_owner = ?, lease_host = ?, lease_pid = ?, lease_until = ? where id = ?",
                 (holder.owner, holder.host, holder.pid, timestamp(now + timedelta(seconds=length_s)), batch_id),
             )
 
-    @staticmethod
-    def check_free(db: sqlite3.Connection, batch_id: int, now: datetime, owner: str | None = None) -> None:
-        """Raises BatchHeld while a runner other than ``owner`` has the batch."""
-        row = db.execute(
-            "select name, lease_owner, lease_host, lease_pid, lease_until from batches where id = ?", (batch_id,)
-        ).fetchone()
-        if row["lease_owner"] in (None, owner):
-            return
-        until = parse_timestamp(row["lease_until"])
-        if until > now and not is_provably_dead(row["lease_host"], row["lease_pid"]):
-            raise BatchHeld(
-                f"Batch {row['name']} is being run by process {row['lease_pid']} on "
-                f"{row['lease_host'].split()[0]}. Wait for it or stop it; if that machine is gone, the batch "
-                f"is free again at {timestamp(until)} (in {(until - now).total_seconds():.0f} s)."
-            )
-
     def renew(self, batch_id: int, holder: Holder, now: datetime, length_s: float = LEASE_S) -> None:
         """The heartbeat. Raises LeaseLost when the batch has another holder."""
-        with self._ledger.writing() as db:
+        with self._database.write() as db:
             renewed = db.execute(
                 "update batches set lease_until = ? where id = ? and lease_owner = ?",
                 (timestamp(now + timedelta(seconds=length_s)), batch_id, holder.owner),
@@ -112,7 +108,7 @@ class Leases:
                 raise LeaseLost("Another runner has taken this batch over, because this one was silent for too long.")
 
     def release(self, batch_id: int, holder: Holder) -> None:
-        with self._ledger.writing() as db:
+        with self._database.write() as db:
             db.execute(
                 "update batches set lease_owner = null, lease_host = null, lease_pid = null, lease_until = null "
                 "where id = ? and lease_owner = ?",
@@ -121,7 +117,7 @@ class Leases:
 
     def other_runners(self, batch_id: int, now: datetime) -> int:
         """How many other batches of this ledger are being run now."""
-        with self._ledger.reading() as db:
+        with self._database.read() as db:
             row = db.execute(
                 "select count(*) from batches where lease_until > ? and id <> ?", (timestamp(now), batch_id)
             ).fetchone()

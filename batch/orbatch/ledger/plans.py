@@ -11,13 +11,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from orbatch.ledger.database import timestamp, utc_now
+from orbatch.ledger.database import Database, timestamp, utc_now
+from orbatch.ledger.leases import check_free
 from orbatch.ledger.records import BatchRecord, OpenField, PlanRecord
 from orbatch.ledger.status import TRANSITIONS, Status
 from orbatch.ledger.totals import one_of
 
 if TYPE_CHECKING:
-    from orbatch.ledger.store import Ledger
     from orbatch.plan.catalogs import Offers
     from orbatch.plan.estimate import PricedJob
 
@@ -195,11 +195,11 @@ class PriceGroup:
     jobs: int
 
 
-class Planning:
+class Plans:
     """The planning verbs of a ledger."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def write(
         self,
@@ -214,7 +214,7 @@ class Planning:
         they were made from; that is kept for ``renew``. Raises BatchHeld while the batch is run.
         """
         at = timestamp(utc_now())
-        with self._ledger.writing() as db:
+        with self._database.write() as db:
             batch_id = self._begin(db, batch, catalog, at)
             forget(db, batch_id)
             leaving, lagging = _Leaving(db, batch_id), Lagging(db, batch_id)
@@ -235,7 +235,7 @@ class Planning:
 
         Only for what makes the same jobs again. Raises BatchHeld while the batch is run.
         """
-        with self._ledger.writing() as db:
+        with self._database.write() as db:
             # Another process may have planned the batch since the record was read.
             if find(db, batch.name) != record:
                 return None
@@ -244,12 +244,12 @@ class Planning:
 
     def record(self, name: str) -> PlanRecord | None:
         """What the jobs of a batch were made from, if all of them stand as they would be made again from it."""
-        with self._ledger.reading() as db:
+        with self._database.read() as db:
             return find(db, name)
 
     def pictures(self, name: str) -> Iterator[tuple[str, str]]:
         """The local files that the jobs of such a batch start from, each with the hash of its content."""
-        with self._ledger.reading() as db:
+        with self._database.read() as db:
             yield from db.execute(
                 "select path, sha256 from plan_pictures join batches on batches.id = batch_id where name = ?", (name,)
             )
@@ -258,7 +258,7 @@ class Planning:
         """What every plan does, whether it writes the jobs or not."""
         batch_id = self._write_batch(db, batch, self._write_catalog(db, catalog), at)
         # A plan adds and retires jobs, which a runner at work would buy or lose under its feet.
-        self._ledger.leases.check_free(db, batch_id, utc_now())
+        check_free(db, batch_id, utc_now())
         # Why a job waited in an earlier run may be over.
         db.execute("update jobs set hold = null where batch_id = ? and hold is not null", (batch_id,))
         return batch_id
@@ -269,7 +269,7 @@ class Planning:
         return found
 
     def find(self, name: str) -> BatchRecord | None:
-        with self._ledger.reading() as db:
+        with self._database.read() as db:
             row = db.execute(
                 "select batches.id, name, config_path, output_dir, origin, catalogs.digest as catalog_digest, "
                 "planned_at from batches left join catalogs on catalogs.id = catalog_id where name = ?",
@@ -279,7 +279,7 @@ class Planning:
 
     def outlook(self, batch_id: int, only: str | None = None) -> list[ModelTotals]:
         """The jobs of the file by model: what is still to be bought, and what is done or paid already."""
-        with self._ledger.reading() as db:
+        with self._database.read() as db:
             rows = db.execute(
                 "select model, count(*) as jobs, "
                 "coalesce(sum(json_extract(request, '$.duration')), 0) as seconds, "
@@ -299,7 +299,7 @@ class Planning:
 
     def shapes_to_send(self, batch_id: int, only: str | None = None) -> list[PriceGroup]:
         """Pending jobs by model, price lines and price: as many rows as the batch has kinds of jobs, not jobs."""
-        with self._ledger.reading() as db:
+        with self._database.read() as db:
             rows = db.execute(
                 "select model, price_lines, estimate_low_nusd as low_nusd, estimate_exact_nusd as exact_nusd, "
                 "estimate_high_nusd as high_nusd, count(*) as jobs from jobs "
@@ -312,14 +312,14 @@ class Planning:
 
     def names(self) -> list[str]:
         """All batches, the one planned last first."""
-        with self._ledger.reading() as db:
+        with self._database.read() as db:
             return [row[0] for row in db.execute("select name from batches order by planned_at desc, id desc")]
 
     def last_catalog(self, name: str) -> Offers | None:
         """The catalogs that the batch was last planned with; None when it never was."""
         from orbatch.plan.catalogs import Offers  # not above: commands that only read the ledger start without it
 
-        with self._ledger.reading() as db:
+        with self._database.read() as db:
             row = db.execute(
                 "select models from catalogs join batches on catalogs.id = catalog_id where name = ?", (name,)
             ).fetchone()

@@ -122,6 +122,25 @@ class PlanRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Charge:
+    """What an answer says of its cost. ``cost_nusd`` None: not known yet, the reservation stands until
+    ``generation_id`` tells."""
+
+    cost_nusd: int | None = None
+    is_byok: bool = False
+    generation_id: str | None = None
+
+    def columns(self, at: str) -> dict[str, Any]:
+        """Of the attempt, as far as they are known."""
+        known: dict[str, Any] = {"is_byok": int(self.is_byok)}
+        if self.generation_id is not None:
+            known["generation_id"] = self.generation_id
+        if self.cost_nusd is not None:
+            known |= {"cost_nusd": self.cost_nusd, "settled": 1, "settled_at": at}
+        return known
+
+
+@dataclass(frozen=True, slots=True)
 class Reservation:
     """The intent is durable: the request may now leave. ``amount_nusd`` None: unpriced, and no cap asked for one."""
 

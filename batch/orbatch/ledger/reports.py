@@ -6,13 +6,10 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from orbatch.ledger.database import Database
 from orbatch.ledger.totals import MEASURES, OVER_ATTEMPTS, OVER_SPEND
-
-if TYPE_CHECKING:
-    from orbatch.ledger.store import Ledger
-
 
 _JOBS = """
 select id as job_id, prompt_id, prompt, variables, model, kind, status, request, repeat, coalesce(error, hold) as error,
@@ -39,16 +36,6 @@ class ExportedJob:
     error: str | None
     cost_nusd: int | None
     paths: tuple[str, ...]
-
-
-def exported_jobs(ledger: Ledger, batch_id: int) -> Iterator[ExportedJob]:
-    """The jobs of the batch file; those whose prompt has left it are not among them."""
-    with ledger.reading() as db:
-        for row in db.execute(_JOBS, (batch_id,)):
-            values = dict(row)
-            for name in ("variables", "request", "paths"):
-                values[name] = json.loads(values[name])
-            yield ExportedJob(**values | {"paths": tuple(values["paths"])})
 
 
 Grouping = Literal["model", "batch", "day", "prompt", "status"]
@@ -144,12 +131,12 @@ class Bills:
 class Reports:
     """The summing verbs of a ledger."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def report(self, by: Grouping, which: Filter) -> tuple[list[ReportRow], ReportRow]:
         """The groups and their total, of one moment: while a run writes, too, they agree."""
-        with self._ledger.snapshot() as db:
+        with self._database.snapshot() as db:
             rows = _groups(db, by, which)
             if by != "day" or which.is_dated:
                 return rows, _added("total", rows)
@@ -168,7 +155,7 @@ class Reports:
 
     def spend(self, batch_id: int) -> tuple[int, int]:
         """(charged, reserved) of a batch now, as in its total."""
-        with self._ledger.reading() as db:
+        with self._database.read() as db:
             row = db.execute(
                 "select coalesce(sum(charged_nusd), 0), coalesce(sum(reserved_nusd), 0) from spend where batch_id = ?",
                 (batch_id,),
@@ -178,7 +165,7 @@ class Reports:
     def bills(self, models: Sequence[str]) -> dict[tuple[str, str], Bills]:
         """By (model, price lines): what was estimated and what was charged, where at least BILLS_NEEDED bills are."""
         marks = ", ".join("?" * len(models))
-        with self._ledger.reading() as db:
+        with self._database.read() as db:
             rows = db.execute(
                 "select model, price_lines, sum(bills) as count, sum(estimated_nusd) as estimated_nusd, "
                 f"sum(billed_nusd) as charged_nusd from spend where model in ({marks}) "
@@ -202,13 +189,22 @@ class Reports:
 
         ``columns``: those that are wanted; what is not asked for is not looked up.
         """
-        with self._ledger.reading() as db:
+        with self._database.read() as db:
             batches = [row[0] for row in db.execute("select id from batches order by id")]
             left = -1 if limit is None else limit
             for batch in batches if batch_id is None else [batch_id]:
                 for row in _job_rows(db, batch, status, left, columns):
                     yield dict(row)
                     left -= limit is not None
+
+    def exported_jobs(self, batch_id: int) -> Iterator[ExportedJob]:
+        """The jobs of the batch file; those whose prompt has left it are not among them."""
+        with self._database.read() as db:
+            for row in db.execute(_JOBS, (batch_id,)):
+                values = dict(row)
+                for name in ("variables", "request", "paths"):
+                    values[name] = json.loads(values[name])
+                yield ExportedJob(**values | {"paths": tuple(values["paths"])})
 
 
 def _job_rows(

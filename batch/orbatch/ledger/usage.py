@@ -7,13 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
-from orbatch.ledger.database import timestamp
+from orbatch.ledger.database import Database, timestamp
 from orbatch.ledger.records import AttemptRecord
-
-if TYPE_CHECKING:
-    from orbatch.ledger.store import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +30,11 @@ class UsageDelta:
 class UsageReadings:
     """The readings of a ledger."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-    def record_usage(self, account: str, usage_nusd: int, at: datetime) -> None:
-        with self._ledger.writing() as db:
+    def record(self, account: str, usage_nusd: int, at: datetime) -> None:
+        with self._database.write() as db:
             db.execute(
                 "insert into usage_readings (account, read_at, usage_nusd) values (?, ?, ?)",
                 (account, timestamp(at), usage_nusd),
@@ -46,7 +42,7 @@ class UsageReadings:
 
     def around(self, attempt: AttemptRecord) -> UsageDelta | None:
         """The rise from the last reading before the attempt to the newest one; None without both."""
-        with self._ledger.reading() as db:
+        with self._database.read() as db:
             before = db.execute(
                 "select read_at, usage_nusd from usage_readings where account = ? and read_at <= ? "
                 "order by read_at desc, id desc limit 1",

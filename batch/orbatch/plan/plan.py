@@ -349,14 +349,14 @@ def forecast_caps(ledger: Ledger, plan: Plan, caps: Caps) -> list[CapForecast]:
     """Every cap that limits the jobs to send, beside what they may cost at most."""
     if not plan.shapes:
         return []
-    batch, committed = plan.batch.id, ledger.committed(plan.batch.id, "")
+    batch, committed = plan.batch.id, ledger.attempts.committed(plan.batch.id, "")
     scopes = [
         ("budget.total_usd", caps.total, committed.total, plan.shapes),
         ("budget.per_day_usd", caps.per_day, committed.day, plan.shapes),
     ]
     for model in dict.fromkeys(shape.model for shape in plan.shapes):
         of_model = [shape for shape in plan.shapes if shape.model == model]
-        used = ledger.committed(batch, model).model
+        used = ledger.attempts.committed(batch, model).model
         scopes.append((f"budget.per_model_usd of {model}", caps.per_model.get(model), used, of_model))
     found = [_outlook(name, cap, used, shapes, caps.unpriced) for name, cap, used, shapes in scopes if cap is not None]
     if caps.per_job is not None:

@@ -159,7 +159,7 @@ class RunContext:
     def leave(self, job: JobRecord, attempt: AttemptRecord, text: str) -> None:
         """The job stays where it is, paid for; the next run goes on."""
         text = text.rstrip(".")
-        self.ledger.note(job.id, attempt.id, text)
+        self.ledger.attempts.add_event(job.id, attempt.id, text)
         self.say(job, f"{text}. It is paid for; run the same command again to go on.", "warning")
 
 

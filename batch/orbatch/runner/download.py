@@ -72,7 +72,7 @@ class Downloader:
                         return
                     records = await fetching.all()
             except GoneError as exc:
-                self._context.ledger.lose(attempt.id, f"paid, but {exc}")
+                self._context.ledger.attempts.mark_lost(attempt.id, f"paid, but {exc}")
                 self._context.say(job, f"lost: it was paid for, and {exc}", "error")
                 return
             except AuthenticationError as exc:
@@ -85,7 +85,7 @@ class Downloader:
                     return
             else:
                 ledger = self._context.ledger
-                await ledger.commits.durably(partial(ledger.finish, attempt.id, records))
+                await ledger.commits.durably(partial(ledger.attempts.mark_done, attempt.id, records))
                 fetching.discard_parts()
                 for record in records:
                     warning = f" ({record.warning})" if record.warning else ""
@@ -295,7 +295,7 @@ async def _fetch_attempt_again(ledger: Ledger, provider: ContentSource, job: Job
         records.append(await run_in_disk_pool(_put_in_place, received, _at(path), job.seconds))
         await run_in_disk_pool(outputs.sync_folder, path.parent)
     if parts:
-        ledger.replace_outputs(attempt.id, records)
+        ledger.attempts.replace_outputs(attempt.id, records)
     for part in parts:
         outputs.discard(part)
     return len(parts)

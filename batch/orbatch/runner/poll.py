@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from orbatch.ledger import AttemptRecord, JobRecord, Settlement, utc_now
+from orbatch.ledger import AttemptRecord, Charge, JobRecord, Settlement, utc_now
 from orbatch.ledger.database import parse_timestamp
 from orbatch.ledger.status import Status
 from orbatch.money import format_usd, to_nano
@@ -107,8 +107,8 @@ class Poller:
         cost, is_byok = _charge(seen)
         ledger = self._context.ledger
         settlement = await ledger.commits.durably(
-            lambda: ledger.complete(
-                attempt.id, cost, is_byok=is_byok, generation_id=seen.generation_id, caps=self._context.terms.caps
+            lambda: ledger.attempts.end(
+                attempt.id, Status.COMPLETED, Charge(cost, is_byok, seen.generation_id), self._context.terms.caps
             )
         )
         self._check_overrun(job, attempt, settlement)
@@ -119,14 +119,12 @@ class Poller:
         cost, is_byok = _charge(seen)
         status = Status(seen.status)
         reason = redact(seen.error or "") or f"the provider ended it as {seen.status}"
-        settlement = self._context.ledger.end(
+        settlement = self._context.ledger.attempts.end(
             attempt.id,
             status,
-            reason,
-            cost_nusd=cost,
-            is_byok=is_byok,
-            generation_id=seen.generation_id,
-            caps=self._context.terms.caps,
+            Charge(cost, is_byok, seen.generation_id),
+            self._context.terms.caps,
+            error=reason,
         )
         self._check_overrun(job, attempt, settlement)
         say_ended(self._context, job, status, reason, cost)

@@ -7,7 +7,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from orbatch.ledger import AttemptRecord, JobRecord, Ledger, Settlement, utc_now
+from orbatch.ledger import AttemptRecord, Charge, JobRecord, Ledger, Settlement, utc_now
 from orbatch.ledger.budget import Caps
 from orbatch.money import format_usd, to_nano
 from orbatch_provider.errors import AuthenticationError, NotFoundError, OpenRouterError
@@ -62,10 +62,12 @@ async def settle_unknown(ledger: Ledger, provider: Accounting, jobs: list[JobRec
             continue
         if generation.total_cost is None or generation.id not in ("", attempt.generation_id):
             continue
-        settlement = ledger.settle(attempt.id, to_nano(generation.total_cost), is_byok=generation.is_byok, caps=caps)
+        settlement = ledger.attempts.settle(
+            attempt.id, Charge(to_nano(generation.total_cost), generation.is_byok), caps
+        )
         settled += 1
         if settlement.overrun_nusd:
-            ledger.note(job.id, attempt.id, overrun_text(attempt, settlement))
+            ledger.attempts.add_event(job.id, attempt.id, overrun_text(attempt, settlement))
         if settlement.cap_exceeded is not None:
             broken[job.model] = broken_cap_text(job.model, settlement.cap_exceeded)
     return Settled(settled, len(jobs) - settled, broken)
@@ -92,5 +94,5 @@ async def record_usage(ledger: Ledger, provider: Accounting) -> KeyInfo | None:
         async with asyncio.timeout(USAGE_PATIENCE_S):
             key = await provider.key()
         if key.usage is not None and abs(key.usage) < LARGEST_USAGE_USD:
-            ledger.evidence.record_usage(provider.account, to_nano(key.usage), at)
+            ledger.usage.record(provider.account, to_nano(key.usage), at)
     return key

@@ -20,7 +20,7 @@ def check_overrun(
     if not settlement.overrun_nusd:
         return
     text = overrun_text(attempt, settlement)
-    shared.ledger.note(job.id, attempt.id, text)
+    shared.ledger.attempts.add_event(job.id, attempt.id, text)
     shared.say(job, text, "warning")
     if settlement.cap_exceeded is not None:
         block_model(job.model, broken_cap_text(job.model, settlement.cap_exceeded))
@@ -32,7 +32,7 @@ def say_ended(shared: RunContext, job: JobRecord, status: Status, reason: str, c
     made = shared.ledger.queries.attempts_made(job.id)
     allowed = shared.terms.attempts
     may_try_again = status in shared.terms.retry_on and made < allowed and not job.retired
-    if may_try_again and shared.ledger.reopen([job.id], forgive=False):
+    if may_try_again and shared.ledger.attempts.reopen([job.id], reset_attempts=False):
         text = f"{status}: {reason} ({charged}); {made} of {allowed} attempts made, trying again"
         shared.say(job, text, "warning")
     else:

@@ -215,7 +215,7 @@ class BatchRun:
 
     def _recover(self) -> None:
         """Intents without an answer become uncertain, paid jobs are taken up again."""
-        for job_id in self._ledger.recover_interrupted(self._batch.id):
+        for job_id in self._ledger.attempts.recover_interrupted(self._batch.id):
             job = self._ledger.queries.job(job_id)
             text = "uncertain: an earlier run was stopped while it was being submitted; it is not sent again"
             self._notify(Progress(text, f"{job.prompt_id} {job.model}", "warning"))
@@ -259,7 +259,7 @@ class BatchRun:
         await self._gates.take(job.model)
         try:
             decision, on_disk = self._ledger.commits.take(
-                lambda: self._ledger.reserve(
+                lambda: self._ledger.attempts.reserve(
                     job.id,
                     self._options.terms.caps,
                     owner=self._holder.owner,
@@ -380,12 +380,12 @@ class BatchRun:
         blocked = self._feeder.blocked
         try:
             for model, reason in blocked.items():
-                self._ledger.hold_pending(self._batch.id, model, reason)
+                self._ledger.attempts.set_wait_reason(self._batch.id, model, reason)
             if self._stop is Stop.NO_CREDIT:
-                self._ledger.hold_pending(self._batch.id, None, self._message)
+                self._ledger.attempts.set_wait_reason(self._batch.id, None, self._message)
             if self._stop is not None:
                 return bool(blocked)
-            held = self._ledger.hold_over_budget(self._batch.id, self._options.terms.caps, self._options.only)
+            held = self._ledger.attempts.mark_over_budget(self._batch.id, self._options.terms.caps, self._options.only)
         except LedgerError as exc:
             self._end(Stop.FAILED, str(exc))
             return bool(blocked)

@@ -104,7 +104,11 @@ class Scheduler:
         queue = self._candidates.setdefault(model, deque())
         if not queue:
             caps = self._choice.caps
-            left = room(model, caps, self._ledger.committed(self._batch_id, model)) if caps.apply_to(model) else None
+            left = (
+                room(model, caps, self._ledger.attempts.committed(self._batch_id, model))
+                if caps.apply_to(model)
+                else None
+            )
             found = self._ledger.queries.next_pending(
                 self._batch_id,
                 model,

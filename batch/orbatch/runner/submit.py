@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from orbatch.ledger import JobRecord, LeaseLost, LedgerConflict, LedgerError, OnDisk, Reservation, Settlement
-from orbatch.ledger.attempts import Charge
+from orbatch.ledger import Charge, JobRecord, LeaseLost, LedgerConflict, LedgerError, OnDisk, Reservation, Settlement
 from orbatch.ledger.status import Status
 from orbatch.money import format_usd, to_nano
 from orbatch.outputs import files as outputs
@@ -97,7 +96,9 @@ class Sending:
             is_undone = on_disk.done() and on_disk.exception() is not None
             if not is_undone:
                 with contextlib.suppress(LedgerError):
-                    self._context.ledger.release(reservation.attempt_id, "orbatch was stopped before the request left")
+                    self._context.ledger.attempts.release(
+                        reservation.attempt_id, "orbatch was stopped before the request left"
+                    )
             raise
 
     def _may_leave(self, reservation: Reservation) -> bool:
@@ -106,7 +107,7 @@ class Sending:
         if not self._context.ledger.queries.is_submitting(reservation.attempt_id):
             raise LeaseLost("Another runner has taken this batch over, because this one was silent for too long.")
         if self._context.stopping.is_set():
-            self._context.ledger.release(reservation.attempt_id, "orbatch was stopped before the request left")
+            self._context.ledger.attempts.release(reservation.attempt_id, "orbatch was stopped before the request left")
             return False
         return True
 
@@ -117,12 +118,14 @@ class Sending:
                 return await run_in_disk_pool(_as_planned, job)  # files are read
             return _as_planned(job)
         except (OSError, ValueError) as exc:
-            self._context.ledger.reject(reservation.attempt_id, f"not sent: {exc}")
+            self._context.ledger.attempts.reject(reservation.attempt_id, f"not sent: {exc}")
             self._context.say(job, f"not sent: {exc}", "error")
             return None
         except BaseException:  # an interruption, or a fault of ours: nothing has left
             with contextlib.suppress(LedgerError):
-                self._context.ledger.release(reservation.attempt_id, "orbatch was stopped before the request left")
+                self._context.ledger.attempts.release(
+                    reservation.attempt_id, "orbatch was stopped before the request left"
+                )
             raise
 
     # -- accepted ---------------------------------------------------------------------------------------------------
@@ -141,7 +144,9 @@ class Sending:
         for number, pause_s in enumerate((*RECORDING_PAUSES_S, None)):
             try:
                 ledger = self._context.ledger
-                await ledger.commits.durably(partial(ledger.accept, attempt_id, accepted.id, accepted.generation_id))
+                await ledger.commits.durably(
+                    partial(ledger.attempts.accept, attempt_id, accepted.id, accepted.generation_id)
+                )
             except LedgerConflict as exc:
                 self._record_beside(job, attempt_id, accepted.id, exc)
                 return
@@ -167,9 +172,9 @@ class Sending:
         text = f"the provider accepted it as {remote_id}, which could not be recorded as its id ({conflict})"
         self._context.say(job, f"{text} It may be charged.", "error")
         try:
-            self._context.ledger.mark_uncertain(attempt_id, text)
+            self._context.ledger.attempts.mark_uncertain(attempt_id, text)
         except LedgerConflict:
-            self._context.ledger.note(job.id, attempt_id, text)
+            self._context.ledger.attempts.add_event(job.id, attempt_id, text)
         raise StopRun(f"Job {job.id}: {text} See `orbatch show {job.id}`.") from conflict
 
     # -- not accepted -----------------------------------------------------------------------------------------------
@@ -181,22 +186,22 @@ class Sending:
         ledger = self._context.ledger
         if not error.nothing_started:
             if late:
-                ledger.note(job.id, attempt_id, str(error))
+                ledger.attempts.add_event(job.id, attempt_id, str(error))
             else:
                 self._doubt(job, reservation, str(error))
             await record_usage(ledger, self._context.provider)
             return
         if error.may_resend:
-            ledger.release(attempt_id, str(error))
+            ledger.attempts.release(attempt_id, str(error))
             self._cool_down(job, error)
             return
         if isinstance(error, AuthenticationError):
-            ledger.release(attempt_id, str(error))
+            ledger.attempts.release(attempt_id, str(error))
             raise StopRun(str(error)) from error
         if isinstance(error, PaymentRequiredError) or (isinstance(error, PermissionDeniedError) and error.budget_spent):
-            ledger.release(attempt_id, str(error))
+            ledger.attempts.release(attempt_id, str(error))
             raise StopSubmits(str(error)) from error
-        ledger.reject(attempt_id, str(error))
+        ledger.attempts.reject(attempt_id, str(error))
         self._context.say(job, f"rejected, not charged: {error}", "error")
 
     def _cool_down(self, job: JobRecord, error: OpenRouterError) -> None:
@@ -210,7 +215,7 @@ class Sending:
     # -- unknown ----------------------------------------------------------------------------------------------------
 
     def _doubt(self, job: JobRecord, reservation: Reservation, reason: str) -> None:
-        self._context.ledger.mark_uncertain(reservation.attempt_id, reason)
+        self._context.ledger.attempts.mark_uncertain(reservation.attempt_id, reason)
         amount = format_usd(reservation.amount_nusd, "an unknown amount of")
         self._context.say(
             job, f"uncertain ({reason}): it may have been charged, up to {amount} USD stays reserved", "warning"
@@ -232,11 +237,13 @@ class Sending:
         sending.cancel()
         if not _is_success(sending):
             with contextlib.suppress(LedgerError):
-                self._context.ledger.mark_uncertain(attempt_id, "orbatch was stopped while the request was on its way")
+                self._context.ledger.attempts.mark_uncertain(
+                    attempt_id, "orbatch was stopped while the request was on its way"
+                )
             return
         accepted = sending.result()
         try:
-            self._context.ledger.accept(attempt_id, accepted.id, accepted.generation_id)
+            self._context.ledger.attempts.accept(attempt_id, accepted.id, accepted.generation_id)
         except LedgerError as exc:
             self._context.say(job, f"accepted as {accepted.id}, which could not be recorded ({exc})", "error")
 
@@ -309,7 +316,7 @@ class Answering(Sending):
             else:
                 asking.cancel()
                 with contextlib.suppress(LedgerError):
-                    self._context.ledger.mark_uncertain(order.attempt_id, _STOPPED_DURING)
+                    self._context.ledger.attempts.mark_uncertain(order.attempt_id, _STOPPED_DURING)
             raise
         # What came is worth money: keeping it goes on when the run is torn down meanwhile.
         concluding = asyncio.create_task(self._conclude(order, asking))
@@ -323,14 +330,14 @@ class Answering(Sending):
         try:
             await run_in_disk_pool(order.place.check_writable)
         except OSError as exc:
-            self._context.ledger.release(order.attempt_id, f"not sent: {exc}")
+            self._context.ledger.attempts.release(order.attempt_id, f"not sent: {exc}")
             raise StopRun(
                 f"The result of job {order.job.id} could not be kept in {order.place.output_dir} ({exc}), so it was "
                 "not sent."
             ) from exc
         except BaseException:
             with contextlib.suppress(LedgerError):
-                self._context.ledger.release(order.attempt_id, _STOPPED_BEFORE)
+                self._context.ledger.attempts.release(order.attempt_id, _STOPPED_BEFORE)
             raise
 
     async def _ask(self, order: _Order) -> Answer:
@@ -371,9 +378,13 @@ class Answering(Sending):
 
     async def _finish(self, order: _Order, kept: Sequence[SavedFile], charge: Charge) -> None:
         records = [each.record for each in kept]
-        answers, caps = self._context.ledger.answers, self._context.terms.caps
+        attempts, caps = self._context.ledger.attempts, self._context.terms.caps
         files = ", ".join(record.path for record in records)
-        await self._write(order, f"done: {files}", lambda: answers.finish(order.attempt_id, records, charge, caps))
+        await self._write(
+            order,
+            f"done: {files}",
+            lambda: attempts.end_answered(order.attempt_id, Status.DONE, charge, caps, outputs=records),
+        )
         for each in kept:
             outputs.discard(each.part)
         done = f"done, charged {format_usd(charge.cost_nusd, 'an amount not known yet,')} USD"
@@ -383,13 +394,21 @@ class Answering(Sending):
             done = "done"
 
     async def _fail(self, order: _Order, reason: str, charge: Charge) -> None:
-        answers, caps = self._context.ledger.answers, self._context.terms.caps
-        await self._write(order, f"failed: {reason}", lambda: answers.fail(order.attempt_id, reason, charge, caps))
+        attempts, caps = self._context.ledger.attempts, self._context.terms.caps
+        await self._write(
+            order,
+            f"failed: {reason}",
+            lambda: attempts.end_answered(order.attempt_id, Status.FAILED, charge, caps, error=reason),
+        )
         say_ended(self._context, order.job, Status.FAILED, reason, charge.cost_nusd)
 
     async def _lose(self, order: _Order, reason: str, charge: Charge) -> None:
-        answers, caps = self._context.ledger.answers, self._context.terms.caps
-        await self._write(order, f"lost: {reason}", lambda: answers.lose(order.attempt_id, reason, charge, caps))
+        attempts, caps = self._context.ledger.attempts, self._context.terms.caps
+        await self._write(
+            order,
+            f"lost: {reason}",
+            lambda: attempts.end_answered(order.attempt_id, Status.LOST, charge, caps, error=reason),
+        )
         self._context.say(order.job, f"lost: {reason}", "error")
 
     async def _write(self, order: _Order, what: str, verb: Callable[[], Settlement]) -> None:
