@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.ledger import budget
+from orbatch.ledger.budget import Allowed
 from orbatch.runner import scheduler
 from orbatch_simulator import Fault
 from tests.e2e.conftest import Open
@@ -43,7 +43,7 @@ def test_no_cap_is_ever_exceeded(desk: Desk, budget: dict[str, object], bought: 
 
 def test_without_the_reservation_a_cap_would_be_broken(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests of caps prove nothing unless they fail when the caps are not looked at."""
-    monkeypatch.setattr(budget, "decide", lambda model, high, caps, committed: budget.Allowed(high))
+    monkeypatch.setattr("orbatch.ledger.attempts.decide", lambda model, high, caps, committed: Allowed(high))
     monkeypatch.setattr(scheduler, "room", lambda model, caps, committed: None)
     desk.run(desk.write(budget={"total_usd": 0.3}), code=None)
     assert desk.simulator.books.charged > Decimal("0.3")

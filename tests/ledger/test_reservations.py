@@ -218,7 +218,7 @@ def test_of_two_processes_racing_for_the_last_budget_exactly_one_wins(
                 second.try_to_reserve(ids[order[1]], caps)
             return decide(*arguments)  # type: ignore[arg-type] # passed through as they came
 
-        monkeypatch.setattr("orbatch.ledger.budget.decide", decide_slowly)
+        monkeypatch.setattr("orbatch.ledger.attempts.decide", decide_slowly)
         results = [first.try_to_reserve(ids[order[0]], caps), second.try_to_reserve(ids[order[1]], caps)]
     assert [type(result) for result in results] == [Reservation, Refused]
     assert books.ledger.attempts.committed(1, "a/one").day == FORTY_CENTS
