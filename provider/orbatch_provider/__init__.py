@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from orbatch_provider.client import OpenRouterProvider
     from orbatch_provider.errors import OpenRouterError
     from orbatch_provider.images import ImagesResult
-    from orbatch_provider.pricing import Estimate, estimate, estimate_image_model, estimate_text
+    from orbatch_provider.pricing import Estimate, estimate_image, estimate_text, estimate_video
     from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest
     from orbatch_provider.responses import FileOutput, MultimodalResponse, Usage, VideoJob
     from orbatch_provider.sync import generate_image, generate_text, generate_video
@@ -37,9 +37,9 @@ _HOME = {
     "VideoJob": "responses",
     "VideoModel": "catalog",
     "VideoRequest": "requests",
-    "estimate": "pricing",
-    "estimate_image_model": "pricing",
+    "estimate_image": "pricing",
     "estimate_text": "pricing",
+    "estimate_video": "pricing",
     "generate_image": "sync",
     "generate_text": "sync",
     "generate_video": "sync",
@@ -63,9 +63,9 @@ __all__ = [
     "VideoJob",
     "VideoModel",
     "VideoRequest",
-    "estimate",
-    "estimate_image_model",
+    "estimate_image",
     "estimate_text",
+    "estimate_video",
     "generate_image",
     "generate_text",
     "generate_video",

@@ -84,11 +84,11 @@ def test_image_models_that_can_do_a_shot_are_listed_by_the_price_of_one_picture(
 
 def test_image_models_tell_what_they_can_do_and_charge_in_words(desk: Desk) -> None:
     out = " ".join(desk.call("models", "seedream", "--kind", "image").out.split())
-    for expected in ("1K 2K 4K", "up to 10 pictures, up to 14 references, seed", "0.04 USD per picture"):
+    for expected in ("1K 2K 4K", "up to 10 pictures, up to 14 references, seed", "0.04 USD per image"):
         assert expected in out
     rows = {row["model"]: row for row in desk.call("models", "--kind", "image", "--json").json}
     assert rows.keys() == image_examples().models.keys()
-    assert "0.075 USD per picture (2K)" in rows["qwen/qwen-image-3-pro"]["prices"]
+    assert "0.075 USD per image (2K)" in rows["qwen/qwen-image-3-pro"]["prices"]
     assert rows["openai/gpt-image-2"]["qualities"] == ["auto", "low", "medium", "high"]
     assert rows["meta/muse-image"]["max_images"] is None
 

@@ -11,7 +11,7 @@ import respx
 
 from orbatch_provider.catalog import ImageCatalog, ImageModel, check_image, image_snapshot
 from orbatch_provider.client import OpenRouterProvider
-from orbatch_provider.pricing import EstimateStatus, Hints, estimate_image_model
+from orbatch_provider.pricing import EstimateStatus, Hints, estimate_image
 from orbatch_provider.requests import ImageRequest
 
 BASE = "https://openrouter.ai/api/v1"
@@ -164,7 +164,7 @@ SEVERAL = ImageModel.from_json(
 def test_the_price_is_that_of_the_endpoints_that_the_routing_leaves(
     provider: Mapping[str, Any] | None, low: str | None, exact: str | None, high: str | None
 ) -> None:
-    found = estimate_image_model(ImageRequest("a/several", "p", n=2, provider=provider), SEVERAL)
+    found = estimate_image(ImageRequest("a/several", "p", n=2, provider=provider), SEVERAL)
     assert [found.low, found.exact, found.high] == [None if x is None else Decimal(x) for x in (low, exact, high)]
     assert found.why
 
@@ -176,7 +176,7 @@ def test_a_request_has_to_fit_one_of_the_endpoints_it_may_go_to() -> None:
 
 
 def test_an_endpoint_without_a_name_cannot_be_ruled_out() -> None:
-    found = estimate_image_model(*wanted("recraft/recraft-v4", provider={"only": ["somebody"]}))
+    found = estimate_image(*wanted("recraft/recraft-v4", provider={"only": ["somebody"]}))
     assert found.exact == Decimal("0.04")
 
 
@@ -195,19 +195,19 @@ def test_an_endpoint_without_a_name_cannot_be_ruled_out() -> None:
 def test_pictures_billed_by_the_token_have_the_tokens_their_vendor_documents(
     model: str, fields: Mapping[str, Any], low: str, high: str
 ) -> None:
-    found = estimate_image_model(*wanted(model, **fields))
+    found = estimate_image(*wanted(model, **fields))
     assert (found.low, found.high) == (Decimal(low), Decimal(high))
 
 
 def test_tokens_that_are_known_better_are_used_instead() -> None:
     request, model = wanted("openai/gpt-image-2", quality="high")
-    found = estimate_image_model(request, model, Hints(output_tokens_per_image=7024, prompt_tokens=100))
+    found = estimate_image(request, model, Hints(output_tokens_per_image=7024, prompt_tokens=100))
     assert (found.exact, found.status) == (Decimal("0.21122"), EstimateStatus.EXACT)
 
 
 @pytest.mark.parametrize("model", ["openai/gpt-image-1-mini", "krea/krea-2-large", "black-forest-labs/flux.2-max"])
 def test_a_picture_whose_price_is_not_known_is_unpriced_and_never_free(model: str) -> None:
-    assert estimate_image_model(*wanted(model)).is_unpriced
+    assert estimate_image(*wanted(model)).is_unpriced
 
 
 async def test_the_catalog_is_read_without_a_key_and_joined_with_the_endpoints() -> None:

@@ -1,4 +1,4 @@
-"""The worked examples of docs/pricing.md are what the price engine says."""
+"""The worked examples of docs/pricing.md show what the code computes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orbatch_provider.catalog import snapshot
-from orbatch_provider.pricing import estimate
+from orbatch_provider.pricing import estimate_video
 from orbatch_provider.requests import VideoRequest
 
 PAGE = (Path(__file__).parents[2] / "docs" / "pricing.md").read_text("utf-8")
@@ -26,10 +26,12 @@ def test_the_page_has_its_examples() -> None:
     assert f"{snapshot().captured_at:%Y-%m-%d}" in PAGE
 
 
-@pytest.mark.parametrize(("request_text", "told"), EXAMPLES, ids=[json.loads(text)["model"] for text, _ in EXAMPLES])
-def test_an_example_is_computed_as_told(request_text: str, told: str) -> None:
+@pytest.mark.parametrize(
+    ("request_text", "expected"), EXAMPLES, ids=[json.loads(text)["model"] for text, _ in EXAMPLES]
+)
+def test_an_example_is_computed_as_shown(request_text: str, expected: str) -> None:
     request = VideoRequest.from_body(json.loads(request_text))
     model = snapshot().find(request.model)
     assert model is not None
-    found = estimate(request, model)
-    assert f"low {usd(found.low)}, exact {usd(found.exact)}, high {usd(found.high)}\n{found.why}" == told
+    found = estimate_video(request, model)
+    assert f"low {usd(found.low)}, exact {usd(found.exact)}, high {usd(found.high)}\n{found.why}" == expected

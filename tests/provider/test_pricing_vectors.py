@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orbatch_provider.catalog import snapshot
-from orbatch_provider.pricing import Estimate, Hints, estimate, estimate_image
+from orbatch_provider.pricing import Estimate, Hints, estimate_image_body, estimate_video
 from orbatch_provider.pricing.skus import price_list
 from orbatch_provider.requests import VideoRequest
 
@@ -29,10 +29,10 @@ def vectors() -> list[Any]:
 def priced(vector: dict[str, Any]) -> Estimate:
     hints = Hints(**vector.get("hints", {}))
     if vector["api"] == "images":
-        return estimate_image(vector["request"], [vector["endpoint_pricing"]], hints)
+        return estimate_image_body(vector["request"], [vector["endpoint_pricing"]], hints)
     model = snapshot().find(vector["model"])
     assert model is not None
-    return estimate(VideoRequest.from_body(vector["request"]), model, hints)
+    return estimate_video(VideoRequest.from_body(vector["request"]), model, hints)
 
 
 def test_there_are_104_examples() -> None:

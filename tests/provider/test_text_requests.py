@@ -250,10 +250,10 @@ def test_the_upper_bound_needs_no_tokenizer(fields: Mapping[str, Any], pricing: 
 @pytest.mark.parametrize(
     ("fields", "pricing", "reason"),
     [
-        pytest.param({"max_tokens": None}, {}, "max_tokens is not given", id="no limit"),
+        pytest.param({"max_tokens": None}, {}, "max_tokens is not set", id="no limit"),
         pytest.param({}, {"prompt": "-1"}, "the price of the prompt varies", id="a router"),
-        pytest.param({}, {"completion": None}, "names no price for the completion", id="no price"),
-        pytest.param({"plugins": [{"id": "web"}]}, {}, "plugins are billed apart", id="plugins"),
+        pytest.param({}, {"completion": None}, "has no price for the completion", id="no price"),
+        pytest.param({"plugins": [{"id": "web"}]}, {}, "plugins are billed separately", id="plugins"),
         pytest.param({"models": ["a/other"]}, {}, "another model may answer", id="fallback models"),
         pytest.param(
             {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},

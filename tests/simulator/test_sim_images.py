@@ -17,7 +17,7 @@ from PIL import Image
 
 from orbatch_provider.catalog import ImageModel, check_image
 from orbatch_provider.client import OpenRouterProvider
-from orbatch_provider.pricing import estimate_image_model
+from orbatch_provider.pricing import estimate_image
 from orbatch_provider.requests import ImageRequest
 from orbatch_simulator import Fault, SimulatorSettings
 from orbatch_simulator.examples import image_examples
@@ -173,7 +173,7 @@ def test_the_check_lets_pass_what_the_rules_do_and_the_estimate_bounds_the_bill(
             continue
         endpoint = choose_endpoint(body, model)
         charged = charge_images(Painting.read(body, endpoint), endpoint, Decimal("0.1"))
-        estimate = estimate_image_model(request, model)
+        estimate = estimate_image(request, model)
         if estimate.low is not None:
             assert estimate.low - Decimal("1e-9") <= charged, (body, estimate)
         if estimate.high is not None:

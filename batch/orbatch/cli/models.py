@@ -26,10 +26,10 @@ from orbatch_provider.catalog import (
 from orbatch_provider.pricing import (
     Estimate,
     describe_image_prices,
-    describe_prices,
     describe_text_extras,
-    estimate,
-    estimate_image_model,
+    describe_video_prices,
+    estimate_image,
+    estimate_video,
     usd_per_million,
 )
 from orbatch_provider.requests import ImageRequest, VideoRequest
@@ -130,9 +130,7 @@ def show_image_models(session: Session, models: Sequence[ImageModel], shot: Shot
     if shot.is_open:
         _show_capabilities(session, sorted(models, key=lambda model: model.id))
         return
-    show_priced(
-        session, [(model.id, estimate_image_model(shot.image(model.id), model)) for model in _able(models, shot)]
-    )
+    show_priced(session, [(model.id, estimate_image(shot.image(model.id), model)) for model in _able(models, shot)])
 
 
 def _able(models: Iterable[ImageModel], shot: Shot) -> list[ImageModel]:
@@ -320,7 +318,7 @@ def _show_video_models(session: Session, models: list[VideoModel], shot: Shot) -
         _show_capabilities_modelling(session, sorted(models, key=lambda model: model.id))
         return
     capable = [
-        (model.id, estimate(request, model))
+        (model.id, estimate_video(request, model))
         for model in models
         if not check(request := shot.video(model.id), model) and _offers(model, shot)
     ]
@@ -349,7 +347,7 @@ def _show_capabilities_modelling(session: Session, models: list[VideoModel]) -> 
                     "frames": model.frame_types,
                     "audio": model.generate_audio,
                     "seed": model.seed,
-                    "prices": describe_prices(model),
+                    "prices": describe_video_prices(model),
                 }
                 for model in models
             ]
@@ -362,7 +360,7 @@ def _show_capabilities_modelling(session: Session, models: list[VideoModel]) -> 
             " ".join(model.resolutions or ("-",)),
             " ".join(model.aspect_ratios or ("-",)),
             ", ".join(_abilities_modelling(model)) or "-",
-            "; ".join(describe_prices(model)),
+            "; ".join(describe_video_prices(model)),
         ]
         for model in models
     ]

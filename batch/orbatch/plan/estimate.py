@@ -11,7 +11,7 @@ from orbatch.plan.catalogs import Offers
 from orbatch.plan.jobs import Job
 from orbatch.plan.kinds import KINDS
 from orbatch_provider.catalog import Problem
-from orbatch_provider.pricing import Estimate, OpenDimension
+from orbatch_provider.pricing import Estimate, UnsetField
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class PricedJob:
     spec: Job
     estimate: Estimate
     problems: tuple[Problem, ...] = ()
-    left_open: tuple[OpenDimension, ...] = ()
+    left_open: tuple[UnsetField, ...] = ()
 
     @property
     def low_nusd(self) -> int | None:

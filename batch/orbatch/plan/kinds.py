@@ -9,11 +9,11 @@ from typing import Any
 from orbatch_provider.catalog import Problem, check, check_image, check_text
 from orbatch_provider.pricing import (
     Estimate,
-    OpenDimension,
-    estimate,
-    estimate_image_model,
+    UnsetField,
+    estimate_image,
     estimate_text,
-    open_dimensions,
+    estimate_video,
+    unset_fields,
 )
 from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest, named_fields
 
@@ -33,7 +33,7 @@ class Kind:
     request: type[VideoRequest] | type[ImageRequest] | type[TextRequest]
     check: Callable[[Any, Any], list[Problem]]
     estimate: Callable[[Any, Any], Estimate]
-    left_open: Callable[[Any, Any], tuple[OpenDimension, ...]]
+    left_open: Callable[[Any, Any], tuple[UnsetField, ...]]
     weight: Callable[[Any], object]
     at_once: bool = True
     needs_prompt: bool = True
@@ -47,17 +47,17 @@ class Kind:
         return make(model=model, prompt=prompt, seed=seed, extra=extra, **named)
 
 
-def _nothing_open(_request: ImageRequest, _model: object) -> tuple[OpenDimension, ...]:
+def _nothing_open(_request: ImageRequest, _model: object) -> tuple[UnsetField, ...]:
     # What an image request leaves out is in its price range already.
     return ()
 
 
-def _open_length(request: TextRequest, model: Any) -> tuple[OpenDimension, ...]:
+def _open_length(request: TextRequest, model: Any) -> tuple[UnsetField, ...]:
     """Without ``max_tokens`` nothing bounds the answer, and so its price."""
     price = estimate_text(request, model)
     if request.max_tokens is not None or price.high is not None:
         return ()
-    return (OpenDimension("max_tokens", price.low, None),)
+    return (UnsetField("max_tokens", price.low, None),)
 
 
 def _has_prompt(request: VideoRequest) -> object:
@@ -75,8 +75,10 @@ def _message_bytes(request: TextRequest) -> object:
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("video", VideoRequest, check, estimate, open_dimensions, _has_prompt, at_once=False, needs_prompt=False),
-        Kind("image", ImageRequest, check_image, estimate_image_model, _nothing_open, _prompt_bytes),
+        Kind(
+            "video", VideoRequest, check, estimate_video, unset_fields, _has_prompt, at_once=False, needs_prompt=False
+        ),
+        Kind("image", ImageRequest, check_image, estimate_image, _nothing_open, _prompt_bytes),
         Kind("text", TextRequest, check_text, estimate_text, _open_length, _message_bytes),
     )
 }

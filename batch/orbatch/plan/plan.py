@@ -25,7 +25,7 @@ from orbatch.plan.catalogs import LoadedCatalog, Offers, changes
 from orbatch.plan.estimate import PricedJob, price_jobs
 from orbatch.plan.jobs import expand, models_by_kind
 from orbatch_provider.catalog import PriceChange
-from orbatch_provider.pricing import OpenDimension
+from orbatch_provider.pricing import UnsetField
 
 _TAG = "sha256:"
 _LIBRARIES = ("jinja2", "pyyaml", "pillow")  # that jobs are made with
@@ -263,7 +263,7 @@ class _Survey:
 
     def __init__(self) -> None:
         self._problems: dict[tuple[str, str], ProblemGroup] = {}
-        self._open: dict[_ShapeKey, tuple[OpenDimension, ...]] = {}
+        self._open: dict[_ShapeKey, tuple[UnsetField, ...]] = {}
         self._models: dict[str, set[str]] = {}
         self._hash = hashlib.sha256()
 

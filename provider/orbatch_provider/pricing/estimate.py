@@ -1,94 +1,33 @@
-"""What the price engine takes and gives."""
+"""Estimates, and the bounds they are added up from: docs/pricing.md, "An estimate has three numbers".
+
+A bound that cannot be computed is None, never 0, and a sum or a range that lacks one of its bounds has none.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
+from typing import TypeVar
 
-_DIGITS = 4  # decimals of a quantity in a sentence; the calculation itself is not rounded
-_PER = {"s": "USD/s", "tokens": "USD/token", "megapixels": "USD/megapixel", "megapixel-seconds": "USD/megapixel-second"}
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """``quantity`` of ``unit`` at ``usd`` each, by a price line. ``origin``: how the quantity came about."""
-
-    quantity: Decimal
-    unit: str
-    usd: Decimal
-    line: str
-    origin: str = ""
-
-    @property
-    def amount(self) -> Decimal:
-        return self.quantity * self.usd
-
-    def __str__(self) -> str:
-        return f"{_counted(self)} x {plain(self.usd)} {_per(self)} ({self.line})"
-
-
-def total(terms: Sequence[Term]) -> Decimal:
-    return sum((term.amount for term in terms), Decimal(0))
-
-
-def plain(number: Decimal, *, grouped: bool = False) -> str:
-    """A number without exponent and trailing zeros; ``grouped`` in thousands."""
-    return f"{number.normalize():,f}" if grouped else f"{number.normalize():f}"
-
-
-def in_words(terms: Sequence[Term]) -> str:
-    """The sum; terms with nothing in them are left out."""
-    return " + ".join(str(term) for term in terms if term.quantity) or str(terms[0])
-
-
-def range_in_words(low: Sequence[Term], high: Sequence[Term]) -> str:
-    """Two sums of the same terms, written as one where only a rate or only a quantity differs."""
-    differing = [index for index, pair in enumerate(zip(low, high, strict=True)) if pair[0] != pair[1]]
-    if not differing:
-        return in_words(low)
-    if len(differing) == 1:
-        at = differing[0]
-        merged = _merged(low[at], high[at])
-        if merged:
-            return " + ".join([*map(str, low[:at]), merged, *(str(term) for term in low[at + 1 :] if term.quantity)])
-    return f"from {in_words(low)} to {in_words(high)}"
-
-
-def _merged(low: Term, high: Term) -> str:
-    if low.quantity == high.quantity and low.unit == high.unit:
-        lines = low.line if low.line == high.line else f"{low.line}, {high.line}"
-        return f"{_counted(low)} x {plain(low.usd)} to {plain(high.usd)} {_per(low)} ({lines})"
-    if (low.unit, low.line, low.usd) == (high.unit, high.line, high.usd) and not (low.origin or high.origin):
-        return f"{_number(low.quantity)} to {high}"
-    return ""
-
-
-def _counted(term: Term) -> str:
-    is_one = term.quantity == 1 and term.unit != "s"
-    origin = f" ({term.origin})" if term.origin else ""
-    return f"{_number(term.quantity)} {term.unit.removesuffix('s') if is_one else term.unit}{origin}"
-
-
-def _per(term: Term) -> str:
-    return _PER.get(term.unit, "USD")
-
-
-def _number(quantity: Decimal) -> str:
-    return f"{quantity:,.{_DIGITS}f}".rstrip("0").rstrip(".")
-
+T = TypeVar("T")
 
 FLOOR_LINE = "minimum_cents_per_generation"
+# OpenRouter does not say which of the two a megapixel is: low takes the larger one, high the smaller one.
+BINARY_MEGAPIXEL, DECIMAL_MEGAPIXEL = Decimal(2**20), Decimal(10**6)
+# Powers of ten that hold every real price, length and size. A number outside them is a mistake in the data.
+_SMALLEST, _LARGEST = -30, 18
+_PER = {"s": "USD/s", "tokens": "USD/token", "megapixels": "USD/megapixel", "megapixel-seconds": "USD/megapixel-second"}
 
 
 class EstimateStatus(StrEnum):
     """How much an estimate knows."""
 
     EXACT = "exact"  # low, exact and high are one amount
-    ESTIMATE = "estimate"  # one amount inside a band
-    ESTIMATE_NO_UPPER_BOUND = "estimate_no_upper_bound"  # one amount, but nothing bounds the charge
-    RANGE = "range"  # a band, and no single amount
+    ESTIMATE = "estimate"  # one likely amount inside a range
+    ESTIMATE_NO_UPPER_BOUND = "estimate_no_upper_bound"  # one likely amount, but nothing bounds the charge
+    RANGE = "range"  # a range without a likely amount
     LOWER_BOUND_ONLY = "lower_bound_only"  # the charge is at least low
     UNPRICEABLE = "unpriceable"  # no price line applies, or its quantity is unknown
 
@@ -97,9 +36,9 @@ class EstimateStatus(StrEnum):
 class Estimate:
     """Bounds on the charge at list price, in USD.
 
-    ``high`` is what a budget reserves; None means that no upper bound can be given. ``exact`` is one amount, only when
-    every billed dimension is fixed by the request; ``low`` None as well means unpriced. Never 0 for unknown.
-    ``lines``: the price lines that produced the numbers, sorted. ``why``: the calculation, to check by hand.
+    ``high`` is what a budget reserves; None means that there is no upper bound. ``exact`` is one amount, only set when
+    the request fixes everything that is billed. ``low`` None as well means unpriced.
+    ``lines``: the price lines behind the numbers, sorted. ``why``: the calculation, to be checked by hand.
     """
 
     low: Decimal | None
@@ -108,13 +47,19 @@ class Estimate:
     lines: tuple[str, ...] = ()
     why: str = ""
 
+    @classmethod
+    def unpriced(cls, reason: str) -> Estimate:
+        """An estimate that knows nothing, and why."""
+        return cls(None, None, None, (), f"unpriced: {reason}")
+
     @property
     def is_unpriced(self) -> bool:
-        """Whether no upper bound exists, so that nothing can be reserved for it."""
+        """Whether there is no upper bound, so that a budget cannot reserve one."""
         return self.high is None
 
     @property
     def status(self) -> EstimateStatus:
+        """How much this estimate knows, in one word."""
         if self.high is None:
             if self.exact is not None:
                 return EstimateStatus.ESTIMATE_NO_UPPER_BOUND
@@ -128,10 +73,9 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """Facts about the input media that are not part of a request, for requests billed by them; None: unknown.
+    """Facts about input media and prompt that a request does not contain; None means unknown.
 
-    Lengths in seconds, sizes in pixels. Raises ValueError for a length, size or count that is not a finite number
-    of at least 0.
+    Lengths in seconds, sizes in pixels. Raises ValueError for a value that is not a finite number of at least 0.
     """
 
     source_seconds: Decimal | None = None
@@ -157,11 +101,11 @@ NO_HINTS = Hints()
 
 
 @dataclass(frozen=True, slots=True)
-class OpenDimension:
-    """A field that a request leaves out although it changes the price.
+class UnsetField:
+    """A field that a request does not set although its price depends on it.
 
-    ``low`` and ``high`` (USD): the worst-case price with the cheapest and with the dearest choice for this field,
-    everything else as in the request; ``high`` None: no upper bound exists.
+    ``low`` and ``high``: the worst case in USD with the cheapest and with the most expensive value of this field, all
+    other fields as in the request; ``high`` None: there is no upper bound.
     """
 
     field: str
@@ -169,13 +113,107 @@ class OpenDimension:
     high: Decimal | None
 
 
-# Powers of ten between which every price, length and size lies by far; beyond them a number is an accident.
-_SMALLEST, _LARGEST = -30, 18
+@dataclass(frozen=True, slots=True)
+class Term:
+    """``quantity`` of ``unit`` at ``usd`` each, by a price line. ``origin``: how the quantity was computed."""
+
+    quantity: Decimal
+    unit: str
+    usd: Decimal
+    line: str
+    origin: str = ""
+
+    @property
+    def amount(self) -> Decimal:
+        """The product, in USD."""
+        return self.quantity * self.usd
+
+    def __str__(self) -> str:
+        return f"{_measure(self)} x {plain(self.usd)} {_per(self)} ({self.line})"
+
+
+@dataclass(frozen=True, slots=True)
+class PriceBounds:
+    """What is charged at least, most likely and at most; ``gap`` says why one of the three is None.
+
+    ``lines``: the price lines behind them.
+    """
+
+    low: Term | None
+    exact: Term | None
+    high: Term | None
+    lines: frozenset[str] = frozenset()
+    gap: str = ""
+
+    def with_bounding_lines(self) -> PriceBounds:
+        """The same with only the lines that produced a number, unless nothing could be computed."""
+        terms = (self.low, self.exact, self.high)
+        lines = self.lines if self.low is None else frozenset(term.line for term in terms if term is not None)
+        return replace(self, lines=lines)
+
+
+def fixed(term: Term) -> PriceBounds:
+    """A charge that is certain."""
+    return PriceBounds(term, term, term, frozenset({term.line}))
+
+
+def up_to(most: Term) -> PriceBounds:
+    """A charge between nothing and ``most``."""
+    return PriceBounds(replace(most, quantity=Decimal(0)), None, most, frozenset({most.line}))
+
+
+def unknown(line: str, gap: str, low: Term | None = None) -> PriceBounds:
+    """A charge without an upper bound; without ``low`` nothing is known about it."""
+    return PriceBounds(low, None, None, frozenset({line}), gap)
+
+
+def union(bounds: Iterable[PriceBounds]) -> PriceBounds:
+    """The bounds over charges of which one will be made; ``exact`` only where all agree on it."""
+    bounds = list(bounds)
+    lows, exacts, highs = (_complete(getattr(each, name) for each in bounds) for name in ("low", "exact", "high"))
+    return PriceBounds(
+        min(lows, key=lambda term: term.amount) if lows else None,
+        exacts[0] if exacts and len({term.amount for term in exacts}) == 1 else None,
+        max(highs, key=lambda term: term.amount) if highs else None,
+        frozenset[str]().union(*(each.lines for each in bounds)),
+        next((each.gap for each in bounds if each.gap), ""),
+    )
+
+
+def union_of_estimates(estimates: Sequence[Estimate]) -> Estimate:
+    """The estimate over several of which one will apply; ``exact`` only where all agree on it."""
+    lows, highs = _complete(each.low for each in estimates), _complete(each.high for each in estimates)
+    return Estimate(
+        min(lows) if lows else None,
+        estimates[0].exact if len({each.exact for each in estimates}) == 1 else None,
+        max(highs) if highs else None,
+        tuple(sorted({line for each in estimates for line in each.lines})),
+        "; or ".join(dict.fromkeys(each.why for each in estimates)),
+    )
+
+
+def add_up(parts: Sequence[PriceBounds], *, unset: Sequence[str] = (), floor_usd: Decimal | None = None) -> Estimate:
+    """The sum of ``parts``, raised to the minimum charge. ``unset``: the fields that cause a range, for ``why``."""
+    low, exact, high = (_complete(getattr(part, name) for part in parts) for name in ("low", "exact", "high"))
+    high = None if low is None else high
+    gap = next((part.gap for part in parts if part.gap), "")
+    lines = frozenset[str]().union(*(part.lines for part in parts))
+    why = _why(low, exact, high, gap, unset)
+    least, likely, most = (None if terms is None else _total(terms) for terms in (low, exact, high))
+    if floor_usd is not None and (least is None or least < floor_usd):
+        lines |= {FLOOR_LINE}
+        minimum = f"the minimum of {plain(floor_usd)} USD ({FLOOR_LINE})"
+        why += f"; at least {minimum}" if least is None else f", raised to {minimum}"
+        least = floor_usd
+        likely, most = (None if amount is None else max(floor_usd, amount) for amount in (likely, most))
+    return Estimate(least, likely, most, tuple(sorted(lines)), why)
 
 
 def decimal_or_none(value: object) -> Decimal | None:
-    """A number of sane magnitude from a JSON value or a decimal string, None for anything else. A float is taken as
-    the shortest decimal that reads back as it, which is the literal that was written."""
+    """A JSON number or decimal string of a sane magnitude; None for anything else.
+
+    A float is read as its shortest decimal form, which is the literal that was written.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float, str, Decimal)):
         return None
     try:
@@ -186,81 +224,33 @@ def decimal_or_none(value: object) -> Decimal | None:
     return number if is_sane else None
 
 
-NO_LINES: frozenset[str] = frozenset()
+def plain(number: Decimal, *, grouped: bool = False) -> str:
+    """A number without exponent and trailing zeros; ``grouped``: with a comma between thousands."""
+    return f"{number.normalize():,f}" if grouped else f"{number.normalize():f}"
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """What is charged at least, most likely and at most; ``gap`` says why one of them is None.
-
-    ``lines``: the price lines behind it.
-    """
-
-    low: Term | None
-    exact: Term | None
-    high: Term | None
-    lines: frozenset[str] = NO_LINES
-    gap: str = ""
-
-    @property
-    def bounding_lines(self) -> frozenset[str]:
-        """The lines that produced a number; where nothing can be computed, the lines that would."""
-        terms = (self.low, self.exact, self.high)
-        return self.lines if self.low is None else frozenset(term.line for term in terms if term is not None)
+def _rounded(quantity: Decimal) -> str:
+    return f"{quantity:,.4f}".rstrip("0").rstrip(".")  # for reading only: the calculation is not rounded
 
 
-def fixed(term: Term) -> Charge:
-    return Charge(term, term, term, frozenset({term.line}))
+def _measure(term: Term) -> str:
+    unit = term.unit.removesuffix("s") if term.quantity == 1 and term.unit != "s" else term.unit
+    return f"{_rounded(term.quantity)} {unit}" + (f" ({term.origin})" if term.origin else "")
 
 
-def unknown(line: str, gap: str, low: Term | None = None) -> Charge:
-    """A charge without an upper bound; without ``low`` nothing at all is known about it."""
-    return Charge(low, None, None, frozenset({line}), gap)
+def _per(term: Term) -> str:
+    return _PER.get(term.unit, "USD")
 
 
-def merge(charges: Iterable[Charge]) -> Charge:
-    """The bounds over several possible charges. A bound that one of them lacks does not exist, and a single amount
-    exists only when all of them agree on it."""
-    charges = list(charges)
-    lows = [charge.low for charge in charges if charge.low is not None]
-    exacts = [charge.exact for charge in charges if charge.exact is not None]
-    highs = [charge.high for charge in charges if charge.high is not None]
-    every = len(charges)
-    agree = len(exacts) == every and len({term.amount for term in exacts}) == 1
-    return Charge(
-        min(lows, key=_amount) if len(lows) == every else None,
-        exacts[0] if agree else None,
-        max(highs, key=_amount) if len(highs) == every else None,
-        NO_LINES.union(*(charge.lines for charge in charges)),
-        next((charge.gap for charge in charges if charge.gap), ""),
-    )
+def _total(terms: Sequence[Term]) -> Decimal:
+    return sum((term.amount for term in terms), Decimal(0))
 
 
-def _amount(term: Term) -> Decimal:
-    return term.amount
-
-
-def add_up(parts: Sequence[Charge], *, left_open: Sequence[str] = (), floor_usd: Decimal | None = None) -> Estimate:
-    """The sum of ``parts``, raised to the minimum charge. ``left_open``: the fields behind a range, to be named."""
-    low = _complete([part.low for part in parts])
-    exact = _complete([part.exact for part in parts])
-    high = _complete([part.high for part in parts]) if low is not None else None
-    gap = next((part.gap for part in parts if part.gap), "")
-    lines = NO_LINES.union(*(part.lines for part in parts))
-    why = _why(low, exact, high, gap, left_open)
-    bottom, likely, top = (None if terms is None else total(terms) for terms in (low, exact, high))
-    if floor_usd is not None and (bottom is None or bottom < floor_usd):
-        lines |= {FLOOR_LINE}
-        minimum = f"the minimum of {plain(floor_usd)} USD ({FLOOR_LINE})"
-        why += f"; at least {minimum}" if bottom is None else f", raised to {minimum}"
-        bottom = floor_usd
-        likely, top = (None if amount is None else max(floor_usd, amount) for amount in (likely, top))
-    return Estimate(bottom, likely, top, tuple(sorted(lines)), why)
-
-
-def _complete(terms: Sequence[Term | None]) -> list[Term] | None:
-    known = [term for term in terms if term is not None]
-    return known if len(known) == len(terms) else None
+def _complete(values: Iterable[T | None]) -> list[T] | None:
+    """All ``values``; None where one is missing, because then their sum or their extreme is unknown."""
+    values = list(values)
+    present = [value for value in values if value is not None]
+    return present if len(present) == len(values) else None
 
 
 def _why(
@@ -268,18 +258,37 @@ def _why(
     exact: Sequence[Term] | None,
     high: Sequence[Term] | None,
     gap: str,
-    left_open: Sequence[str],
+    unset: Sequence[str],
 ) -> str:
     if low is None:
         return f"unpriced: {gap}"
-    opening = f"{', '.join(left_open)} not given: " if left_open else ""
+    prefix = f"{', '.join(unset)} not set: " if unset else ""
     if high is None:
-        return f"{opening}at least {in_words(low)}; no upper bound: {gap}"
+        return f"{prefix}at least {_sum(low)}; no upper bound: {gap}"
     if exact is None:
-        return opening + range_in_words(low, high)
-    sentence = in_words(exact)
-    if total(low) != total(exact):
-        sentence += f"; at least {in_words(low)}"
-    if total(high) != total(exact):
-        sentence += f"; at most {in_words(high)}"
-    return sentence
+        return prefix + _range(low, high)
+    at_least = "" if _total(low) == _total(exact) else f"; at least {_sum(low)}"
+    at_most = "" if _total(high) == _total(exact) else f"; at most {_sum(high)}"
+    return _sum(exact) + at_least + at_most
+
+
+def _sum(terms: Sequence[Term]) -> str:
+    return " + ".join(str(term) for term in terms if term.quantity) or str(terms[0])
+
+
+def _range(low: Sequence[Term], high: Sequence[Term]) -> str:
+    """Two sums of the same terms, written as one where a single rate or quantity differs."""
+    pairs = [(least, most) for least, most in zip(low, high, strict=True) if most.quantity]
+    texts = [str(least) if least == most else _merged(least, most) for least, most in pairs]
+    if sum(least != most for least, most in pairs) <= 1 and all(texts):
+        return " + ".join(texts) or _sum(low)
+    return f"from {_sum(low)} to {_sum(high)}"
+
+
+def _merged(low: Term, high: Term) -> str:
+    if low.quantity == high.quantity and low.unit == high.unit:
+        lines = low.line if low.line == high.line else f"{low.line}, {high.line}"
+        return f"{_measure(low)} x {plain(low.usd)} to {plain(high.usd)} {_per(low)} ({lines})"
+    if (low.unit, low.line, low.usd) == (high.unit, high.line, high.usd) and not (low.origin or high.origin):
+        return f"{_rounded(low.quantity)} to {high}"
+    return ""

@@ -1,8 +1,12 @@
-"""The estimate of an image request, by the price lines of the endpoints it may be routed to."""
+"""The estimate of an image request, by the price lines of the endpoints it can be routed to: docs/pricing.md, "Images".
+
+A line is ``{billable, unit, cost_usd, variant?}`` in the endpoint's record. Quantities that OpenRouter does not publish
+(tokens of a reference, pixels where only a ratio is set) give no upper bound.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
@@ -10,29 +14,35 @@ from typing import Any
 from orbatch_provider.catalog import ImageModel
 from orbatch_provider.catalog.catalog import output_tokens
 from orbatch_provider.pricing.estimate import (
+    BINARY_MEGAPIXEL,
+    DECIMAL_MEGAPIXEL,
     NO_HINTS,
-    Charge,
     Estimate,
     Hints,
+    PriceBounds,
     Term,
     add_up,
     decimal_or_none,
     fixed,
-    merge,
+    union,
+    union_of_estimates,
     unknown,
+    up_to,
 )
-from orbatch_provider.pricing.video import BINARY_MEGAPIXEL, DECIMAL_MEGAPIXEL
 from orbatch_provider.pricing.video_cases import parse_pair, pixels
 from orbatch_provider.requests import ImageRequest
 
-# USD per token of prompt where a token-priced endpoint names no price for it: such a bill was seen, at far less.
+# USD per prompt token where a token-priced endpoint lists no price for text. One charge of 0.00000025 was seen.
 UNLISTED_TEXT_USD = Decimal("0.000005")
+# Tokens of an image of unknown shape, as a share of the square's. An assumption with room on both sides: the one
+# documented figure is about 0.61 (gpt-image-2, high, 16:9).
+FEWEST_TOKENS, MOST_TOKENS = Decimal("0.5"), Decimal("1.5")
 
-_OUTPUT, _TEXT = "output_image", "input_text"
-_REFERENCES = ("input_image", "input_reference")
-_FONTS = "input_font"
-_BILLABLES = (_OUTPUT, *_REFERENCES, _FONTS, _TEXT)
-_UNSAID = {None, "", "auto"}
+_OUTPUT, _TEXT, _FONTS = "output_image", "input_text", "input_font"
+_BILLABLES = (_OUTPUT, "input_image", "input_reference", _FONTS, _TEXT)
+_UNITS = ("request", "image", "megapixel", "token")
+_NOT_SET = {None, "", "auto"}
+_ROW_NOTES = {"models", "confidence", "at"}  # the keys of a row of output_tokens() that are not a tier or a quality
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,242 +55,165 @@ class _Line:
     usd: Decimal
     variant: str | None
 
+    def times(self, quantity: Decimal | int, unit: str) -> Term:
+        return Term(Decimal(quantity), unit, self.usd, self.name)
+
 
 @dataclass(frozen=True, slots=True)
-class _Order:
-    """The billed parts of a request. ``tier`` and ``quality`` in lower case; ``pixels`` of one picture."""
+class _Billed:
+    """The billed parts of a request. ``tier`` and ``quality`` in lower case; ``pixels`` of one image.
 
-    images: Decimal
+    ``counts``: how many of each billable; the prompt's tokens are None where they are unknown.
+    """
+
     tier: str | None
     quality: str | None
     pixels: int | None
-    references: Decimal
-    fonts: Decimal
-    prompt_bytes: Decimal
+    prompt_bytes: int
+    counts: Mapping[str, Decimal | None]
 
 
-def estimate_image(
-    request: Mapping[str, Any], endpoints: Sequence[Sequence[Mapping[str, Any]]], hints: Hints = NO_HINTS
+def estimate_image(request: ImageRequest, model: ImageModel, hints: Hints = NO_HINTS) -> Estimate:
+    """What ``request`` costs at list price, over all endpoints it can be routed to (``provider.only`` pins one).
+
+    Without ``hints.output_tokens_per_image`` the vendors' own token counts are used. Where they document only the
+    square, an image that may have another shape is assumed to have between half and one and a half times its tokens.
+    """
+    endpoints = [endpoint.pricing for endpoint in model.routed(request.provider)]
+    if model.endpoints and not endpoints:
+        return Estimate.unpriced("provider leaves no endpoint of the model")
+    known = hints.output_tokens_per_image is not None
+    counts = set() if known else _documented_tokens(request, output_tokens().get(model.id, {}))
+    possible = [replace(hints, output_tokens_per_image=count) for count in sorted(counts)] or [hints]
+    return union_of_estimates([estimate_image_body(request.body(), endpoints, each) for each in possible])
+
+
+def estimate_image_body(
+    body: Mapping[str, Any], endpoints: Sequence[Sequence[Mapping[str, Any]]], hints: Hints = NO_HINTS
 ) -> Estimate:
     """What a ``POST /images`` body costs at list price.
 
-    ``endpoints``: the ``pricing`` of every endpoint that the request may be routed to; with several, low is the
-    cheapest's, high the dearest's, and exact is given only when all agree.
+    ``endpoints``: the ``pricing`` of every endpoint the request can be routed to; low is the cheapest one's, high the
+    most expensive one's, and exact is set only where all agree.
     """
-    order = _order(request)
-    if order is None:
-        return Estimate(None, None, None, (), f"unpriced: n {request.get('n')!r} is not a number of images")
-    estimates = [_endpoint(order, pricing, hints) for pricing in endpoints]
-    if not estimates:
-        return Estimate(None, None, None, (), "unpriced: no endpoint is known for the model")
-    lows = [one.low for one in estimates if one.low is not None]
-    highs = [one.high for one in estimates if one.high is not None]
-    every = len(estimates)
-    agreed = len({one.exact for one in estimates}) == 1
-    return Estimate(
-        min(lows) if len(lows) == every else None,
-        estimates[0].exact if agreed else None,
-        max(highs) if len(highs) == every else None,
-        tuple(sorted({line for one in estimates for line in one.lines})),
-        "; or ".join(dict.fromkeys(one.why for one in estimates)),
-    )
-
-
-def _order(request: Mapping[str, Any]) -> _Order | None:
-    images = decimal_or_none(request.get("n", 1) if request.get("n") is not None else 1)
+    images = decimal_or_none(1 if body.get("n") is None else body["n"])
     if images is None or images < 1:
-        return None
-    size = str(request.get("size") or "").lower()
+        return Estimate.unpriced(f"n {body.get('n')!r} is not a number of images")
+    if not endpoints:
+        return Estimate.unpriced("no endpoint of the model is known")
+    billed = _billed(body, images, hints)
+    return union_of_estimates([_endpoint(billed, pricing, hints) for pricing in endpoints])
+
+
+def _documented_tokens(request: ImageRequest, row: Mapping[str, Any]) -> set[int]:
+    """The fewest and the most tokens that one image can have; empty where nothing is documented."""
+    size = (request.size or "").lower()
+    wanted = {str(name).lower() for name in (request.resolution, request.quality, size) if name} - _NOT_SET
+    counts = {name.lower(): int(count) for name, count in row.items() if name not in _ROW_NOTES}
+    chosen = [count for name, count in counts.items() if name in wanted or name == "any"] or [*counts.values()]
+    if not chosen:
+        return set()
+    if "at" not in row or size == row["at"] or request.aspect_ratio == "1:1":
+        return {min(chosen), max(chosen)}
+    return {int(min(chosen) * FEWEST_TOKENS), int(max(chosen) * MOST_TOKENS)}
+
+
+def _billed(body: Mapping[str, Any], images: Decimal, hints: Hints) -> _Billed:
+    size = str(body.get("size") or "").lower()
     width_height = parse_pair(size)
-    tier = str(request.get("resolution") or "").lower() or (size if width_height is None else None)
-    quality = str(request.get("quality") or "").lower()
-    return _Order(
-        images=images,
-        tier=None if tier in _UNSAID else tier,
-        quality=None if quality in _UNSAID else quality,
+    tier = str(body.get("resolution") or "").lower() or (size if width_height is None else None)
+    quality = str(body.get("quality") or "").lower()
+    references = Decimal(len(body.get("input_references") or ()))
+    options = (body.get("provider") or {}).get("options") or {}
+    blocks = [body, *(block for block in options.values() if isinstance(block, Mapping))]
+    return _Billed(
+        tier=None if tier in _NOT_SET else tier,
+        quality=None if quality in _NOT_SET else quality,
         pixels=None if width_height is None else pixels(width_height),
-        references=Decimal(len(request.get("input_references") or ())),
-        fonts=Decimal(_fonts(request)),
-        prompt_bytes=Decimal(len(str(request.get("prompt") or "").encode("utf-8", "surrogatepass"))),
+        prompt_bytes=len(str(body.get("prompt") or "").encode("utf-8", "surrogatepass")),
+        counts={
+            _OUTPUT: images,
+            "input_image": references,
+            "input_reference": references,
+            _FONTS: Decimal(sum(len(block.get("font_inputs") or ()) for block in blocks)),
+            _TEXT: None if hints.prompt_tokens is None else Decimal(hints.prompt_tokens),
+        },
     )
 
 
-def _fonts(request: Mapping[str, Any]) -> int:
-    options = (request.get("provider") or {}).get("options") or {}
-    blocks = [request, *(block for block in options.values() if isinstance(block, Mapping))]
-    return sum(len(block.get("font_inputs") or ()) for block in blocks)
-
-
-def _endpoint(order: _Order, pricing: Sequence[Mapping[str, Any]], hints: Hints) -> Estimate:
-    lines = [_line(record) for record in pricing]
-    known = [line for line in lines if line is not None]
-    if len(known) < len(lines):
-        unreadable = pricing[lines.index(None)]
-        return Estimate(None, None, None, (), f"unpriced: a price line of no known kind, {dict(unreadable)}")
-    if not any(line.billable == _OUTPUT for line in known):
-        return Estimate(None, None, None, (), "unpriced: the catalog names no price for the picture")
-    parts = [_part(billable, known, order, hints) for billable in _BILLABLES]
-    return add_up([part for part in parts if part is not None] + _unlisted_text(known, order))
-
-
-def _part(billable: str, lines: list[_Line], order: _Order, hints: Hints) -> Charge | None:
-    """What one billable adds, None where the endpoint has no line for it or the request nothing of it."""
-    candidates = _pick([line for line in lines if line.billable == billable], order)
-    if not candidates or _count(billable, order, hints) == 0:
-        return None
-    bounds = merge(_charge(line, order, hints) for line in candidates)
-    return replace(bounds, lines=bounds.bounding_lines)
-
-
-def _unlisted_text(lines: list[_Line], order: _Order) -> list[Charge]:
-    """At most the prompt's bytes, on a token-priced endpoint that names no price for text."""
-    if any(line.billable == _TEXT for line in lines):
-        return []
-    if not any(line.billable == _OUTPUT and line.unit == "token" for line in lines):
-        return []
-    none, most = (
-        Term(count, "tokens", UNLISTED_TEXT_USD, "prompt text without a price line")
-        for count in (Decimal(0), order.prompt_bytes)
-    )
-    return [Charge(none, none, most)]
+def _endpoint(billed: _Billed, pricing: Sequence[Mapping[str, Any]], hints: Hints) -> Estimate:
+    lines = []
+    for record in pricing:
+        line = _line(record)
+        if line is None:
+            return Estimate.unpriced(f"the meaning of the price line {dict(record)} is not known")
+        lines.append(line)
+    if not any(line.billable == _OUTPUT for line in lines):
+        return Estimate.unpriced("the catalog has no price for the image")
+    parts = []
+    for billable, count in billed.counts.items():
+        candidates = _matching([line for line in lines if line.billable == billable], billed)
+        if candidates and count != 0:
+            parts.append(union(_charge(line, count, billed, hints) for line in candidates).with_bounding_lines())
+    listed = {(line.billable, line.unit) for line in lines}
+    if (_OUTPUT, "token") in listed and not any(billable == _TEXT for billable, _ in listed):
+        # Text was seen charged on such an endpoint: at most the prompt's bytes, and most likely next to nothing.
+        text = up_to(
+            Term(Decimal(billed.prompt_bytes), "tokens", UNLISTED_TEXT_USD, "prompt text without a price line")
+        )
+        parts.append(replace(text, exact=text.low, lines=frozenset()))
+    return add_up(parts)
 
 
 def _line(record: Mapping[str, Any]) -> _Line | None:
     billable, unit = str(record.get("billable")), str(record.get("unit"))
     usd = decimal_or_none(record.get("cost_usd"))
-    if billable not in _BILLABLES or unit not in ("request", "image", "megapixel", "token") or usd is None or usd < 0:
+    if billable not in _BILLABLES or unit not in _UNITS or usd is None or usd < 0:
         return None
     variant = record.get("variant")
-    label = "" if variant is None else f"[{variant}]"
-    return _Line(f"{billable}/{unit}{label}", billable, unit, usd, None if variant is None else str(variant).lower())
+    if variant is None:
+        return _Line(f"{billable}/{unit}", billable, unit, usd, None)
+    return _Line(f"{billable}/{unit}[{variant}]", billable, unit, usd, str(variant).lower())
 
 
-def _pick(lines: list[_Line], order: _Order) -> list[_Line]:
-    """The lines that may be charged for the requested tier and quality."""
-    tier, quality = order.tier, order.quality
+def _matching(lines: list[_Line], billed: _Billed) -> list[_Line]:
+    """The lines that may be charged for the requested tier and quality; all of them where neither is set."""
+    tier, quality = billed.tier, billed.quality
     both = [line for line in lines if tier and quality and line.variant == f"{quality}_{tier}"]
     either = [line for line in lines if line.variant is not None and line.variant in (tier, quality)]
-    if both or either:
-        return both or either
-    return ([line for line in lines if line.variant is None] or lines) if tier else lines
+    unlabelled = [line for line in lines if tier and line.variant is None]
+    return both or either or unlabelled or lines
 
 
-def _count(billable: str, order: _Order, hints: Hints) -> Decimal | None:
-    """How many of a billable the request has; for the prompt its tokens, None where they are unknown."""
-    if billable == _OUTPUT:
-        return order.images
-    if billable in _REFERENCES:
-        return order.references
-    if billable == _FONTS:
-        return order.fonts
-    return None if hints.prompt_tokens is None else Decimal(hints.prompt_tokens)
-
-
-def _charge(line: _Line, order: _Order, hints: Hints) -> Charge:
-    count = _count(line.billable, order, hints)
+def _charge(line: _Line, count: Decimal | None, billed: _Billed, hints: Hints) -> PriceBounds:
     if line.unit == "request":
-        return _times(line, Decimal(1), "requests")
+        return fixed(line.times(1, "requests"))
     if line.billable == _TEXT:
-        return _text(line, count, order)
+        if line.unit != "token":
+            return unknown(line.name, f"the meaning of the price line {line.name} is not known")
+        # A token has at least one byte.
+        return up_to(line.times(billed.prompt_bytes, "tokens")) if count is None else fixed(line.times(count, "tokens"))
     assert count is not None  # only the prompt's tokens can be unknown
-    if line.unit == "token":
-        return _tokens(line, count, hints)
-    if line.unit == "megapixel":
-        return _megapixels(line, count, order)
-    return _times(line, count, "fonts" if line.billable == _FONTS else "images")
+    if line.unit == "image":
+        return fixed(line.times(count, "fonts" if line.billable == _FONTS else "images"))
+    return _tokens(line, count, hints) if line.unit == "token" else _megapixels(line, count, billed.pixels)
 
 
-def _times(line: _Line, quantity: Decimal, unit: str) -> Charge:
-    return fixed(Term(quantity, unit, line.usd, line.name))
-
-
-def _text(line: _Line, tokens: Decimal | None, order: _Order) -> Charge:
-    if line.unit != "token":
-        return unknown(line.name, f"{line.name} is a price of no known kind")
-    if tokens is not None:
-        return _times(line, tokens, "tokens")
-    # A token has at least one byte.
-    none, most = (Term(count, "tokens", line.usd, line.name) for count in (Decimal(0), order.prompt_bytes))
-    return Charge(none, None, most, frozenset({line.name}))
-
-
-def _tokens(line: _Line, count: Decimal, hints: Hints) -> Charge:
+def _tokens(line: _Line, count: Decimal, hints: Hints) -> PriceBounds:
     is_output = line.billable == _OUTPUT
     each = hints.output_tokens_per_image if is_output else hints.input_tokens_per_reference
     if each is not None:
-        return _times(line, count * each, "tokens")
-    if is_output:
-        return unknown(line.name, "the number of tokens of a picture is not known")
-    none = Term(Decimal(0), "tokens", line.usd, line.name)
-    return unknown(line.name, "the number of tokens of a reference is not known", low=none)
+        return fixed(line.times(count * each, "tokens"))
+    what = "an image" if is_output else "a reference"
+    low = None if is_output else line.times(0, "tokens")
+    return unknown(line.name, f"the number of tokens of {what} is not known", low=low)
 
 
-def _megapixels(line: _Line, count: Decimal, order: _Order) -> Charge:
+def _megapixels(line: _Line, count: Decimal, each: int | None) -> PriceBounds:
     if line.billable != _OUTPUT:
-        none = Term(Decimal(0), "megapixels", line.usd, line.name)
-        return unknown(line.name, "the size of a reference is not known", low=none)
-    if order.pixels is None:
-        return unknown(line.name, "the price is per megapixel, and no size in pixels is given")
-    whole = (order.pixels / DECIMAL_MEGAPIXEL).to_integral_value(ROUND_CEILING)
-    low, high = (
-        Term(count * megapixels, "megapixels", line.usd, line.name)
-        for megapixels in (order.pixels / BINARY_MEGAPIXEL, whole)
-    )
-    return Charge(low, None, high, frozenset({line.name}))
-
-
-# Of the tokens of the square picture, for one of another shape. An assumption with room on both sides: the one figure
-# that is documented is about 0.61 (gpt-image-2, high, 16:9).
-_FEWEST, _MOST = Decimal("0.5"), Decimal("1.5")
-
-_UNSAID_routing = {"", "auto"}
-_NOT_CHOICES = {"models", "confidence", "at"}
-
-
-def estimate_image_model(request: ImageRequest, model: ImageModel, hints: Hints = NO_HINTS) -> Estimate:
-    """What ``request`` costs at list price, wherever it may be routed: low at the cheapest endpoint, high at the
-    dearest, exact where all agree (``provider.only`` pins one).
-
-    Without ``hints.output_tokens_per_image`` the vendors' own figures are used; a picture that may not be square, where
-    they name the square's alone, is assumed to have between half and one and a half times its tokens.
-    """
-    endpoints = [endpoint.pricing for endpoint in model.routed(request.provider)]
-    if model.endpoints and not endpoints:
-        return Estimate(None, None, None, (), "unpriced: provider leaves no endpoint of the model")
-    body = request.body()
-    if hints.output_tokens_per_image is not None or not _is_by_token(endpoints):
-        return estimate_image(body, endpoints, hints)
-    counts = _tokens_routing(request, output_tokens().get(model.id, {}))
-    if not counts:
-        return estimate_image(body, endpoints, hints)
-    fewest, most = (
-        estimate_image(body, endpoints, replace(hints, output_tokens_per_image=count))
-        for count in (min(counts), max(counts))
-    )
-    return _between(fewest, most, f"{min(counts)} to {max(counts)} tokens per picture")
-
-
-def _is_by_token(endpoints: Iterable[Iterable[Mapping[str, Any]]]) -> bool:
-    return any(
-        line.get("billable") == "output_image" and line.get("unit") == "token" for lines in endpoints for line in lines
-    )
-
-
-def _tokens_routing(request: ImageRequest, row: Mapping[str, Any]) -> set[int]:
-    """The numbers of tokens that one picture may have; none where nothing is documented."""
-    counts = {name.lower(): int(count) for name, count in row.items() if name not in _NOT_CHOICES}
-    size = (request.size or "").lower()
-    wanted = {str(name).lower() for name in (request.resolution, request.quality, size) if name} - _UNSAID_routing
-    chosen = {count for name, count in counts.items() if name in wanted or name == "any"}
-    if not chosen:
-        chosen = set(counts.values())
-    if "at" not in row or size == row["at"] or request.aspect_ratio == "1:1":
-        return chosen
-    return {int(min(chosen) * _FEWEST), int(max(chosen) * _MOST)}
-
-
-def _between(low: Estimate, high: Estimate, tokens: str) -> Estimate:
-    if low == high:
-        return low
-    why = f"{tokens}: from {low.why} to {high.why}"
-    return Estimate(low.low, None, high.high, tuple(sorted({*low.lines, *high.lines})), why)
+        return unknown(line.name, "the size of a reference is not known", low=line.times(0, "megapixels"))
+    if each is None:
+        return unknown(line.name, "the price is per megapixel, and the request sets no size in pixels")
+    whole = (each / DECIMAL_MEGAPIXEL).to_integral_value(ROUND_CEILING)
+    low, high = (line.times(count * megapixels, "megapixels") for megapixels in (each / BINARY_MEGAPIXEL, whole))
+    return PriceBounds(low, None, high, frozenset({line.name}))

@@ -1,21 +1,22 @@
-"""The names of the price lines of a video model (``pricing_skus``) and what each prices.
+"""The names of a video model's price lines (``pricing_skus``) and what each prices.
 
-OpenRouter publishes no grammar for them. A name that none of the patterns below matches has an unknown unit, so it
-makes the model unpriced: to skip it, or to guess, could read an expensive model as a cheap one.
+OpenRouter publishes no grammar for the names; the patterns cover every line of the catalog (docs/pricing.md, "How an
+estimate is made"). A name that matches none has an unknown unit and makes the model unpriced: skipping it, or
+guessing, could read an expensive model as a cheap one.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
 
 from orbatch_provider.pricing.estimate import FLOOR_LINE, decimal_or_none
-from orbatch_provider.requests import Mode
 
-CENTS = Decimal("0.01")
+_CENT = Decimal("0.01")
 
 
 class Unit(StrEnum):
@@ -28,37 +29,20 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A price line with its qualifiers: the line prices only requests that match all those it has.
+    """A price line: ``usd`` per ``unit``, for requests that match all its ``qualifiers``.
 
-    ``usd`` per ``unit``. ``resolution`` is in lower case, ``audio`` None: with or without, ``creativity`` 0 or 1.
+    ``qualifiers``: the parts of the name by group of the patterns below, such as ``{"resolution": "720p"}``.
     """
 
     line: str
     usd: Decimal
     unit: Unit
-    mode: Mode | None = None
-    audio: bool | None = None
-    resolution: str | None = None
-    video_input: bool = False
-    continuation: bool = False
-    creativity: int | None = None
-
-    def qualifiers(self, *, continuing: bool) -> frozenset[tuple[str, object]]:
-        """What makes this line more specific than another. Continuation counts only while a job is continued."""
-        named: dict[str, object] = {
-            "mode": self.mode,
-            "audio": self.audio,
-            "resolution": self.resolution,
-            "video_input": self.video_input or None,
-            "continuation": (self.continuation and continuing) or None,
-            "creativity": self.creativity,
-        }
-        return frozenset((name, value) for name, value in named.items() if value is not None)
+    qualifiers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Adder:
-    """A price per image that comes on top of a rate. ``for_frames``: frames are known to be charged like references."""
+    """A price in USD per input image, on top of a rate. ``for_frames``: frames are known to be charged as well."""
 
     line: str
     usd: Decimal
@@ -67,7 +51,7 @@ class Adder:
 
 @dataclass(frozen=True, slots=True)
 class PriceList:
-    """The price lines of one model. ``unknown``: lines of no known pattern or without a readable price, as sent."""
+    """The price lines of one model. ``unknown``: lines of no known pattern or without a readable price, as listed."""
 
     rates: tuple[Rate, ...]
     adders: tuple[Adder, ...]
@@ -76,48 +60,46 @@ class PriceList:
 
     @property
     def has_reference_lines(self) -> bool:
-        return any(rate.mode == "reference" for rate in self.rates)
+        """Whether requests with references have lines of their own."""
+        return any(rate.qualifiers.get("mode") == "reference" for rate in self.rates)
 
 
 _PROVIDER_PREFIX = re.compile(r"^[a-z0-9.-]+:")  # an older form: seedance:video_tokens
 _RES = r"(?P<resolution>\d+[pk])"
 _AUDIO = r"(?P<audio>with_audio|without_audio)"
-
-_PATTERNS: tuple[tuple[Unit, re.Pattern[str]], ...] = (
-    (
-        Unit.SECOND,
-        re.compile(rf"((?P<mode>text_to_video|image_to_video|reference)_)?duration_seconds(_{_AUDIO})?(_{_RES})?"),
-    ),
-    (Unit.SECOND, re.compile(rf"cents_per_second_output(_{_RES})?")),
-    (Unit.SECOND, re.compile(rf"cents_per_video_output_second(_{_RES})?")),
-    (Unit.SECOND, re.compile(rf"cents_per_second_video_(?P<continuation>continuation)(_{_RES})?")),
-    (Unit.SECOND, re.compile(rf"per-video-second(-{_RES})?")),  # only in OpenRouter's documentation
-    (Unit.TOKEN, re.compile(rf"video_tokens(_{_RES})?(_{_AUDIO})?(?P<video_input>_with_video_input)?")),
-    (Unit.MEGAPIXEL_SECOND, re.compile(r"cents_per_megapixel_second_(?P<creativity>precise|creative)")),
+_MODE = r"(?P<mode>text_to_video|image_to_video|reference)"
+_PATTERNS = tuple(
+    (unit, re.compile(pattern))
+    for unit, pattern in (
+        (Unit.SECOND, rf"({_MODE}_)?duration_seconds(_{_AUDIO})?(_{_RES})?"),
+        (Unit.SECOND, rf"cents_per_second_output(_{_RES})?"),
+        (Unit.SECOND, rf"cents_per_video_output_second(_{_RES})?"),
+        (Unit.SECOND, rf"cents_per_second_video_(?P<continuation>continuation)(_{_RES})?"),
+        (Unit.SECOND, rf"per-video-second(-{_RES})?"),  # only in OpenRouter's documentation
+        (Unit.TOKEN, rf"video_tokens(_{_RES})?(_{_AUDIO})?(_(?P<video_input>with_video_input))?"),
+        (Unit.MEGAPIXEL_SECOND, r"cents_per_megapixel_second_(?P<creativity>precise|creative)"),
+    )
 )
-_MODES: dict[str, Mode] = {"text_to_video": "text", "image_to_video": "image", "reference": "reference"}
-_CREATIVITY = {"precise": 0, "creative": 1}
-_FRAMES_ARE_CHARGED = {"cents_per_image_input": True, "reference_images": False}
+# Whether the adder is known to count frames: a charge with a frame was seen for the first, none for the second.
+_ADDERS = {"cents_per_image_input": True, "reference_images": False}
 
 
 @lru_cache(maxsize=1024)
 def price_list(prices: tuple[tuple[str, str], ...]) -> PriceList:
-    """The parsed lines of a model, in the catalog's order."""
+    """The parsed lines of a model, in the catalog's order. Names with ``cents`` in them are in US cents."""
     rates: list[Rate] = []
     adders: list[Adder] = []
     floor: Decimal | None = None
     unknown: list[tuple[str, str]] = []
     for line, text in prices:
-        usd = _usd(line, text)
         name = _PROVIDER_PREFIX.sub("", line.lower())
+        usd = _usd(line, text)
         rate = None if usd is None else _rate(line, name, usd)
-        if usd is None:
-            unknown.append((line, text))
-        elif rate is not None:
+        if rate is not None:
             rates.append(rate)
-        elif name in _FRAMES_ARE_CHARGED:
-            adders.append(Adder(line, usd, _FRAMES_ARE_CHARGED[name]))
-        elif name == FLOOR_LINE:
+        elif usd is not None and name in _ADDERS:
+            adders.append(Adder(line, usd, _ADDERS[name]))
+        elif usd is not None and name == FLOOR_LINE:
             floor = usd
         else:
             unknown.append((line, text))
@@ -128,24 +110,12 @@ def _usd(line: str, text: str) -> Decimal | None:
     amount = decimal_or_none(text)
     if amount is None or amount < 0:
         return None
-    return amount * CENTS if "cents" in line.lower() else amount
+    return amount * _CENT if "cents" in line.lower() else amount
 
 
 def _rate(line: str, name: str, usd: Decimal) -> Rate | None:
     for unit, pattern in _PATTERNS:
         match = pattern.fullmatch(name)
         if match is not None:
-            part = match.groupdict()
-            audio = part.get("audio")
-            return Rate(
-                line,
-                usd,
-                unit,
-                mode=_MODES.get(part.get("mode") or ""),
-                audio=None if audio is None else audio == "with_audio",
-                resolution=part.get("resolution"),
-                video_input=bool(part.get("video_input")),
-                continuation=bool(part.get("continuation")),
-                creativity=_CREATIVITY.get(part.get("creativity") or ""),
-            )
+            return Rate(line, usd, unit, {part: text for part, text in match.groupdict().items() if text is not None})
     return None

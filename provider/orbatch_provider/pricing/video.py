@@ -1,349 +1,293 @@
-"""What a price line charges for one case: how much of its unit the case consumes at least, most likely and at most."""
+"""The estimate of a video request: docs/pricing.md, "How an estimate is made".
+
+For every case that the request may be billed for: which price lines apply, and what each of them charges. A rule that
+OpenRouter does not publish gives a range, from the cheapest to the most expensive reading of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import ROUND_CEILING, Decimal
 from functools import lru_cache
 
 from orbatch_provider.catalog import VideoModel
 from orbatch_provider.pricing.estimate import (
+    BINARY_MEGAPIXEL,
+    DECIMAL_MEGAPIXEL,
     NO_HINTS,
-    Charge,
     Estimate,
     Hints,
-    OpenDimension,
+    PriceBounds,
     Term,
+    UnsetField,
     add_up,
     fixed,
-    merge,
     plain,
+    union,
     unknown,
 )
 from orbatch_provider.pricing.skus import PriceList, Rate, Unit, price_list
 from orbatch_provider.pricing.video_cases import (
-    Case,
-    Facts,
-    Shape,
+    BilledModel,
+    BilledRequest,
+    PriceCase,
     Size,
-    area,
-    cases,
-    facts_of,
-    parse_pair,
+    alternatives,
+    frame_area,
     pixels,
-    shape_of,
-    supported,
-    unset_fields,
+    price_cases,
 )
 from orbatch_provider.requests import VideoRequest
 
-
-def choose(prices: PriceList, case: Case) -> list[Rate]:
-    """The lines that may be charged, in the catalog's order; several of them mean that the rule is not published.
-
-    Two ties are settled by evidence: a line for sound outranks one for mode and resolution (the model page of
-    Kling v3 shows it), and a continued job is charged by the continuation line.
-    """
-    continuing = case.shape.continues
-    matching = [rate for rate in prices.rates if _matches(rate, case, prices)]
-    qualifiers = {rate.line: rate.qualifiers(continuing=continuing) for rate in matching}
-    chosen = [
-        rate
-        for rate in matching
-        if not any(qualifiers[rate.line] < qualifiers[other.line] for other in matching)  # < is "proper subset"
-    ]
-    if same_price(chosen):
-        return chosen[:1]
-    if all(rate.unit is Unit.SECOND for rate in chosen):
-        by_evidence = [rate for rate in chosen if rate.audio is not None] or [
-            rate for rate in chosen if rate.continuation and continuing
-        ]
-        return by_evidence or chosen
-    return chosen
-
-
-def most_likely(rates: list[Rate], case: Case) -> Rate | None:
-    """The line for the point estimate among those ``choose`` gave, None where nothing speaks for one of them.
-
-    For token prices the line with the resolution is taken; no bill has shown it, so high still covers the other.
-    """
-    if len(rates) == 1:
-        return rates[0]
-    if all(rate.unit is Unit.TOKEN for rate in rates) and not case.shape.has_video:
-        qualified = [rate for rate in rates if rate.resolution is not None]
-        return qualified[0] if qualified and same_price(qualified) else None
-    return None
-
-
-def same_price(rates: list[Rate]) -> bool:
-    return len({(rate.usd, rate.unit) for rate in rates}) <= 1
-
-
-def _matches(rate: Rate, case: Case, prices: PriceList) -> bool:
-    shape = case.shape
-    # Reference requests on a model without lines for them: whether the text or the image line applies is not published.
-    any_mode = shape.mode == "reference" and not prices.has_reference_lines
-    return (
-        (rate.mode is None or rate.mode == shape.mode or any_mode)
-        and (rate.audio is None or rate.audio == case.audio)
-        and (rate.resolution is None or rate.resolution == case.resolution)
-        and (not rate.video_input or shape.has_video)
-        and (not rate.continuation or shape.continues or shape.has_video)
-        and (rate.creativity is None or shape.creativity is None or rate.creativity == shape.creativity)
-    )
-
-
 FRAMES_PER_SECOND = 24
 PIXELS_PER_TOKEN = 1024
-# Which of the two a megapixel is, is not published: the larger one bounds a charge from below.
-BINARY_MEGAPIXEL, DECIMAL_MEGAPIXEL = Decimal(2**20), Decimal(10**6)
 
-_SOURCE_LENGTH = "the length of the source is not known"
-_SOURCE_SIZE = "the size or the length of the source video is not known"
+# Names of provider options that can change what is billed without the fields that are priced.
+BILLED_OPTIONS = frozenset(
+    "aspectRatio audio image images keyframes last_image ratio return_last_frame size version video videos".split()
+)
+_LINE_MODES = {"text": "text_to_video", "image": "image_to_video", "reference": "reference"}
+_LINE_CREATIVITY = {0: "precise", 1: "creative"}
 _REFERENCE_LENGTH = "the length of the video reference is not known, and it may be billed too"
 
 
-def charge(rate: Rate, case: Case, facts: Facts, prices: PriceList, hints: Hints) -> Charge:
-    """The charge for ``case`` by ``rate``."""
+def estimate_video(request: VideoRequest, model: VideoModel, hints: Hints = NO_HINTS) -> Estimate:
+    """What ``request`` costs on ``model`` at list price.
+
+    Whether the model supports the request is not checked. Raises nothing: a request without a price has an estimate
+    without an upper bound, and its ``why`` says what is missing.
+    """
+    return _estimate(BilledModel.of(model), BilledRequest.of(request), hints)
+
+
+def unset_fields(request: VideoRequest, model: VideoModel, hints: Hints = NO_HINTS) -> tuple[UnsetField, ...]:
+    """The fields that ``request`` does not set although its price depends on them, each with the range it causes.
+
+    Provider options that may change the charge are among them, without an upper bound.
+    """
+    fields = _unset_fields(BilledModel.of(model), BilledRequest.of(request), hints)
+    options = tuple(_billed_options(request))
+    if not options:
+        return fields
+    low = estimate_video(request, model, hints).low
+    return fields + tuple(UnsetField(name, low, None) for name in options)
+
+
+@lru_cache(maxsize=4096)
+def _estimate(model: BilledModel, request: BilledRequest, hints: Hints) -> Estimate:
+    prices = price_list(model.prices)
+    if request.mistake or prices.unknown or not model.prices:
+        return Estimate.unpriced(request.mistake or _unpriced_model(model, prices))
+    by_case = {case: _bounds(case, model, prices, hints) for case in price_cases(model, request, hints.source_seconds)}
+    rates = union(by_case.values())
+    adders = _adders(prices, request) if rates.lines else ()
+    unset = [field for field in alternatives(model, request) if _widens(field, by_case, prices)]
+    return add_up([rates, *adders], unset=unset, floor_usd=prices.floor_usd)
+
+
+def _unpriced_model(model: BilledModel, prices: PriceList) -> str:
+    if not model.prices:
+        return f"the catalog has no price for {model.id}"
+    line, text = prices.unknown[0]
+    return f"the meaning of the price line {line} ({text}) of {model.id} is not known"
+
+
+def _bounds(case: PriceCase, model: BilledModel, prices: PriceList, hints: Hints) -> PriceBounds:
+    """The charge for one case, from the cheapest to the most expensive line that may apply."""
+    rates = match_lines(prices, case)
+    if not rates:
+        kind = f"{case.resolution or ''} {case.request.mode} requests".strip()
+        return PriceBounds(None, None, None, gap=f"no price line of {model.id} covers {kind}")
+    charges = [_charge(rate, case, model, prices, hints) for rate in rates]
+    likely = most_likely(rates, case)
+    exact = None if likely is None else charges[rates.index(likely)].exact
+    bounds = replace(union(charges), exact=exact).with_bounding_lines()
+    without_video = _highest_without_video(prices, case)
+    if case.request.has_video and rates[0].unit is Unit.TOKEN and without_video is not None:
+        return replace(bounds, lines=bounds.lines | {without_video.line})
+    return bounds
+
+
+def match_lines(prices: PriceList, case: PriceCase) -> list[Rate]:
+    """The lines that may be charged, in the catalog's order: docs/pricing.md, "How an estimate is made", step 2.
+
+    A line is dropped where another has all its qualifiers and more. Two ties are settled by evidence: a line for audio
+    wins over one for mode and resolution (Kling v3's page shows it), and a continued job is charged by its own line.
+    """
+    accepted = _accepted(prices, case)
+    matching = [rate for rate in prices.rates if all(text in accepted[part] for part, text in rate.qualifiers.items())]
+    # The continuation qualifier makes a line more specific only while a job is continued.
+    ignored = () if case.request.continues else ("continuation",)
+    named = [frozenset(pair for pair in rate.qualifiers.items() if pair[0] not in ignored) for rate in matching]
+    # Between sets, < means "proper subset".
+    chosen = [rate for rate, parts in zip(matching, named, strict=True) if not any(parts < other for other in named)]
+    if _is_one_price(chosen):
+        return chosen[:1]
+    if any(rate.unit is not Unit.SECOND for rate in chosen):
+        return chosen
+    with_audio = [rate for rate in chosen if "audio" in rate.qualifiers]
+    continuing = [rate for rate in chosen if "continuation" in rate.qualifiers and case.request.continues]
+    return with_audio or continuing or chosen
+
+
+def most_likely(rates: Sequence[Rate], case: PriceCase) -> Rate | None:
+    """The line for the exact amount among those that may be charged, None where nothing favours one.
+
+    Of token lines it is the one with the resolution; no charge has confirmed it, so ``high`` covers the others too.
+    """
+    if len(rates) == 1:
+        return rates[0]
+    if all(rate.unit is Unit.TOKEN for rate in rates) and not case.request.has_video:
+        qualified = [rate for rate in rates if "resolution" in rate.qualifiers]
+        return qualified[0] if qualified and _is_one_price(qualified) else None
+    return None
+
+
+def _accepted(prices: PriceList, case: PriceCase) -> Mapping[str, Sequence[str | None]]:
+    """For each part of a line's name: the texts with which the line can price this case."""
+    request = case.request
+    # Whether references are priced as text or as image, where they have no lines of their own, is not published.
+    any_mode = request.mode == "reference" and not prices.has_reference_lines
+    creativity = request.creativity
+    return {
+        "mode": [*_LINE_MODES.values()] if any_mode else [_LINE_MODES[request.mode]],
+        "audio": ["with_audio" if case.audio else "without_audio"],
+        "resolution": [case.resolution],
+        "video_input": ["with_video_input"] if request.has_video else [],
+        "continuation": ["continuation"] if request.continues or request.has_video else [],
+        "creativity": [*_LINE_CREATIVITY.values()] if creativity is None else [_LINE_CREATIVITY.get(creativity)],
+    }
+
+
+def _is_one_price(rates: Sequence[Rate]) -> bool:
+    return len({(rate.usd, rate.unit) for rate in rates}) <= 1
+
+
+def _charge(rate: Rate, case: PriceCase, model: BilledModel, prices: PriceList, hints: Hints) -> PriceBounds:
     if rate.unit is Unit.MEGAPIXEL_SECOND:
-        return _megapixels(rate, case, facts, hints)
+        return _megapixels(rate, case, model, hints)
     if case.seconds is None:
-        return unknown(rate.line, _SOURCE_LENGTH)
+        return unknown(rate.line, "the length of the source is not known")
     if rate.unit is Unit.TOKEN:
-        return _tokens(rate, case, case.seconds, facts, prices, hints)
+        return _tokens(rate, case, case.seconds, model, prices, hints)
     return _seconds(rate, case, case.seconds, prices, hints)
 
 
-def dearest_without_video(prices: PriceList, case: Case) -> Rate | None:
-    """The dearest token line that takes no notice of a video reference."""
-    lines = [
-        rate
-        for rate in prices.rates
-        if rate.unit is Unit.TOKEN and not rate.video_input and rate.resolution in (None, case.resolution)
-    ]
-    return max(lines, key=lambda rate: rate.usd, default=None)
-
-
-def _seconds(rate: Rate, case: Case, seconds: Decimal, prices: PriceList, hints: Hints) -> Charge:
+def _seconds(rate: Rate, case: PriceCase, seconds: Decimal, prices: PriceList, hints: Hints) -> PriceBounds:
     term = Term(seconds, "s", rate.usd, rate.line)
-    if not (case.shape.mode == "reference" and case.shape.has_video and prices.has_reference_lines):
+    if not (case.request.mode == "reference" and case.request.has_video and prices.has_reference_lines):
         return fixed(term)
     # Whether the seconds of the reference itself are billed is not published.
     if hints.video_input_seconds is None:
         return unknown(rate.line, _REFERENCE_LENGTH, low=term)
     origin = f"{plain(seconds)} + {plain(hints.video_input_seconds)} of the reference"
-    both = Term(seconds + hints.video_input_seconds, "s", rate.usd, rate.line, origin)
-    return Charge(term, None, both, frozenset({rate.line}))
+    both = replace(term, quantity=seconds + hints.video_input_seconds, origin=origin)
+    return PriceBounds(term, None, both, frozenset({rate.line}))
 
 
-def _tokens(rate: Rate, case: Case, seconds: Decimal, facts: Facts, prices: PriceList, hints: Hints) -> Charge:
-    shape = case.shape
-    listed = [size for size in map(parse_pair, facts.sizes) if size is not None]
-    frame = area(case.resolution, shape.size, shape.ratio, listed, supported(facts))
-    if frame is None:
+def _tokens(
+    rate: Rate, case: PriceCase, seconds: Decimal, model: BilledModel, prices: PriceList, hints: Hints
+) -> PriceBounds:
+    """docs/pricing.md, "Video tokens"."""
+    area = frame_area(model, case)
+    if area is None:
         return unknown(rate.line, f"the pixels of {case.resolution or 'the video'} are not known")
-    low = _nominal(rate, frame.smallest, seconds)
-    lines = frozenset({rate.line})
-    if not shape.has_video:
-        exact = None if frame.only is None else _nominal(rate, frame.only, seconds)
-        return Charge(low, exact, _most(rate, frame.most_pixels, seconds), lines)
-    # There is a cheaper line for requests with a video, but the reference's seconds may be pluralize as well, and a job
-    # was billed the same with and without one: only the dearer of both readings is an upper bound.
+    low, lines = _nominal_tokens(rate, area.smallest, seconds), frozenset({rate.line})
+    if not case.request.has_video:
+        most = _most_tokens(rate, area.most_pixels, seconds)
+        return PriceBounds(low, low if area.is_exact else None, most, lines)
+    # The line for requests with a video is cheaper, but the reference's seconds may count as well, and a job was billed
+    # the same with and without one: only the more expensive of both readings is an upper bound.
     if hints.video_input_seconds is None:
         return unknown(rate.line, _REFERENCE_LENGTH, low=low)
-    readings = [_most(rate, frame.most_pixels, seconds + hints.video_input_seconds)]
-    without_video = dearest_without_video(prices, case)
+    readings = [_most_tokens(rate, area.most_pixels, seconds + hints.video_input_seconds)]
+    without_video = _highest_without_video(prices, case)
     if without_video is not None:
-        readings.append(_most(without_video, frame.most_pixels, seconds))
-    return Charge(low, None, max(readings, key=lambda term: term.amount), lines)
+        readings.append(_most_tokens(without_video, area.most_pixels, seconds))
+    return PriceBounds(low, None, max(readings, key=lambda term: term.amount), lines)
 
 
-def _nominal(rate: Rate, size: Size, seconds: Decimal) -> Term:
+def _highest_without_video(prices: PriceList, case: PriceCase) -> Rate | None:
+    """The most expensive token line that takes no notice of a video reference."""
+    lines = [
+        rate
+        for rate in prices.rates
+        if rate.unit is Unit.TOKEN
+        and "video_input" not in rate.qualifiers
+        and rate.qualifiers.get("resolution") in (None, case.resolution)
+    ]
+    return max(lines, key=lambda rate: rate.usd, default=None)
+
+
+def _nominal_tokens(rate: Rate, size: Size, seconds: Decimal) -> Term:
     tokens = pixels(size) * seconds * FRAMES_PER_SECOND / PIXELS_PER_TOKEN
     origin = f"{size[0]} x {size[1]} x {plain(seconds)} s x {FRAMES_PER_SECOND} / {PIXELS_PER_TOKEN}"
     return Term(tokens, "tokens", rate.usd, rate.line, origin)
 
 
-def _most(rate: Rate, most_pixels: Decimal, seconds: Decimal) -> Term:
-    frames = FRAMES_PER_SECOND * seconds + 1
+def _most_tokens(rate: Rate, most_pixels: Decimal, seconds: Decimal) -> Term:
+    frames = FRAMES_PER_SECOND * seconds + 1  # two recorded charges fit this one more frame to the last digit
     tokens = (most_pixels * frames / PIXELS_PER_TOKEN).to_integral_value(ROUND_CEILING)
     origin = f"{plain(most_pixels, grouped=True)} pixels x {plain(frames)} frames / {PIXELS_PER_TOKEN}"
     return Term(tokens, "tokens", rate.usd, rate.line, origin)
 
 
-def _megapixels(rate: Rate, case: Case, facts: Facts, hints: Hints) -> Charge:
-    factors = _factors(case, facts)
+def _megapixels(rate: Rate, case: PriceCase, model: BilledModel, hints: Hints) -> PriceBounds:
+    factor = case.request.upscale_factor
+    factors = model.upscale_factors if factor is None else (factor,)
     if hints.source_seconds is None or hints.source_width is None or hints.source_height is None or not factors:
-        return unknown(rate.line, _SOURCE_SIZE)
+        return unknown(rate.line, "the size or the length of the source video is not known")
     source = Decimal(hints.source_width) * hints.source_height * hints.source_seconds
     low, high = (
         Term(source * factor**2 / megapixel, "megapixel-seconds", rate.usd, rate.line)
         for factor, megapixel in ((min(factors), BINARY_MEGAPIXEL), (max(factors), DECIMAL_MEGAPIXEL))
     )
-    return Charge(low, None, high, frozenset({rate.line}))
+    return PriceBounds(low, None, high, frozenset({rate.line}))
 
 
-def _factors(case: Case, facts: Facts) -> list[Decimal]:
-    if case.shape.upscale_factor is not None:
-        return [case.shape.upscale_factor]
-    if facts.upscale_min is None or facts.upscale_max is None:
-        return []
-    return [Decimal(str(facts.upscale_min)), Decimal(str(facts.upscale_max))]
+def _adders(prices: PriceList, request: BilledRequest) -> Iterator[PriceBounds]:
+    """The prices per input image: docs/pricing.md, "How an estimate is made", step 4.
 
-
-def estimate(request: VideoRequest, model: VideoModel, hints: Hints = NO_HINTS) -> Estimate:
-    """What ``request`` costs on ``model`` at list price.
-
-    Pricing is apart from checking: a request that the model does not support may have a price. Nothing is raised; a
-    request that cannot be priced gives an Estimate without an upper bound, whose ``why`` says what is missing.
+    Lines for input images were seen charged for each one, frames included. Of lines for reference images neither is
+    published: one is charged if there are any, most likely each of them, at most the frames as well.
     """
-    return estimate_shape(facts_of(model), shape_of(request), hints)
-
-
-@lru_cache(maxsize=4096)
-def estimate_shape(facts: Facts, shape: Shape, hints: Hints) -> Estimate:
-    """``estimate`` for the parts of a request and a model that are billed."""
-    prices = price_list(facts.prices)
-    refusal = shape.mistake or _unreadable(facts, prices)
-    if refusal:
-        return Estimate(None, None, None, (), f"unpriced: {refusal}")
-    by_case = {case: _charge(case, facts, prices, hints) for case in cases(facts, shape, hints.source_seconds)}
-    rates = merge(by_case.values())
-    adders = _adders(prices, shape) if rates.lines else ()
-    left_open = [field for field in unset_fields(facts, shape) if _matters(field, by_case, prices)]
-    return add_up([rates, *adders], left_open=left_open, floor_usd=prices.floor_usd)
-
-
-def _unreadable(facts: Facts, prices: PriceList) -> str:
-    if not facts.prices:
-        return f"the catalog names no price for {facts.model}"
-    if prices.unknown:
-        line, text = prices.unknown[0]
-        return f"{facts.model} has a price line of no known kind, {line} ({text})"
-    return ""
-
-
-def _charge(case: Case, facts: Facts, prices: PriceList, hints: Hints) -> Charge:
-    """The charge for one case: by the cheapest line that may apply, by the most likely one, and by the dearest."""
-    rates = choose(prices, case)
-    if not rates:
-        kind = f"{case.resolution or ''} {case.shape.mode} requests".strip()
-        return Charge(None, None, None, gap=f"no price line of {facts.model} covers {kind}")
-    charges = [charge(rate, case, facts, prices, hints) for rate in rates]
-    likely = most_likely(rates, case)
-    exact = None if likely is None else charges[rates.index(likely)].exact
-    bounds = replace(merge(charges), exact=exact)
-    lines = bounds.bounding_lines
-    if case.shape.has_video and rates[0].unit is Unit.TOKEN:
-        without_video = dearest_without_video(prices, case)
-        lines |= set() if without_video is None else {without_video.line}
-    return replace(bounds, lines=lines)
-
-
-# The unit of the prices that the other fields act upon.
-_PRICED_BY = {
-    "aspect_ratio": Unit.TOKEN,
-    "upscale_factor": Unit.MEGAPIXEL_SECOND,
-    "creativity": Unit.MEGAPIXEL_SECOND,
-}
-
-
-def _matters(field: str, by_case: Mapping[Case, Charge], prices: PriceList) -> bool:
-    """Whether leaving out ``field`` widens the estimate."""
-    if field in _PRICED_BY:
-        return any(rate.unit is _PRICED_BY[field] for rate in prices.rates)
-    alike: dict[tuple[object, ...], set[tuple[Term | None, Term | None]]] = {}
-    for case, charged in by_case.items():
-        chosen = {"generate_audio": case.audio, "resolution": case.resolution, "duration": case.seconds}
-        rest = tuple(value for name, value in chosen.items() if name != field)
-        alike.setdefault(rest, set()).add((charged.low, charged.high))
-    return any(len(bounds) > 1 for bounds in alike.values())
-
-
-def _adders(prices: PriceList, shape: Shape) -> Iterator[Charge]:
-    """The prices per image that the request touches.
-
-    Input images were seen billed one by one, frames included. For reference images neither is published: at least one
-    is charged when there are any, most likely each of them, at most the frames as well.
-    """
-    references, touched = shape.image_references, shape.frames + shape.image_references
-    for adder in prices.adders if touched else ():
-        counts = (touched, touched, touched) if adder.for_frames else (min(1, references), references, touched)
+    references, images = request.image_references, request.frames + request.image_references
+    for adder in prices.adders if images else ():
+        counts = (images, images, images) if adder.for_frames else (min(1, references), references, images)
         low, likely, most = (Term(Decimal(count), "images", adder.usd, adder.line) for count in counts)
-        yield Charge(low, likely, most, frozenset({adder.line}))
+        yield PriceBounds(low, likely, most, frozenset({adder.line}))
 
 
-# Passthrough names that can change what is billed behind the back of the fields that are priced.
-BILLED_PASSTHROUGH = frozenset(
-    {
-        "aspectRatio",
-        "audio",
-        "image",
-        "images",
-        "keyframes",
-        "last_image",
-        "ratio",
-        "return_last_frame",
-        "size",
-        "version",
-        "video",
-        "videos",
-    }
-)
-
-
-def open_dimensions(request: VideoRequest, model: VideoModel, hints: Hints = NO_HINTS) -> tuple[OpenDimension, ...]:
-    """The fields that ``request`` leaves out although its price depends on them, each with the price range it causes;
-    and the provider options that may change the charge, which have no upper bound."""
-    fields = _open_fields(facts_of(model), shape_of(request), hints)
-    options = tuple(_billed_options(request))
-    if not options:
-        return fields
-    low = estimate(request, model, hints).low
-    return fields + tuple(OpenDimension(name, low, None) for name in options)
+def _widens(field: str, by_case: Mapping[PriceCase, PriceBounds], prices: PriceList) -> bool:
+    """Whether an estimate is wider because ``field`` is not set."""
+    if field not in ("duration", "resolution", "generate_audio"):
+        # The other fields are not part of a case; each acts on the quantity of one unit.
+        unit = Unit.TOKEN if field == "aspect_ratio" else Unit.MEGAPIXEL_SECOND
+        return any(rate.unit is unit for rate in prices.rates)
+    bounds_by_rest: dict[tuple[object, ...], set[tuple[Term | None, Term | None]]] = {}
+    for case, bounds in by_case.items():
+        values = {"generate_audio": case.audio, "resolution": case.resolution, "duration": case.seconds}
+        rest = tuple(value for name, value in values.items() if name != field)
+        bounds_by_rest.setdefault(rest, set()).add((bounds.low, bounds.high))
+    return any(len(bounds) > 1 for bounds in bounds_by_rest.values())
 
 
 @lru_cache(maxsize=4096)
-def _open_fields(facts: Facts, shape: Shape, hints: Hints) -> tuple[OpenDimension, ...]:
+def _unset_fields(model: BilledModel, request: BilledRequest, hints: Hints) -> tuple[UnsetField, ...]:
     found = []
-    for field in unset_fields(facts, shape):
-        choices = [estimate_shape(facts, choice, hints) for choice in _choices(field, facts, shape)]
-        if len({(choice.low, choice.exact, choice.high) for choice in choices}) > 1:
-            worst = [choice.high for choice in choices if choice.high is not None]
-            least = worst or [choice.low for choice in choices if choice.low is not None]
-            high = max(worst) if len(worst) == len(choices) else None
-            found.append(OpenDimension(field, min(least, default=None), high))
+    for field, choices in alternatives(model, request).items():
+        estimates = [_estimate(model, choice, hints) for choice in choices]
+        if len({(each.low, each.exact, each.high) for each in estimates}) > 1:
+            highs = [each.high for each in estimates if each.high is not None]
+            lows = highs or [each.low for each in estimates if each.low is not None]
+            found.append(UnsetField(field, min(lows, default=None), max(highs) if len(highs) == len(choices) else None))
     return tuple(found)
-
-
-def _choices(field: str, facts: Facts, shape: Shape) -> Iterator[Shape]:
-    """The shape with each value that the field can have; of ordered values only both ends."""
-    match field:
-        case "duration":
-            for seconds in {min(facts.durations), max(facts.durations)}:
-                yield shape._replace(duration=Decimal(seconds))
-        case "resolution":
-            for resolution in supported(facts):
-                yield shape._replace(resolution=resolution)
-        case "aspect_ratio":
-            for ratio in facts.ratios:
-                yield shape._replace(ratio=parse_pair(ratio))
-        case "generate_audio":
-            # A model that cannot make sound leaves no choice.
-            for audio in (False, True) if facts.generate_audio is not False else (False,):
-                yield shape._replace(audio=audio)
-        case "upscale_factor":
-            for factor in (facts.upscale_min, facts.upscale_max):
-                yield shape._replace(upscale_factor=Decimal(str(factor)))
-        case "creativity":
-            for creativity in facts.creativity:
-                yield shape._replace(creativity=creativity)
 
 
 def _billed_options(request: VideoRequest) -> Iterator[str]:
     options = (request.provider or {}).get("options")
     for slug, block in options.items() if isinstance(options, Mapping) else ():
         for name in block if isinstance(block, Mapping) else ():
-            if name in BILLED_PASSTHROUGH:
+            if name in BILLED_OPTIONS:
                 yield f"provider.options.{slug}.{name}"

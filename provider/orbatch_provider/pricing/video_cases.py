@@ -1,15 +1,15 @@
-"""The parts of a model and of a request that are billed, reduced to hashable values.
+"""The parts of a video model and request that are billed, and the combinations of values a request can be billed for.
 
-A plan prices a hundred thousand requests of which few differ in these parts, so everything behind here is cached.
+They are hashable, so that ``video`` can cache by them: a plan prices 100,000 requests, few of which differ in them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import NamedTuple
+from itertools import product
+from typing import Any, NamedTuple
 
 from orbatch_provider.catalog import VideoModel
 from orbatch_provider.pricing.estimate import decimal_or_none
@@ -28,38 +28,164 @@ CLASS_SIZE: dict[str, Size] = {
     "4k": (3840, 2160),
 }
 _BY_SHORT_SIDE = {min(size): name for name, size in CLASS_SIZE.items()}
-
-# Renders are up to this much larger than the catalog's size: 864x496 and 560x752 were seen for 480p.
+# Renders were seen up to this much larger than the catalog's size: 864x496 and 560x752 for 480p.
 RENDER_MARGIN = Decimal("1.05")
-# e ** 0.04: sizes are rounded, so a size has a ratio when they differ by at most 4 % on a logarithmic scale.
+# e ** 0.04: sizes are rounded, so 4 % on a logarithmic scale is still the same aspect ratio.
 _RATIO_TOLERANCE = Decimal("1.0408107741923882")
-
 _PAIR = re.compile(r"\s*(\d{1,6})\s*[x:]\s*(\d{1,6})\s*", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Area:
-    """The pixels of one frame: the sizes it may have at list price, and the most that a render may have.
+class BilledModel(NamedTuple):
+    """What prices depend on in a model. Resolutions in lower case, durations in seconds, sizes as in the catalog."""
 
-    ``is_known`` is False where the catalog names no fitting size and the 16:9 size of the resolution stands in.
+    id: str
+    prices: tuple[tuple[str, str], ...]
+    durations: tuple[int, ...]
+    resolutions: tuple[str, ...]
+    ratios: tuple[str, ...]
+    sizes: tuple[str, ...]
+    generate_audio: bool | None
+    upscale_factors: tuple[Decimal, ...]
+    creativity: tuple[int, ...]
+
+    @classmethod
+    def of(cls, model: VideoModel) -> BilledModel:
+        """Those parts of ``model``, empty where the catalog lists nothing."""
+        factors = (model.upscale_min, model.upscale_max)
+        return cls(
+            model.id,
+            tuple(model.prices.items()),
+            model.durations or (),
+            tuple(name.lower() for name in model.resolutions or ()),
+            model.aspect_ratios or (),
+            model.sizes or (),
+            model.generate_audio,
+            () if None in factors else tuple(Decimal(str(factor)) for factor in factors),
+            model.creativity or (),
+        )
+
+
+class BilledRequest(NamedTuple):
+    """What prices depend on in a request; None: not set. ``mistake``: why a value of it has no price."""
+
+    mode: Mode
+    frames: int
+    image_references: int
+    has_video: bool
+    continues: bool
+    duration: Decimal | None
+    resolution: str | None
+    aspect_ratio: Size | None
+    size: Size | None
+    generate_audio: bool | None
+    upscale_factor: Decimal | None
+    creativity: int | None
+    mistake: str
+
+    @classmethod
+    def of(cls, request: VideoRequest) -> BilledRequest:
+        """Those parts of ``request``. Its values are not validated yet, hence the checks of their types here."""
+        mistake = ""
+        numbers = {"duration": request.duration, "upscale_factor": request.upscale_factor}
+        parsed = {name: decimal_or_none(value) for name, value in numbers.items() if value is not None}
+        for name, number in parsed.items():
+            if number is None or number <= 0:
+                mistake = f"{name} {numbers[name]!r} is not a number above 0"
+        audio: object = request.generate_audio
+        creativity: object = request.creativity
+        if not (audio is None or isinstance(audio, bool)):
+            mistake = f"generate_audio {audio!r} is neither true nor false"
+        return cls(
+            mode=request.mode,
+            frames=len(request.frame_images or ()),
+            image_references=request.count_references("image_url"),
+            has_video=request.count_references("video_url") > 0,
+            continues=bool(request.previous_job_id),
+            duration=parsed.get("duration"),
+            resolution=str(request.resolution).lower() if request.resolution else None,
+            aspect_ratio=parse_pair(str(request.aspect_ratio)) if request.aspect_ratio else None,
+            size=parse_pair(str(request.size)) if request.size else None,
+            generate_audio=audio if isinstance(audio, bool) else None,
+            upscale_factor=parsed.get("upscale_factor"),
+            creativity=creativity if isinstance(creativity, int) else None,
+            mistake=mistake,
+        )
+
+
+class PriceCase(NamedTuple):
+    """A request with one value for each field that it may not set. ``seconds`` None: unknown."""
+
+    request: BilledRequest
+    audio: bool
+    resolution: str | None
+    seconds: Decimal | None
+
+
+def price_cases(model: BilledModel, request: BilledRequest, source_seconds: Decimal | None) -> Iterator[PriceCase]:
+    """All that the request may be billed for: docs/pricing.md, "How an estimate is made", steps 1 and 5."""
+    # The API's documented default of generate_audio is the model's own flag.
+    audio = model.generate_audio if request.generate_audio is None else request.generate_audio
+    resolutions: tuple[str | None, ...] = model.resolutions or (None,)
+    if request.resolution is not None:
+        resolutions = (request.resolution,)
+    elif request.size is not None:
+        resolutions = (resolution_of(request.size, model.resolutions),)
+    seconds: tuple[Decimal | None, ...] = _ends(model.durations) or (source_seconds,)
+    if request.duration is not None:
+        seconds = (request.duration,)
+    for values in product((True, False) if audio is None else (audio,), resolutions, seconds):
+        yield PriceCase(request, *values)
+
+
+def alternatives(model: BilledModel, request: BilledRequest) -> Mapping[str, Sequence[BilledRequest]]:
+    """For each field that is not set and can have several values: the request with each of them."""
+    ratios = [parse_pair(ratio) for ratio in model.ratios]
+    values: dict[str, Sequence[Any]] = {
+        "duration": _ends(model.durations),
+        "resolution": () if request.size else model.resolutions,
+        "aspect_ratio": () if request.size else ratios,
+        "generate_audio": () if model.generate_audio is False else (False, True),  # without audio there is no choice
+        "upscale_factor": model.upscale_factors,
+        "creativity": model.creativity,
+    }
+    return {
+        field: [request._replace(**{field: value}) for value in choices]
+        for field, choices in values.items()
+        if getattr(request, field) is None and len(choices) > 1
+    }
+
+
+class FrameArea(NamedTuple):
+    """The smallest size a frame can have by the catalog, and the most pixels that a render of it may have.
+
+    ``is_exact``: all fitting sizes of the catalog have the same number of pixels.
     """
 
-    sizes: tuple[Size, ...]
+    smallest: Size
     most_pixels: Decimal
-    is_known: bool
+    is_exact: bool
 
-    @property
-    def smallest(self) -> Size:
-        return min(self.sizes, key=pixels)
 
-    @property
-    def only(self) -> Size | None:
-        """The size to be billed where there is no doubt about its pixels."""
-        return self.sizes[0] if self.is_known and len({pixels(size) for size in self.sizes}) == 1 else None
+def frame_area(model: BilledModel, case: PriceCase) -> FrameArea | None:
+    """The pixels of a frame of this case, None where nothing is known: docs/pricing.md, "Video tokens"."""
+    resolution, size, ratio = case.resolution, case.request.size, case.request.aspect_ratio
+    if size is not None:
+        fitting = [size]
+        resolution = resolution or resolution_of(size, CLASS_SIZE)
+    else:
+        listed = [parsed for parsed in map(parse_pair, model.sizes) if parsed is not None]
+        of_class = [each for each in listed if resolution_of(each, model.resolutions) == resolution]
+        fitting = [each for each in of_class if ratio is None or _has_ratio(each, ratio)]
+    standard = CLASS_SIZE.get(resolution or "")
+    if standard is None:
+        return None
+    sizes = fitting or [standard]  # the 16:9 size of the resolution where the catalog lists none that fits
+    most = max(Decimal(max(map(pixels, sizes))), RENDER_MARGIN * pixels(standard))
+    return FrameArea(min(sizes, key=pixels), most, is_exact=len(set(map(pixels, fitting))) == 1)
 
 
 def parse_pair(text: str | None) -> Size | None:
-    """``1280x720`` or ``16:9``; None for anything else, such as ``auto``."""
+    """``1280x720`` or ``16:9`` as two numbers above 0; None for anything else, such as ``auto``."""
     match = _PAIR.fullmatch(text) if text else None
     if match is None:
         return None
@@ -68,38 +194,17 @@ def parse_pair(text: str | None) -> Size | None:
 
 
 def pixels(size: Size) -> int:
+    """Width times height."""
     return size[0] * size[1]
 
 
-def resolution_of(size: Size, supported: Sequence[str]) -> str | None:
-    """The resolution a size belongs to: that of its short side where the model has it, else the nearest in pixels."""
-    by_side = _BY_SHORT_SIDE.get(min(size))
-    if by_side in supported:
-        return by_side
+def resolution_of(size: Size, supported: Iterable[str]) -> str | None:
+    """The supported resolution that a size is billed as: the one of its short side, else the nearest in pixels."""
     known = [name for name in supported if name in CLASS_SIZE]
+    by_side = _BY_SHORT_SIDE.get(min(size))
+    if by_side in known:
+        return by_side
     return min(known, key=lambda name: _quotient(pixels(size), pixels(CLASS_SIZE[name])), default=None)
-
-
-def area(
-    resolution: str | None, size: Size | None, ratio: Size | None, sizes: Sequence[Size], supported: Sequence[str]
-) -> Area | None:
-    """The pixels of a frame with this resolution, size or aspect ratio on a model with these ``sizes`` and
-    ``supported`` resolutions; None where nothing is known about them."""
-    if size is not None:
-        fitting = [size]
-        resolution = resolution or resolution_of(size, tuple(CLASS_SIZE))
-    else:
-        fitting = [
-            listed
-            for listed in sizes
-            if resolution_of(listed, supported) == resolution and (ratio is None or _has_ratio(listed, ratio))
-        ]
-    standard = CLASS_SIZE.get(resolution or "")
-    if standard is None:
-        return None
-    candidates = tuple(fitting) or (standard,)
-    most = max(Decimal(max(map(pixels, candidates))), RENDER_MARGIN * pixels(standard))
-    return Area(candidates, most, is_known=bool(fitting))
 
 
 def _has_ratio(size: Size, ratio: Size) -> bool:
@@ -110,135 +215,6 @@ def _quotient(first: int, second: int) -> Decimal:
     return Decimal(max(first, second)) / Decimal(min(first, second))
 
 
-class Facts(NamedTuple):
-    """What prices need of a model. Resolutions in lower case, sizes in pixels, durations in seconds."""
-
-    model: str
-    prices: tuple[tuple[str, str], ...]
-    durations: tuple[int, ...]
-    resolutions: tuple[str, ...] | None
-    ratios: tuple[str, ...]
-    sizes: tuple[str, ...]
-    generate_audio: bool | None
-    upscale_min: float | None
-    upscale_max: float | None
-    creativity: tuple[int, ...]
-
-
-class Shape(NamedTuple):
-    """What prices need of a request; None: not sent. ``mistake``: a value that no price can be computed from."""
-
-    mode: Mode
-    frames: int
-    image_references: int
-    has_video: bool
-    continues: bool
-    duration: Decimal | None
-    resolution: str | None
-    ratio: Size | None
-    size: Size | None
-    audio: bool | None
-    upscale_factor: Decimal | None
-    creativity: int | None
-    mistake: str
-
-
-class Case(NamedTuple):
-    """A shape with one choice for each of the dimensions that it may leave open. ``seconds`` None: unknown."""
-
-    shape: Shape
-    audio: bool
-    resolution: str | None
-    seconds: Decimal | None
-
-
-def facts_of(model: VideoModel) -> Facts:
-    return Facts(
-        model.id,
-        tuple(model.prices.items()),
-        model.durations or (),
-        model.resolutions,
-        model.aspect_ratios or (),
-        model.sizes or (),
-        model.generate_audio,
-        model.upscale_min,
-        model.upscale_max,
-        model.creativity or (),
-    )
-
-
-def shape_of(request: VideoRequest) -> Shape:
-    mistake = ""
-    numbers = {"duration": request.duration, "upscale_factor": request.upscale_factor}
-    read = {name: decimal_or_none(value) for name, value in numbers.items() if value is not None}
-    for name, number in read.items():
-        if number is None or number <= 0:
-            mistake = f"{name} {numbers[name]!r} is not a number above 0"
-    audio: object = request.generate_audio
-    creativity: object = request.creativity
-    if not (audio is None or isinstance(audio, bool)):
-        mistake = f"generate_audio {audio!r} is neither true nor false"
-    return Shape(
-        mode=request.mode,
-        frames=len(request.frame_images or ()),
-        image_references=request.count_references("image_url"),
-        has_video=request.count_references("video_url") > 0,
-        continues=bool(request.previous_job_id),
-        duration=read.get("duration"),
-        resolution=str(request.resolution).lower() if request.resolution else None,
-        ratio=parse_pair(str(request.aspect_ratio)) if request.aspect_ratio else None,
-        size=parse_pair(str(request.size)) if request.size else None,
-        audio=audio if isinstance(audio, bool) else None,
-        upscale_factor=read.get("upscale_factor"),
-        creativity=creativity if isinstance(creativity, int) else None,
-        mistake=mistake,
-    )
-
-
-def cases(facts: Facts, shape: Shape, source_seconds: Decimal | None) -> Iterator[Case]:
-    """Every combination of what the shape leaves open. Only the ends of the durations matter: prices grow with them."""
-    seconds = _seconds(facts, shape, source_seconds)
-    for audio in _audio(facts, shape):
-        for resolution in _resolutions(facts, shape):
-            for length in seconds:
-                yield Case(shape, audio, resolution, length)
-
-
-def supported(facts: Facts) -> tuple[str, ...]:
-    return tuple(name.lower() for name in facts.resolutions or ())
-
-
-def unset_fields(facts: Facts, shape: Shape) -> list[str]:
-    """The fields with more than one possible value that the shape leaves out, by their name in the request."""
-    open_factor = facts.upscale_min is not None and facts.upscale_max is not None and shape.upscale_factor is None
-    several = {
-        "duration": shape.duration is None and len(facts.durations) > 1,
-        "resolution": len(_resolutions(facts, shape)) > 1,
-        "aspect_ratio": shape.ratio is None and shape.size is None and len(facts.ratios) > 1,
-        "generate_audio": shape.audio is None,
-        "upscale_factor": open_factor,
-        "creativity": shape.creativity is None and len(facts.creativity) > 1,
-    }
-    return [name for name, is_open in several.items() if is_open]
-
-
-def _audio(facts: Facts, shape: Shape) -> tuple[bool, ...]:
-    chosen = facts.generate_audio if shape.audio is None else shape.audio
-    return (True, False) if chosen is None else (chosen,)
-
-
-def _resolutions(facts: Facts, shape: Shape) -> tuple[str | None, ...]:
-    if shape.resolution is not None:
-        return (shape.resolution,)
-    known = supported(facts)
-    if shape.size is not None:
-        return (resolution_of(shape.size, known),)
-    return known or (None,)
-
-
-def _seconds(facts: Facts, shape: Shape, source_seconds: Decimal | None) -> tuple[Decimal | None, ...]:
-    if shape.duration is not None:
-        return (shape.duration,)
-    if not facts.durations:
-        return (source_seconds,)
-    return tuple(Decimal(seconds) for seconds in sorted({min(facts.durations), max(facts.durations)}))
+def _ends(durations: Sequence[int]) -> tuple[Decimal, ...]:
+    # Every price grows with the seconds, so the shortest and the longest duration bound all others.
+    return tuple(Decimal(seconds) for seconds in sorted({min(durations), max(durations)})) if durations else ()
