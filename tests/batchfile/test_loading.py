@@ -9,15 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.batchfile.models import (
-    BatchConfig,
-    BudgetConfig,
-    LimitsConfig,
-    ModelLimits,
-    PollingConfig,
-    RetriesConfig,
-    load_config,
-)
+from orbatch.batchfile.loader import load_config
+from orbatch.batchfile.models import BatchConfig, BudgetConfig, LimitsConfig, ModelLimits, PollingConfig, RetriesConfig
 
 MINIMAL = "name: cats\nmodels: [alibaba/wan-2.6]\nprompts: [A cat]\n"
 
@@ -40,7 +33,7 @@ def test_a_minimal_file_gets_every_default(load: Load, tmp_path: Path) -> None:
     assert config.kind == "video"
     assert config.output_dir == tmp_path / "outputs" / "cats"
     assert config.filename == "{{ prompt_id }}-{{ model_slug }}-{{ key8 }}"
-    assert (config.seeds, config.repeat, config.uncertain) == ((), 1, "hold")
+    assert (config.seeds, config.repeat) == ((), 1)
     assert config.budget == BudgetConfig(None, None, None, {}, None)
     assert config.limits == LimitsConfig(16, 30, 10, 4, {})
     assert config.polling == PollingConfig(30, 1800)
@@ -76,7 +69,6 @@ limits:
   models: {google/veo-3.1-lite: {in_flight: 2, submits_per_minute: 5}}
 polling: {interval: 2.5, timeout: 60}
 retries: {attempts: 2, on: [cancelled]}
-uncertain: resubmit
 """
     )
     assert config.output_dir == tmp_path.parent / "films"
@@ -95,7 +87,7 @@ uncertain: resubmit
     assert config.limits == LimitsConfig(1, 2, 3, 4, {"google/veo-3.1-lite": ModelLimits(2, 5)})
     assert config.polling == PollingConfig(2.5, 60)
     assert config.retries == RetriesConfig(2, frozenset({"cancelled"}))
-    assert (config.repeat, config.uncertain) == (2, "resubmit")
+    assert config.repeat == 2
 
 
 @pytest.mark.parametrize(
@@ -117,7 +109,7 @@ uncertain: resubmit
             {"provider": {"options": {"google": {"a": [1, 0.5, "x"]}}}},
             id="provider options",
         ),
-        pytest.param("image_url: https://a.b/c.png", {"first_frame": "https://a.b/c.png"}, id="short form"),
+        pytest.param("first_frame: https://a.b/c.png", {"first_frame": "https://a.b/c.png"}, id="short form"),
         pytest.param(
             "references: [https://a.b/c.png, https://a.b/c.MP4?x=1]",
             {

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.batchfile.models import ConfigError, load_config
+from orbatch.batchfile.errors import ConfigError
+from orbatch.batchfile.loader import load_config
 from orbatch.plan.jobs import expand
 
 HEAD = "name: x\nmodels: [alibaba/wan-2.6]\nprompts: [a cat]\n"
@@ -82,13 +83,13 @@ budgets: {total_usd: 1}
         pytest.param(
             "a: &a [x,x,x,x,x,x,x,x,x]\n"
             + "".join(f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
-            "holds more than 500,000 values once its aliases",
+            "contains more than 500,000 values once its aliases",
             id="alias bomb",
         ),
         pytest.param("a: &a [*a]\n", "b.yaml:1: *a refers to nothing above it", id="alias of itself"),
-        pytest.param('name: "a\x01"\n', "b.yaml:1: holds a control character", id="control character"),
+        pytest.param('name: "a\x01"\n', "b.yaml:1: contains a control character", id="control character"),
         pytest.param(
-            PROMPTS + "  - prompt: A cat: two\n", "put text that holds a colon and a space in quotes", id="colon"
+            PROMPTS + "  - prompt: A cat: two\n", "put text that contains a colon and a space in quotes", id="colon"
         ),
         pytest.param(PROMPTS + "  - prompt: {{ a }} cat\n", "text that begins with { or [ needs quotes", id="braces"),
         pytest.param(PROMPTS + "  - @cat\n", "put text that begins with a special character in quotes", id="at sign"),
@@ -107,8 +108,8 @@ def test_a_missing_file_names_the_one_that_was_meant(tmp_path: Path) -> None:
         load_config(tmp_path / "cat.yaml")
 
 
-def test_a_folder_is_no_batch_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is a folder"):
+def test_a_directory_is_not_a_batch_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a directory"):
         load_config(tmp_path)
 
 
@@ -134,10 +135,14 @@ def test_an_endless_file_is_refused_without_reading_it_whole() -> None:
         pytest.param("defaults: {callback_url: 'https://a:b@c.d'}", "works without a login", id="callback with login"),
         pytest.param("defaults: {session_id: " + "x" * 257 + "}", "at most 256", id="long session"),
         pytest.param(
-            "defaults: {image_url: https://a.b, first_frame: https://a.b}", "as first_frame as well", id="twice"
+            "defaults: {references: https://a.b, input_references: []}",
+            "defaults.input_references: is given as references as well",
+            id="two forms",
         ),
         pytest.param(
-            "defaults: {frame_images: [{type: image_url}]}", "allowed: {type: image_url, image_url:", id="frame"
+            "defaults: {frame_images: [{type: image_url, image_url: {url: https://a.b}, frame_type: first}]}",
+            "defaults.frame_images[1].frame_type: found 'first'; allowed: first_frame, last_frame",
+            id="frame",
         ),
         pytest.param("duration: 5", "b.yaml:4: duration: is a setting of jobs; put it under defaults", id="misplaced"),
         pytest.param("api_key: sk-or-v1-0123456789", "set the environment variable OPENROUTER_API_KEY", id="key"),
@@ -160,9 +165,18 @@ def test_an_endless_file_is_refused_without_reading_it_whole() -> None:
         pytest.param("seeds: [1, 1]", "seeds[2]: 1 is in the list twice", id="same seed twice"),
         pytest.param("seeds: [1]\ndefaults: {seed: 2}", "defaults.seed is given as well", id="seed and seeds"),
         pytest.param("repeat: many", "repeat: found 'many'", id="repeat"),
-        pytest.param("uncertain: buy", "uncertain: found 'buy'; allowed: hold, resubmit", id="uncertain"),
+        pytest.param(
+            "uncertain: resubmit",
+            "uncertain: was removed, because `resubmit` could pay for a job twice. Delete this line; to submit an "
+            "uncertain job again on purpose: `orbatch resolve JOB --not-charged`",
+            id="uncertain",
+        ),
+        pytest.param("prompts_from: {file: a.csv, offset: 3}", "prompts_from.offset: was removed", id="offset"),
+        pytest.param(
+            "defaults: {image_url: a.png}", "defaults.image_url: was removed; use first_frame", id="image_url"
+        ),
         pytest.param("filename: '{{ colour }}'", "filename: for prompt 'p1': uses {{ colour }}", id="file name"),
-        pytest.param("prompts_from: prompts.doc", "is of no known format; allowed: .csv", id="format"),
+        pytest.param("prompts_from: prompts.doc", "has an unknown extension; allowed: .csv", id="format"),
         pytest.param("prompts_from: prompts.csv", "there is no file 'prompts.csv'", id="no prompt file"),
     ],
 )
@@ -179,7 +193,7 @@ def test_a_wrong_value_is_named_with_what_is_allowed(tmp_path: Path, line: str, 
         pytest.param("1984", "prompts[1]: found 1984; allowed: text; put it in quotes", id="number"),
         pytest.param("true", "found true; allowed: text; put it in quotes", id="flag"),
         pytest.param("''", "is empty", id="empty"),
-        pytest.param('"a\\0b"', "holds a character that cannot be sent", id="NUL"),
+        pytest.param('"a\\0b"', "contains a character that cannot be sent", id="NUL"),
         pytest.param("{id: a}", "prompts[1].prompt: is missing: give a text, or a picture", id="nothing to go by"),
         pytest.param("{prompt: '{{ a'}", "is not a valid template", id="broken template"),
         pytest.param("{prompt: a, text: b}", "did you mean 'prompt'?", id="text"),

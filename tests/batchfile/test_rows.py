@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from orbatch.batchfile.errors import Report
-from orbatch.batchfile.models import ConfigError, load_config
+from orbatch.batchfile.errors import ConfigError, Report
+from orbatch.batchfile.loader import load_config
 from orbatch.batchfile.rows import read_prompts
 from orbatch.plan.jobs import Job, expand
 from orbatch_provider.requests import VideoRequest
@@ -114,9 +114,9 @@ def test_ids_go_on_counting_from_the_prompts_of_the_batch_file(jobs: Jobs) -> No
     assert [(job.prompt_id, job.prompt) for job in found] == [("p1", "a"), ("p2", "b"), ("p3", "c")]
 
 
-def test_limit_and_offset_take_a_part_and_keep_the_ids(jobs: Jobs) -> None:
-    found = jobs("p.txt", "".join(f"cat {at}\n" for at in range(1, 11)), "offset: 3, limit: 2")
-    assert [(job.prompt_id, job.prompt) for job in found] == [("p4", "cat 4"), ("p5", "cat 5")]
+def test_limit_takes_the_first_rows(jobs: Jobs) -> None:
+    found = jobs("p.txt", "".join(f"cat {at}\n" for at in range(1, 11)), "limit: 2")
+    assert [(job.prompt_id, job.prompt) for job in found] == [("p1", "cat 1"), ("p2", "cat 2")]
 
 
 def test_a_sample_is_the_same_every_time_and_mostly_the_same_when_rows_are_added(jobs: Jobs) -> None:
@@ -133,8 +133,8 @@ def test_bad_rows_are_named_all_at_once_as_a_spreadsheet_counts_them(jobs: Jobs)
     content = 'prompt,duration\n"two\nlines",5\nB,five\nC\nD,4,9\nE {{ x }},3\nF,1\n'
     assert problems(jobs, "p.csv", content) == [
         "p.csv:4: row 3.duration: found 'five'; allowed: a whole number from 1 to 3600",
-        "p.csv:5: row 4: has 1 cells, the header has 2; quote cells that hold commas",
-        "p.csv:6: row 5: has 3 cells, the header has 2; quote cells that hold commas",
+        "p.csv:5: row 4: has 1 cells, the header has 2; quote cells that contain commas",
+        "p.csv:6: row 5: has 3 cells, the header has 2; quote cells that contain commas",
         "p.csv:7: row 6.prompt: uses {{ x }}, which has no value; there are no variables here",
     ]
 
@@ -143,7 +143,7 @@ def test_bad_rows_are_named_all_at_once_as_a_spreadsheet_counts_them(jobs: Jobs)
     ("name", "content", "expected"),
     [
         pytest.param("p.csv", "", "p.csv:1: header: has no column 'prompt'", id="empty csv"),
-        pytest.param("p.csv", "prompt\n", "p.csv:None: : holds no prompts", id="only a header"),
+        pytest.param("p.csv", "prompt\n", "p.csv:None: : contains no prompts", id="only a header"),
         pytest.param("p.csv", "A cat\nA dog\n", "has no column 'prompt' (found: 'A cat')", id="no header"),
         pytest.param("p.csv", "prompt,duratoin\na,5\n", "looks like 'duration'", id="misspelt setting"),
         pytest.param("p.csv", "prompt,a,a\nx,1,2\n", "there are two columns for 'a'", id="column twice"),
@@ -151,14 +151,14 @@ def test_bad_rows_are_named_all_at_once_as_a_spreadsheet_counts_them(jobs: Jobs)
         pytest.param("p.csv", "prompt,2nd\nx,1\n", "'2nd' cannot be a variable", id="column name"),
         pytest.param("p.csv", "prompt,,\nx,,1\n", "row 2: has 3 cells, the header has 1 named", id="cell without name"),
         pytest.param("p.csv", 'prompt\n"A cat\nA dog\n', "row 2 cannot be read: a quote is opened", id="open quote"),
-        pytest.param("p.csv", "prompt\na\nb\0\n", "p.csv:3: : holds a NUL", id="NUL"),
+        pytest.param("p.csv", "prompt\na\nb\0\n", "p.csv:3: : contains a NUL", id="NUL"),
         pytest.param("p.csv", "prompt,model\na,a/d\n", "'a/d' is not among the batch's models", id="another model"),
         pytest.param("p.csv", "prompt,model\na,wan\n", "'wan' is not among the batch's models", id="no model id"),
         pytest.param("p.csv", "id,prompt\nz,a\nz,b\n", "p.csv:3: id: 'z' is the id of another prompt", id="id twice"),
         pytest.param("p.txt", "a\na\n", "p.txt:2: : prompt 'p2' with a/b is the same request", id="row twice"),
         pytest.param("p.txt", "ok\ncafé\n".encode("latin-1"), "p.txt:2: : is not UTF-8", id="latin-1"),
         pytest.param("p.csv", "prompt\na\n".encode("utf-16"), "p.csv:1: : is not UTF-8", id="utf-16"),
-        pytest.param("p.txt", "# nothing\n", "holds no prompts", id="only comments"),
+        pytest.param("p.txt", "# nothing\n", "contains no prompts", id="only comments"),
         pytest.param("p.txt", "x" * 1_000_001, "is longer than 1,000,000 characters", id="endless line"),
         pytest.param("p.jsonl", "{a\n", "p.jsonl:1: row 1: is not valid JSON", id="json"),
         pytest.param("p.jsonl", "[1]\n", "row 1: found a list; allowed: an object", id="list"),
@@ -166,7 +166,7 @@ def test_bad_rows_are_named_all_at_once_as_a_spreadsheet_counts_them(jobs: Jobs)
         pytest.param(
             "p.jsonl", '{"prompt": "a", "x": ' + "[" * 50 + "]" * 50 + "}", "more than 20 levels", id="levels"
         ),
-        pytest.param("p.jsonl", '{"prompt": "a", "seed": NaN}', "NaN is no JSON number", id="NaN"),
+        pytest.param("p.jsonl", '{"prompt": "a", "seed": NaN}', "NaN is not a JSON number", id="NaN"),
         pytest.param("p.jsonl", '{"prompt": "a\\ud800"}', "cannot be sent", id="half a surrogate pair"),
         pytest.param("p.jsonl", '{"prompt": "a", "text": "b"}', "gives 'prompt' twice", id="two texts"),
         pytest.param("p.yaml", "prompts: [a]\n", "p.yaml:1: : found a mapping", id="yaml mapping"),

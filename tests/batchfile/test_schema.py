@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orbatch.batchfile.models import config_schema, load_config
-from orbatch.batchfile.reference import reference
+from orbatch.batchfile.loader import load_config
+from orbatch.batchfile.reference import config_schema, reference
 from orbatch.plan.catalogs import Offers
 from orbatch.plan.estimate import price_jobs
 from orbatch.plan.jobs import expand
@@ -33,19 +34,22 @@ def test_every_key_of_the_schema_is_described_and_every_reference_leads_somewher
     schema = config_schema()
 
     def walk(part: Any) -> None:
-        if isinstance(part, list):
-            for item in part:
-                walk(item)
-        elif isinstance(part, dict):
-            for name, described in part.get("properties", {}).items():
-                assert "description" in described or described == {"$ref": f"#/$defs/{name}"}
-                assert "$ref" not in described or name in schema["$defs"]
-            for child in part.values():
-                walk(child)
+        for child in part if isinstance(part, list) else part.values() if isinstance(part, dict) else ():
+            walk(child)
+        if isinstance(part, dict) and isinstance(part.get("$ref"), str):
+            target: Any = schema
+            for name in part["$ref"].removeprefix("#/").split("/"):
+                target = target[name]
 
     walk(schema)
+    sections = [each for name, each in schema["$defs"].items() if re.search("Config|Limits|Settings|Entry", name)]
+    assert len(sections) == 9
+    for section in [schema, *sections]:
+        assert [
+            key for key, described in section["properties"].items() if not described.keys() & {"description", "$ref"}
+        ] == []
+        assert section["additionalProperties"] is False
     assert set(schema["required"]) == {"name", "models"}
-    assert schema["additionalProperties"] is False
 
 
 def test_the_reference_in_the_docs_is_up_to_date() -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
-from orbatch.batchfile.models import load_config
+from orbatch.batchfile.loader import load_config
 from orbatch.ledger import BatchRecord, JobRecord, Ledger
 from orbatch.ledger.status import Status
 from orbatch.plan.catalogs import LoadedCatalog

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from orbatch.batchfile.models import load_config
+from orbatch.batchfile.loader import load_config
 from orbatch.cli.app import app
 from orbatch.export import COLUMNS, record_of
 from orbatch.ledger import BatchFile, Charge, Holder, Ledger, OutputRecord, utc_now

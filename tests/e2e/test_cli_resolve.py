@@ -91,15 +91,6 @@ def test_a_job_that_is_certain_has_nothing_to_resolve(desk: Desk) -> None:
     assert "nothing to resolve" in desk.call("resolve", desk.jobs()[0]["job_id"], "--not-charged", code=2).err
 
 
-def test_resubmit_is_announced_before_it_may_pay_twice(uncertain: Desk) -> None:
-    path = uncertain.write(uncertain="resubmit")
-    refused = uncertain.call("run", path, "--speed", uncertain.speed, code=2)
-    assert "3 uncertain jobs will be sent again" in refused.err
-    uncertain.run(path, code=5)
-    assert uncertain.accepted() == 4
-    assert uncertain.call("report", "--json").json["total"]["reserved_usd"] == 0.36, "the earlier attempts still count"
-
-
 # -- verify -----------------------------------------------------------------------------------------------------------
 
 

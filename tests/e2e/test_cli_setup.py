@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.batchfile.models import load_config
+from orbatch.batchfile.loader import load_config
 from orbatch.cli.app import app
 from orbatch_simulator import Fault
 from tests.e2e.conftest import Open

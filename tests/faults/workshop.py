@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from orbatch.batchfile.models import LimitsConfig, load_config
+from orbatch.batchfile.loader import load_config
+from orbatch.batchfile.models import LimitsConfig
 from orbatch.ledger import AttemptRecord, BatchRecord, Charge, Holder, JobRecord, Ledger, Reservation, utc_now
 from orbatch.ledger.budget import Caps, Refused
 from orbatch.ledger.status import Status

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.batchfile.models import load_config
+from orbatch.batchfile.loader import load_config
 from orbatch.plan.jobs import Job, expand
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.batchfile.models import ConfigError, load_config
+from orbatch.batchfile.errors import ConfigError
+from orbatch.batchfile.loader import load_config
 from orbatch.plan.jobs import Job, expand, job_key
 from orbatch_provider.requests import VideoRequest
 from tests.pictures import picture
@@ -90,7 +91,7 @@ def test_one_way_to_give_a_frame_replaces_another_of_a_lower_level(jobs: Jobs) -
     found = jobs(
         """
 name: cats
-defaults: {image_url: https://a.b/1.png, last_frame: https://a.b/2.png}
+defaults: {first_frame: https://a.b/1.png, last_frame: https://a.b/2.png}
 models: [a/b]
 prompts:
   - {id: same}

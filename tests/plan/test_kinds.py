@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from orbatch.batchfile.fields import KINDS as FIELDS
-from orbatch.batchfile.models import ConfigError, load_config
+from orbatch.batchfile.errors import ConfigError
+from orbatch.batchfile.loader import load_config
+from orbatch.batchfile.settings import FIELDS
 from orbatch.plan.catalogs import Offers, changes
 from orbatch.plan.estimate import PricedJob, price_jobs
 from orbatch.plan.jobs import Job, expand, job_key, models_by_kind
@@ -140,12 +141,12 @@ def test_the_form_of_an_answer_has_short_forms(jobs: Jobs, given: str, sent: Map
         pytest.param("kind: image, output_format: gif", "allowed: png, jpeg, webp, svg", id="format"),
         pytest.param("kind: text, temperature: 3", "a number from 0 to 2", id="temperature"),
         pytest.param("kind: text, max_tokens: 0", "a whole number from 1", id="max_tokens"),
-        pytest.param("kind: text, stop: [a, b, c, d, e]", "allowed: 1 to 4", id="stop"),
+        pytest.param("kind: text, stop: [a, b, c, d, e]", "has 5 items; allowed: at most 4", id="stop"),
         pytest.param("kind: text, response_format: xml", "allowed: text, json, or {type: json_schema", id="words"),
         pytest.param("kind: text, response_format: {type: json_schema}", "or {type: json_schema", id="no schema"),
         pytest.param(
             "kind: text, response_format: {type: json_schema, json_schema: {name: a}}",
-            "needs a name",
+            "or {type: json_schema, json_schema: {name: NAME, schema: {...}}}",
             id="half a schema",
         ),
     ],
@@ -186,7 +187,7 @@ def test_defaults_that_no_job_can_use_are_an_error_with_their_line(jobs: Jobs) -
         ),
         pytest.param(
             "name: x\nmodels:\n  - {model: a/b, max_tokens: 4}\nprompts: [a]\n",
-            "3: models.max_tokens: is a setting of text jobs, and this is for video (a/b)",
+            "3: models[1].max_tokens: is a setting of text jobs, and this is for video (a/b)",
             id="at a model",
         ),
         pytest.param(
@@ -196,7 +197,7 @@ def test_defaults_that_no_job_can_use_are_an_error_with_their_line(jobs: Jobs) -
         ),
         pytest.param(
             "name: x\nmodels: [{model: a/b, kind: image}]\nprompts:\n  - {prompt: a, kind: text}\n",
-            "4: prompts[1].kind: is text, and a/b is there for image; say with models which ones the prompt is for",
+            "4: prompts[1].kind: is text, but a/b is here for image; name the models of the prompt in models",
             id="a prompt of one kind with a model of another",
         ),
         pytest.param(

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from orbatch.batchfile.models import BatchConfig, ConfigError, load_config
+from orbatch.batchfile.errors import ConfigError
+from orbatch.batchfile.loader import load_config
+from orbatch.batchfile.models import BatchConfig
 from orbatch.ledger import BatchHeld, Holder, Ledger, utc_now
 from orbatch.ledger.budget import Caps
 from orbatch.plan.catalogs import LoadedCatalog

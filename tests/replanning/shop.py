@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from orbatch.batchfile.models import load_config
+from orbatch.batchfile.loader import load_config
 from orbatch.ledger import Ledger
 from orbatch.plan.catalogs import LoadedCatalog
 from orbatch.plan.plan import Plan, prepare

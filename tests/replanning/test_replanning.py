@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from orbatch.batchfile.models import load_config
+from orbatch.batchfile.loader import load_config
 from orbatch.ledger import BatchHeld, Charge, Filter, Holder, Ledger, Reservation, utc_now
 from orbatch.ledger.budget import Caps, Refused
 from orbatch.ledger.status import Status

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import orbatch
-from orbatch.batchfile.models import ConfigError
+from orbatch.batchfile.errors import ConfigError
 from orbatch.ledger import Ledger
 from orbatch.plan.plan import PlanProblems
 from orbatch_provider import inputs

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from orbatch.batchfile.models import LimitsConfig, load_config
+from orbatch.batchfile.loader import load_config
+from orbatch.batchfile.models import LimitsConfig
 from orbatch.ledger import BatchFile, Charge, Holder, JobRecord, Ledger, Reservation, utc_now
 from orbatch.ledger.budget import Caps, Refused
 from orbatch.ledger.status import Status

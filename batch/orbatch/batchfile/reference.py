@@ -1,95 +1,77 @@
-"""The batch file described from its rules: as JSON Schema for editors, and as the tables of the reference."""
+"""The JSON Schema of a batch file for editors, and the tables of docs/batch-file.md, from the models that check it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import Any
 
-from orbatch.batchfile.fields import KIND, KINDS, settings_fields
-from orbatch.batchfile.items import MODEL_FIELDS, PROMPT_FIELDS
-from orbatch.batchfile.models import BATCH, BATCH_FIELDS
-from orbatch.batchfile.rows import FILE_FIELDS
-from orbatch.batchfile.sections import Field
+from pydantic import TypeAdapter
 
-SECTIONS = ("budget", "limits", "polling", "retries")
+from orbatch.batchfile.explain import Schema, flat, json_schema, name_of, words_of
+from orbatch.batchfile.models import BATCH, ModelEntry, PromptEntry, PromptFileEntry
+from orbatch.batchfile.settings import KINDS
+
+_SECTIONS = ("budget", "limits", "polling", "retries")
 
 
 def config_schema() -> dict[str, Any]:
-    """The JSON Schema of a batch file (draft 2020-12). What a model supports is not part of it: ``plan`` asks that."""
-    described = BATCH.schema()
-    settings = {name: field.schema() for name, field in settings_fields().items()}
+    """The JSON Schema of a batch file (draft 2020-12). What a model supports is not in it: ``plan`` checks that."""
+    schema = json_schema(BATCH)
+    definitions = schema["$defs"]
+    settings = definitions["Settings"]["properties"]
+    for entry in ("ModelEntry", "PromptEntry"):  # their settings by reference, which makes the file a third as long
+        own = definitions[entry]["properties"].items()
+        properties = {
+            name: {"$ref": f"#/$defs/Settings/properties/{name}"} if field == settings.get(name) else field
+            for name, field in own
+        }
+        definitions = definitions | {entry: definitions[entry] | {"properties": properties}}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "$defs": definitions,
         "title": "orbatch batch file",
         "description": "A batch of generation jobs: prompts x models x settings, with a budget.",
-        **_with_references(described, settings),
-        "anyOf": [{"required": ["prompts"]}, {"required": ["prompts_from"]}],
-        "$defs": settings,
-    }
-
-
-def _with_references(schema: Any, settings: Mapping[str, Any]) -> Any:
-    """``schema`` with every request field, which stands in several places, replaced by a reference."""
-    if isinstance(schema, list):
-        return [_with_references(item, settings) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    return {
-        key: {"$ref": f"#/$defs/{key}"} if settings.get(key) == value else _with_references(value, settings)
-        for key, value in schema.items()
+        "anyOf": [{"required": ["prompts"]}, {"required": ["prompts_from"]}],  # a rule that no single key can state
     }
 
 
 def reference() -> str:
-    """The tables of docs/batch-file.md, as Markdown."""
-    parts = [
-        ("Top level", BATCH_FIELDS),
-        ("Request fields", {"kind": KIND}),
-        *((f"Request fields of {kind} jobs", fields) for kind, fields in KINDS.items()),
-        ("An item of `models`", MODEL_FIELDS),
-        ("An item of `prompts`", PROMPT_FIELDS),
-        ("`prompts_from` as a mapping", FILE_FIELDS),
-        *((f"`{name}`", BATCH_FIELDS[name].rule.fields) for name in SECTIONS),  # type: ignore[attr-defined]  # sections
+    """The tables of all keys, as Markdown."""
+    root = json_schema(BATCH)
+    settings = root["$defs"]["Settings"]["properties"]
+    tables: list[tuple[str, Schema, Schema]] = [("Top level", root, root)]
+    for kind, model in KINDS.items():
+        schema = json_schema(TypeAdapter(model))
+        tables.append((f"Settings of {kind} jobs", schema, schema))
+    for name, entry in (("models", ModelEntry), ("prompts", PromptEntry)):
+        schema = json_schema(TypeAdapter(entry))
+        own = {key: field for key, field in schema["properties"].items() if key not in settings}
+        tables.append((f"An item of `{name}`, besides settings", schema | {"properties": own}, schema))
+    schema = json_schema(TypeAdapter(PromptFileEntry))
+    tables.append(("`prompts_from` as a mapping", schema, schema))
+    tables += [(f"`{name}`", next(flat(root, [root["properties"][name]])), root) for name in _SECTIONS]
+    return "\n\n".join(_table(*table) for table in tables)
+
+
+def _table(title: str, schema: Schema, root: Schema) -> str:
+    required = schema.get("required", ())
+    rows = [
+        f"| `{name}` | {_values(field, root)} | {_default(name, field, required)} | {field.get('description', '')} |"
+        for name, field in schema["properties"].items()
     ]
-    return "\n\n".join(_table(title, fields) for title, fields in parts)
-
-
-def _table(title: str, fields: Mapping[str, Field]) -> str:
-    rows = [f"| `{name}` | {_form(field)} | {_default(field)} | {_cell(field.doc)} |" for name, field in fields.items()]
     return "\n".join([f"### {title}", "", "| Key | Value | Default | Meaning |", "|---|---|---|---|", *rows])
 
 
-def _form(field: Field) -> str:
-    schema = field.rule.schema()
-    if "anyOf" in schema:
-        kinds = dict.fromkeys(_kind(each) for each in schema["anyOf"])
-        return " or ".join(kinds)
-    return _kind(schema)
+def _values(field: Schema, root: Schema) -> str:
+    forms = [", ".join(f"`{word}`" for word in words_of(each)) or name_of(each) for each in flat(root, [field])]
+    return " or ".join(dict.fromkeys(filter(None, forms)))
 
 
-def _kind(schema: Mapping[str, Any]) -> str:
-    if "const" in schema:
-        return f"`{schema['const']}`"
-    if "enum" in schema:
-        return ", ".join(f"`{word}`" for word in schema["enum"])
-    kind = schema.get("type", "text")
-    if isinstance(kind, list) or kind == "string":
-        return "https URL" if schema.get("pattern") == "^https://" else "text"
-    word = {"integer": "whole number", "number": "number", "boolean": "`true`, `false`", "array": "list"}.get(
-        kind, "mapping"
-    )
-    least = schema.get("minimum")
-    return f"{word} ≥ {least}" if least is not None else word
-
-
-def _default(field: Field) -> str:
-    if field.required:
+def _default(name: str, field: Schema, required: Collection[str]) -> str:
+    if name in required:
         return "required"
-    if field.default is None:
+    default = field.get("default")
+    if (not default and default != 0) or isinstance(default, dict):
         return ""
-    words = field.default if isinstance(field.default, list) else [field.default]
-    return ", ".join(f"`{word}`" for word in words)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+    return ", ".join(f"`{word}`" for word in (default if isinstance(default, list) else [default]))

@@ -20,6 +20,21 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from orbatch.batchfile.errors import did_you_mean
 
+DEFAULT_FILENAME = "{{ prompt_id }}-{{ model_slug }}-{{ key8 }}"
+# What a file name template may use besides the prompt's variables, with sample values; variables of the same name win.
+SAMPLE_NAMES: Mapping[str, Any] = {
+    "name": "cats",
+    "prompt_id": "p1",
+    "model": "alibaba-wan-2.6",
+    "model_slug": "alibaba-wan-2.6",
+    "key": "0123456789abcdef",
+    "key8": "01234567",
+    "seed": 1,
+    "repeat": 1,
+    "index": 1,
+    "position": 1,
+    "kind": "video",
+}
 MAX_RENDERED = 100_000  # characters of a rendered template, and of a template itself
 
 _FILTERS = (

@@ -1,46 +1,35 @@
-"""Reads a YAML file into values that remember their lines, within limits, and says plainly what it cannot read.
+"""YAML -> plain dicts and lists that know the line of each key and item, within limits.
 
-Scalars mean what they look like: only null, true, false and decimal numbers are anything but text, so 16:9,
-2024-01-01, no and 007 are text, and 0.10 is exactly 0.10.
+Only null, true, false and decimal numbers are anything but text, so 16:9, 2024-01-01, no and 007 are text and 0.10 is
+exactly 0.10. Built from PyYAML's events: its nodes have resolved anchors and duplicates before either can be refused.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import yaml
-from yaml.events import (
-    AliasEvent,
-    DocumentStartEvent,
-    Event,
-    MappingEndEvent,
-    MappingStartEvent,
-    NodeEvent,
-    ScalarEvent,
-    SequenceEndEvent,
-    SequenceStartEvent,
-    StreamEndEvent,
-)
+from yaml import events
 
-from orbatch.batchfile.errors import Report, did_you_mean, shown
+from orbatch.batchfile.errors import Report, UnreadableError, did_you_mean, quoted
 
-MAX_BYTES = 5_000_000
+MAX_BYTES = 5_000_000  # events of a larger file take longer than anyone waits for a check
 MAX_DEPTH = 20
+MAX_VALUES = 500_000  # with every alias followed, so that a few lines cannot stand for billions
 _TOO_DEEP = f"is nested more than {MAX_DEPTH} levels deep"
-MAX_VALUES = 500_000  # values after every alias is followed, so that a few lines cannot stand for billions
 
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml was there to build with
 _WORDS: Mapping[str, bool | None] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
+# At most 30 digits: Python refuses to convert very long ones, and no setting needs them.
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,30})")
 _DECIMAL = re.compile(r"[-+]?([0-9]{1,30}\.[0-9]{0,30}|\.[0-9]{1,30}|[0-9]{1,30}(?=[eE]))([eE][-+]?[0-9]{1,2})?")
 _SPECIAL = re.compile(r"(?:^|:\s|-\s)\s*[@%`*&!]")
@@ -48,35 +37,29 @@ _SPECIAL = re.compile(r"(?:^|:\s|-\s)\s*[@%`*&!]")
 Scalar = str | int | Decimal | bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A value and the line it stands on, from 1. ``text`` is a scalar as it was written; ``size`` counts the values
-    inside and ``height`` its levels; ``key_lines`` has the line of each key of a mapping."""
+class Map(dict[str, Any]):
+    """A mapping. ``line``: where it begins; ``lines``: of its keys; ``size`` and ``height``: of everything in it."""
 
-    line: int
-    value: Scalar | list[Node] | dict[str, Node]
-    text: str = ""
-    size: int = 1
-    height: int = 0
-    key_lines: Mapping[str, int] = field(default_factory=dict)
+    def __init__(self, line: int) -> None:
+        super().__init__()
+        self.line = line
+        self.lines: dict[str, int] = {}
+        self.size = self.height = 1
 
-    def __str__(self) -> str:
-        """How a message shows what was found."""
-        if isinstance(self.value, dict):
-            return "a mapping (key: value)"
-        if isinstance(self.value, list):
-            return "a list"
-        if self.value is None:
-            return "nothing"
-        return shown(self.value) if isinstance(self.value, str) else self.text or str(self.value)
 
-    def plain(self) -> Any:
-        """The value without lines, as JSON has it."""
-        if isinstance(self.value, dict):
-            return {key: child.plain() for key, child in self.value.items()}
-        if isinstance(self.value, list):
-            return [child.plain() for child in self.value]
-        return float(self.value) if isinstance(self.value, Decimal) else self.value
+class Seq(list[Any]):
+    """A list; likewise, with ``lines`` of its items."""
+
+    def __init__(self, line: int) -> None:
+        super().__init__()
+        self.line = line
+        self.lines: list[int] = []
+        self.size = self.height = 1
+
+
+def lines_of(value: object) -> Mapping[str, int]:
+    """The line of each key of a mapping; empty for anything else."""
+    return value.lines if isinstance(value, Map) else {}
 
 
 def scalar(text: str) -> Scalar:
@@ -88,53 +71,37 @@ def scalar(text: str) -> Scalar:
     return Decimal(text) if _DECIMAL.fullmatch(text) else text
 
 
-def from_json(value: Any, line: int, depth: int = 0) -> Node:
-    """A value parsed from one line of JSON, with that line for all of it; raises ValueError when it is too deep."""
-    if depth > MAX_DEPTH:
-        raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
-    if isinstance(value, dict):
-        return Node(line, {key: from_json(child, line, depth + 1) for key, child in value.items()})
-    if isinstance(value, list):
-        return Node(line, [from_json(child, line, depth + 1) for child in value])
-    return Node(line, value, text=str(value))
-
-
-def read_yaml(path: Path, report: Report) -> tuple[Node, str] | None:
+def load_yaml(path: Path, report: Report) -> tuple[Any, str] | None:
     """The document in ``path`` and the SHA-256 of its bytes; None after reporting why it cannot be used."""
-    content = read_limited(path, report)
+    content = _read(path, report)
     if content is None:
         return None
+    text = ""
     try:
         text = content.decode("utf-8-sig")
+        root = _Builder(text, report).document()
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        report.add(line, "", "is not UTF-8 text; save it as UTF-8")
-        return None
-    try:
-        root = _Reader(_events(text), report).document()
-    except _UnreadableError as error:
+        report.add(content[: error.start].count(b"\n") + 1, "", "is not UTF-8 text; save it as UTF-8")
+    except UnreadableError as error:
         report.add(error.line, "", str(error))
-        return None
     except yaml.YAMLError as error:
         report.add(*_explain(error, text))
-        return None
-    return root, hashlib.sha256(content).hexdigest()
+    else:
+        return root, hashlib.sha256(content).hexdigest()
+    return None
 
 
-def read_limited(path: Path, report: Report) -> bytes | None:
-    """The bytes of a file that is read whole, at most MAX_BYTES; None after reporting why not."""
+def _read(path: Path, report: Report) -> bytes | None:
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            content = file.read(MAX_BYTES + 1)  # a limit instead of stat: /dev/zero has no size
     except FileNotFoundError:
         others = [other.name for other in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         report.add(None, "", f"there is no such file{did_you_mean(path.name, others)}")
-    except IsADirectoryError:
-        report.add(None, "", "is a folder; name a file in it")
-    except (OSError, ValueError) as error:
-        is_folder = path.is_dir()  # Windows answers "permission denied" for a folder
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        report.add(None, "", "is a folder; name a file in it" if is_folder else f"cannot be read: {reason}")
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or str(error)
+        # Windows answers "permission denied" for a directory.
+        report.add(None, "", "is a directory; name a file in it" if path.is_dir() else f"cannot be read: {reason}")
     else:
         if len(content) <= MAX_BYTES:
             return content
@@ -143,131 +110,108 @@ def read_limited(path: Path, report: Report) -> bytes | None:
     return None
 
 
-class _UnreadableError(Exception):
-    """The document cannot be read on from ``line``."""
-
-    def __init__(self, line: int, message: str) -> None:
-        self.line = line
-        super().__init__(message)
-
-
-def _events(text: str) -> Iterator[Event]:
-    return iter(yaml.parse(text, Loader=_LOADER))
-
-
-def _line(event: Event) -> int:
+def _line(event: Any) -> int:
     return int(event.start_mark.line) + 1 if event.start_mark else 1
 
 
-class _Reader:
-    """Builds nodes from parser events, so that depth, size and duplicate keys are checked before anything is built."""
+class _Builder:
+    """Builds from parser events, so that depth, size and duplicate keys are checked before anything is built."""
 
-    def __init__(self, events: Iterator[Event], report: Report) -> None:
-        self._events = events
+    def __init__(self, text: str, report: Report) -> None:
+        self._events: Iterator[Any] = iter(yaml.parse(text, Loader=_LOADER))
         self._report = report
-        self._anchors: dict[str, Node] = {}
+        self._anchors: dict[str, Any] = {}
 
-    def document(self) -> Node:
+    def document(self) -> Any:
         next(self._events)  # the start of the stream
-        start = next(self._events)
-        if isinstance(start, StreamEndEvent):
-            raise _UnreadableError(1, "is empty; `orbatch init` writes a file to start from")
-        root = self._node(next(self._events), 0)
+        if isinstance(next(self._events), events.StreamEndEvent):
+            raise UnreadableError(1, "is empty; `orbatch init` writes a file to start from")
+        root = self._value(next(self._events), 0)
         next(self._events)  # the end of the document
         following = next(self._events)
-        if isinstance(following, DocumentStartEvent):
-            raise _UnreadableError(_line(following), "a second document begins here (---); keep one batch per file")
+        if isinstance(following, events.DocumentStartEvent):
+            raise UnreadableError(_line(following), "a second document begins here (---); keep one batch per file")
         return root
 
-    def _node(self, event: Event, depth: int) -> Node:
-        if isinstance(event, AliasEvent):
+    def _value(self, event: Any, depth: int) -> Any:
+        line = _line(event)
+        if isinstance(event, events.AliasEvent):
             return self._alias(event, depth)
         if depth > MAX_DEPTH:
-            raise _UnreadableError(_line(event), _TOO_DEEP)
-        assert isinstance(event, NodeEvent)
-        tag = getattr(event, "tag", None)
-        if tag is not None and tag not in ("!", "tag:yaml.org,2002:str"):
-            raise _UnreadableError(_line(event), f"the tag {shown(tag)} is not allowed; write the plain value")
-        if isinstance(event, MappingStartEvent):
-            node = self._mapping(event, depth)
-        elif isinstance(event, SequenceStartEvent):
-            node = self._sequence(event, depth)
+            raise UnreadableError(line, _TOO_DEEP)
+        if event.tag not in (None, "!", "tag:yaml.org,2002:str"):  # a tag such as !!python/name could run code
+            raise UnreadableError(line, f"the tag {quoted(event.tag)} is not allowed; write the plain value")
+        value: Any
+        if isinstance(event, events.MappingStartEvent):
+            value = self._mapping(Map(line), depth)
+        elif isinstance(event, events.SequenceStartEvent):
+            value = self._sequence(Seq(line), depth)
         else:
-            assert isinstance(event, ScalarEvent)
-            is_plain = event.implicit[0] and not event.style
-            node = Node(_line(event), scalar(event.value) if is_plain else event.value, event.value)
+            is_unquoted = event.implicit[0] and not event.style
+            value = scalar(event.value) if is_unquoted else event.value
         if event.anchor:
-            self._anchors[event.anchor] = node
-        return node
+            self._anchors[event.anchor] = value  # only now, so that nothing contains itself
+        return value
 
-    def _alias(self, event: AliasEvent, depth: int) -> Node:
-        target = self._anchors.get(event.anchor or "")
-        if target is None:
-            raise _UnreadableError(_line(event), f"*{event.anchor} refers to nothing above it")
-        if depth + target.height > MAX_DEPTH:
-            raise _UnreadableError(_line(event), _TOO_DEEP)
-        return target
+    def _alias(self, event: Any, depth: int) -> Any:
+        if event.anchor not in self._anchors:
+            raise UnreadableError(_line(event), f"*{event.anchor} refers to nothing above it")
+        value = self._anchors[event.anchor]
+        if depth + getattr(value, "height", 0) > MAX_DEPTH:
+            raise UnreadableError(_line(event), _TOO_DEEP)
+        return value
 
-    def _sequence(self, start: Event, depth: int) -> Node:
-        items: list[Node] = []
-        size = 1
-        while not isinstance(event := next(self._events), SequenceEndEvent):
-            items.append(self._node(event, depth + 1))
-            size = _grown(size, items[-1])
-        return Node(_line(start), items, size=size, height=_height(items))
+    def _sequence(self, items: Seq, depth: int) -> Seq:
+        while not isinstance(event := next(self._events), events.SequenceEndEvent):
+            value = self._value(event, depth + 1)
+            _measure(items, value, _line(event))
+            items.append(value)
+            items.lines.append(_line(event))
+        return items
 
-    def _mapping(self, start: Event, depth: int) -> Node:
-        values: dict[str, Node] = {}
-        lines: dict[str, int] = {}
-        size = 1
-        while not isinstance(event := next(self._events), MappingEndEvent):
-            if not isinstance(event, ScalarEvent):
-                raise _UnreadableError(_line(event), "a key must be a word; text that begins with { or [ needs quotes")
-            child = self._node(next(self._events), depth + 1)
-            size = _grown(size, child)
-            if event.value in values:
-                message = f"this key is here twice, first on line {lines[event.value]}; keep one of them"
-                self._report.add(_line(event), event.value, message)
-                continue
-            values[event.value] = child
-            lines[event.value] = _line(event)
-        return Node(_line(start), values, size=size, height=_height(values.values()), key_lines=lines)
+    def _mapping(self, values: Map, depth: int) -> Map:
+        while not isinstance(key := next(self._events), events.MappingEndEvent):
+            line = _line(key)
+            if not isinstance(key, events.ScalarEvent):
+                raise UnreadableError(line, "a key must be a word; text that begins with { or [ needs quotes")
+            value = self._value(next(self._events), depth + 1)
+            _measure(values, value, line)
+            if key.value in values:
+                first = values.lines[key.value]
+                self._report.add(line, key.value, f"this key is here twice, first on line {first}; keep one of them")
+            else:
+                values[key.value] = value
+                values.lines[key.value] = line
+        return values
 
 
-def _height(children: Iterable[Node]) -> int:
-    return 1 + max((child.height for child in children), default=0)
-
-
-def _grown(size: int, child: Node) -> int:
-    size += child.size
-    if size > MAX_VALUES:
-        raise _UnreadableError(
-            child.line, f"holds more than {MAX_VALUES:,} values once its aliases (*name) are followed"
-        )
-    return size
+def _measure(holder: Map | Seq, child: Any, line: int) -> None:
+    """Adds a child to the size and height of what holds it; an alias counts with all that it stands for."""
+    holder.size += getattr(child, "size", 1)
+    holder.height = max(holder.height, 1 + getattr(child, "height", 0))
+    if holder.size > MAX_VALUES:
+        raise UnreadableError(line, f"contains more than {MAX_VALUES:,} values once its aliases (*name) are followed")
 
 
 def _explain(error: yaml.YAMLError, text: str) -> tuple[int | None, str, str]:
-    """Line, key and sentence for a syntax error, with the remedy where the cause is a usual one."""
+    """Line, key and message for a syntax error, with the remedy for the usual causes."""
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     if mark is None:
-        position = getattr(error, "position", 0)
-        line = text.encode()[:position].count(b"\n") + 1
-        return line, "", "holds a control character that YAML does not allow; remove it"
+        line = text.encode()[: getattr(error, "position", 0)].count(b"\n") + 1
+        return line, "", "contains a control character that YAML does not allow; remove it"
     line = int(mark.line) + 1
     lines = text.splitlines()
     content = lines[line - 1] if line <= len(lines) else ""
-    indent = content[: len(content) - len(content.lstrip())]
-    if "\t" in indent:
+    if "\t" in content[: len(content) - len(content.lstrip())]:
         return line, "", "a tab is used for indentation; YAML needs spaces"
-    problem = str(getattr(error, "problem", None) or "it cannot be read here")
-    if "nesting depth" in problem:  # libyaml looks ahead, and some versions meet a limit of their own before ours
+    cause = str(getattr(error, "problem", None) or "cannot be read here")
+    if "nesting depth" in cause:  # libyaml looks ahead, and some versions meet a limit of their own before ours
         return line, "", _TOO_DEEP
     remedy = ""
     if "{{" in content:
-        remedy = "; put text that holds {{ ... }} in quotes"
-    elif "mapping values" in problem:
-        remedy = "; put text that holds a colon and a space in quotes"
+        remedy = "; put text that contains {{ ... }} in quotes"
+    elif "mapping values" in cause:
+        remedy = "; put text that contains a colon and a space in quotes"
     elif _SPECIAL.search(content):
         remedy = "; put text that begins with a special character in quotes"
-    return line, "", f"is not valid YAML: {problem}{remedy}"
+    return line, "", f"is not valid YAML: {cause}{remedy}"

@@ -9,7 +9,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orbatch.batchfile.models import BatchConfig, load_config
+from orbatch.batchfile.loader import load_config
+from orbatch.batchfile.models import BatchConfig
 from orbatch.cli.provider import Connection, connected
 from orbatch.cli.session import Failure, Session, printable
 from orbatch.cli.tables import amount, json_usd, pluralize, span, table

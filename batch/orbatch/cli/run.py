@@ -160,9 +160,8 @@ async def _run(session: Session, path: Path, arguments: RunArguments) -> Exit:
             if arguments.dry_run:
                 _show_dry(session, means)
                 return Exit.DONE
-            again = _to_resubmit(ledger, plan)
-            asks = not (connection.simulated or arguments.yes) and plan.to_send + again > 0
-            for line in [*plan_lines(means), *_again_lines(again)]:
+            asks = not (connection.simulated or arguments.yes) and plan.to_send > 0
+            for line in plan_lines(means):
                 (session.warn if asks else session.say)(line)
             _require_key(connection)
             if asks:
@@ -213,15 +212,6 @@ def _ask(ledger: Ledger, plan: Plan) -> None:
         raise Failure(f"Batch {plan.batch.name} was planned anew meanwhile. Nothing was sent; run it again.")
 
 
-def _to_resubmit(ledger: Ledger, plan: Plan) -> int:
-    return len(ledger.queries.uncertain(plan.batch.id)) if plan.config.uncertain == "resubmit" else 0
-
-
-def _again_lines(jobs: int) -> list[str]:
-    text = f"{pluralize(jobs, 'uncertain job')} will be sent again (uncertain: resubmit), and may be paid for twice."
-    return [text] if jobs else []
-
-
 def options_of(config: BatchConfig, arguments: RunArguments) -> Options:
     """The batch file's terms, with the command line's in their place where it gives any."""
     limits = config.limits if arguments.in_flight is None else replace(config.limits, in_flight=arguments.in_flight)
@@ -238,7 +228,6 @@ def options_of(config: BatchConfig, arguments: RunArguments) -> Options:
         terms=terms,
         only=arguments.only,
         fail_fast=arguments.fail_fast,
-        resubmit_uncertain=config.uncertain == "resubmit",
     )
 
 

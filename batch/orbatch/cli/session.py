@@ -199,7 +199,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def _foreseen(error: Exception) -> tuple[str | None, int]:
-    from orbatch.batchfile.models import ConfigError
+    from orbatch.batchfile.errors import ConfigError
     from orbatch.ledger import LedgerError
     from orbatch.plan.plan import PlanError, PlanProblems
     from orbatch_provider.errors import ConfigurationError, OpenRouterError

@@ -5,25 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
 
-DEFAULT_FILENAME = "{{ prompt_id }}-{{ model_slug }}-{{ key8 }}"
-# What a template may use besides the prompt's variables, with values as they may be; variables go before them.
-SAMPLE_NAMES: Mapping[str, Any] = {
-    "name": "cats",
-    "prompt_id": "p1",
-    "model": "alibaba-wan-2.6",
-    "model_slug": "alibaba-wan-2.6",
-    "key": "0123456789abcdef",
-    "key8": "01234567",
-    "seed": 1,
-    "repeat": 1,
-    "index": 1,
-    "position": 1,
-    "kind": "video",
-}
 MAX_PART_BYTES = (
     180  # of a folder or file name; file systems allow 255, and an extension, a number and .part come after
 )

@@ -13,12 +13,10 @@ from itertools import pairwise
 from typing import Any
 
 from orbatch.batchfile.errors import Report
-from orbatch.batchfile.fields import OBSERVABILITY
-from orbatch.batchfile.items import check_models, rendered
-from orbatch.batchfile.mixing import check_defaults, pair_kind
+from orbatch.batchfile.loader import ModelCheck, check_defaults, check_models
 from orbatch.batchfile.models import BatchConfig, ModelItem, PromptItem
 from orbatch.batchfile.rows import read_prompts
-from orbatch.batchfile.settings import Body, body_of, kind_of, merged
+from orbatch.batchfile.settings import OBSERVABILITY, has_input, kind_of, merge, request_fields
 from orbatch.batchfile.templates import TemplateError, template
 from orbatch.plan.filenames import model_slug, safe_stem, safe_value
 from orbatch.plan.kinds import KINDS, AnyRequest, Kind
@@ -183,7 +181,7 @@ def _jobs(config: BatchConfig, report: Report) -> Iterator[Job]:
             continue
         try:
             for variables in item.combinations():
-                prompt = rendered(item, variables)
+                prompt = item.render(variables)
                 for target in wanted:
                     for job in target.jobs(item, prompt, variables, positions):
                         yield job
@@ -221,7 +219,7 @@ def models_by_kind(config: BatchConfig) -> dict[str, set[str]]:
     return found
 
 
-_Prepared = tuple[Kind, Body, dict[str, Any], Mapping[str, str], tuple[int | None, ...]]
+_Prepared = tuple[Kind, dict[str, Any], dict[str, Any], Mapping[str, str], tuple[int | None, ...]]
 _KEPT = 100  # prepared settings that a model keeps
 
 
@@ -236,23 +234,24 @@ class _Target:
         self._slug = model_slug(item.model)
         self._defaults = config.defaults
         self._item = item
+        self._check = ModelCheck(item, config.defaults, config.default_lines)
         self._kept: dict[int, tuple[Mapping[str, Any], _Prepared]] = {}
 
     def kind_with(self, item: PromptItem, report: Report) -> str:
         """The kind of this model's jobs for a prompt; settings that do not go with it are reported."""
-        return pair_kind(self._defaults, self._item, item, report)
+        return self._check.kind_with(item, report)
 
     def jobs(
         self, item: PromptItem, prompt: str | None, variables: Mapping[str, Any], positions: Iterator[int]
     ) -> Iterator[Job]:
         """The jobs of one prompt with these variables: every seed, every repeat."""
-        kind, body, hashed_fields, pictures, seeds = self._under(item.settings)
-        if prompt is None and (kind.needs_prompt or not body.has_input):
+        kind, fields, hashed_fields, pictures, seeds = self._under(item.settings)
+        if prompt is None and (kind.needs_prompt or not has_input(fields)):
             start = "" if kind.needs_prompt else ", or a picture to start from"
             raise TemplateError(f"is missing: give a text{start}")
         names = self._naming.shared(item.id, self._slug, kind.name, variables)
         for seed in seeds:
-            request = kind.request_of(self.model, prompt, seed, body.fields)
+            request = kind.request_of(self.model, prompt, seed, fields)
             bought = request.body() | hashed_fields
             for repeat in self._repeats:
                 position = next(positions)
@@ -289,12 +288,12 @@ class _Target:
         """Kind, request fields, those with pictures by content, the pictures, and seeds, under a prompt's own
         settings."""
         kind = KINDS[kind_of(self._defaults, self._item.settings, own)]
-        settings = merged(kind.name, self._defaults, self._item.settings, own)
+        settings = merge(kind.name, self._defaults, self._item.settings, own)
         seeds = (settings.pop("seed"),) if "seed" in settings else self._seeds
-        body = body_of(settings)
-        check_sizes(body.fields)
-        hashed_fields = _hashed_pictures(body.fields)
-        return kind, body, hashed_fields, _local_pictures(body.fields, hashed_fields), seeds
+        fields = request_fields(settings)
+        check_sizes(fields)
+        hashed_fields = _hashed_pictures(fields)
+        return kind, fields, hashed_fields, _local_pictures(fields, hashed_fields), seeds
 
 
 class _Naming:

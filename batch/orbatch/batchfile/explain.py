@@ -1,0 +1,232 @@
+"""pydantic's errors as problems: where, what was found, what is allowed, and the nearest of it.
+
+What is allowed is read from the JSON Schema of the type that refused, so that check, editor and reference agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
+
+from orbatch.batchfile.errors import Report, did_you_mean, quoted
+from orbatch.batchfile.types import UNSENDABLE_TEXT
+
+Schema = Mapping[str, Any]
+_TYPES = {
+    "boolean": "true, false",
+    "object": "a mapping (key: value)",
+    "array": "a list (lines that begin with '- ')",
+    "string": "text",
+}
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's names for models and for dataclasses
+
+
+class _Untitled(GenerateJsonSchema):
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
+        return False  # only our own titles, which say what is allowed
+
+
+@cache
+def json_schema(adapter: TypeAdapter[Any]) -> dict[str, Any]:
+    """The JSON Schema of what ``adapter`` reads."""
+    return adapter.json_schema(schema_generator=_Untitled)
+
+
+def explain(
+    error: ValidationError,
+    adapter: TypeAdapter[Any],
+    value: Any,
+    report: Report,
+    *,
+    line: int | None = None,
+    prefix: str = "",
+    hints: Mapping[str, str] | None = None,
+) -> None:
+    """Reports each key that was refused, once.
+
+    ``value`` is what was validated; ``line`` and ``prefix`` are those of a value that knows no lines itself. ``hints``:
+    messages for unknown keys, by ``HOLDER.KEY`` or ``KEY``.
+    """
+    schema = json_schema(adapter)
+    reported: set[str] = set()
+    for each in error.errors(include_url=False):
+        path, is_whole = _path(schema, value, each["loc"])
+        place = _Place(value, line, prefix)
+        for part in path:
+            place.enter(part)
+        name = str(each["loc"][-1]) if each["loc"] else ""
+        if each["type"] == "missing" and not is_whole:
+            described = next(iter(_at(schema, [*path, name])), {})
+            place.key = f"{place.key}.{name}".lstrip(".")
+            message = f"is missing: {described.get('description', 'it is required')}"
+        elif each["type"] in _UNKNOWN and not is_whole:
+            message = _unknown_key(name, path[:-1], schema, hints or {})
+        else:
+            message = _message(each, place.value, list(flat(schema, _at(schema, path))))
+        if place.key not in reported:  # the members of a union each refuse a value
+            reported.add(place.key)
+            report.add(place.problem_line, place.key, message)
+
+
+def refused_settings(
+    error: ValidationError, adapter: TypeAdapter[Any], settings: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """The settings that are refused, each with the reason, empty for one that the kind does not have.
+
+    ``adapter``: of a union that ``kind`` tells apart.
+    """
+    schema = json_schema(adapter)
+    own = schema["$defs"][schema["discriminator"]["mapping"][settings["kind"]].rpartition("/")[2]]
+    for each in error.errors(include_url=False):
+        name = str(each["loc"][1])  # behind the name of the union's member
+        described = own["properties"].get(name)
+        yield name, "" if described is None else _message(each, settings[name], list(flat(schema, [described])))
+
+
+def _path(schema: Schema, value: Any, loc: Sequence[str | int]) -> tuple[list[str | int], bool]:
+    """The way through ``value`` to what was refused, and whether it ends early, at a value described as a whole."""
+    place = _Place(value, None, "")
+    path: list[str | int] = []
+    for part in loc:
+        if any(each.keys() == {"title"} for each in flat(schema, _at(schema, path))):
+            return path, True
+        if place.enter(part):
+            path.append(part)
+    return path, False
+
+
+def _unknown_key(name: str, holder: Sequence[str | int], schema: Schema, hints: Mapping[str, str]) -> str:
+    section = next((part for part in reversed(holder) if isinstance(part, str)), "")
+    known = dict.fromkeys(key for each in flat(schema, _at(schema, holder)) for key in each.get("properties", ()))
+    near = did_you_mean(name, known) or f"; allowed: {', '.join(known)}"
+    return hints.get(f"{section}.{name}") or hints.get(name) or f"unknown key{near}"
+
+
+class _Place:
+    """Walks to the value that an error is about, and knows the line and the dotted key of it."""
+
+    def __init__(self, value: Any, line: int | None, prefix: str) -> None:
+        self.value = value
+        self.key = prefix
+        self._line = getattr(value, "line", line)
+        self.problem_line = self._line
+
+    def enter(self, part: str | int) -> bool:
+        """False for a part that is a name of pydantic's own, such as the member of a union."""
+        container = self.value
+        if isinstance(container, dict) and part in container:
+            self.key = f"{self.key}.{part}".lstrip(".")
+        elif isinstance(container, list) and isinstance(part, int) and part < len(container):
+            self.key = f"{self.key}[{part + 1}]"
+        else:
+            return False
+        lines = getattr(container, "lines", None)
+        self.problem_line = lines[part] if lines is not None else self._line
+        self.value = container[part]
+        return True
+
+
+def _message(error: Any, value: Any, alternatives: Sequence[Schema]) -> str:
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "value_error":  # raised by our own validators, as a sentence
+        return str(context["error"])
+    if kind == "string_unicode":
+        return UNSENDABLE_TEXT
+    if kind in ("too_long", "too_short"):
+        limit = f"at most {context['max_length']:,}" if kind == "too_long" else f"at least {context['min_length']:,}"
+        return f"has {context['actual_length']} items; allowed: {limit}"
+    if kind == "string_too_long":
+        return f"has {len(value):,} characters; allowed: at most {context['max_length']:,}"
+    if value is not None and not isinstance(value, (dict, list)):
+        # Who wrote one value is not helped by the forms of a mapping.
+        alternatives = [each for each in alternatives if each.get("type") not in ("object", "array")] or alternatives
+    words = [word for each in alternatives for word in each.get("enum", ())]
+    near = did_you_mean(value, words, cutoff=0.8) if isinstance(value, str) else ""
+    is_text = all(each.get("type") == "string" for each in alternatives)
+    is_scalar = value is not None and not isinstance(value, (str, dict, list))
+    quotes = "; put it in quotes if text is meant" if is_text and is_scalar and not words else ""
+    return f"found {found(value)}; allowed: {_allowed(alternatives)}{quotes}{near}"
+
+
+def found(value: Any) -> str:
+    """A value as a message names it: as it was written, or what it is."""
+    if isinstance(value, dict):
+        return "a mapping (key: value)"
+    if isinstance(value, list):
+        return "a list"
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:f}" if isinstance(value, Decimal) else quoted(value)
+
+
+def _allowed(alternatives: Sequence[Schema]) -> str:
+    words = ", ".join(dict.fromkeys(word for each in alternatives for word in words_of(each)))
+    names = dict.fromkeys(name_of(each) for each in alternatives if not words_of(each))
+    return ", or ".join(filter(None, [words, *names]))
+
+
+def words_of(schema: Schema) -> list[str]:
+    """The words that a schema allows; none for one that is not a list of words."""
+    return [str(word) for word in schema.get("enum", [schema["const"]] if "const" in schema else ())]
+
+
+def name_of(schema: Schema) -> str:
+    """What a schema allows, in words: its title if it is a single value, or its type and bounds."""
+    if "title" in schema and "properties" not in schema:
+        return str(schema["title"])
+    kind = schema.get("type", "")
+    if kind in ("integer", "number"):
+        return ("a whole number" if kind == "integer" else "a number") + _bounds(schema)
+    if kind == "object" and "properties" in schema:
+        return f"a mapping with keys such as {', '.join(list(schema['properties'])[:4])}"
+    return _TYPES.get(kind, "")
+
+
+def _bounds(schema: Schema) -> str:
+    least, most, above = (schema.get(word) for word in ("minimum", "maximum", "exclusiveMinimum"))
+    low = f" above {above:g}" if above is not None else "" if least is None else f" of at least {_digits(least)}"
+    if most is None:
+        return low
+    return f"{low}, at most {_digits(most)}" if least is None else f" from {_digits(least)} to {_digits(most)}"
+
+
+def _digits(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:g}"  # a float for whole bounds, too: 3600.0
+
+
+def _at(root: Schema, path: Sequence[str | int]) -> list[Schema]:
+    """The schemas of what is at ``path``, as they are referred to."""
+    places: list[Schema] = [root]
+    for part in path:
+        places = [child for each in flat(root, places) for child in _step(each, part)]
+    return places
+
+
+def _step(schema: Schema, part: str | int) -> Iterator[Schema]:
+    if isinstance(part, int):
+        if isinstance(schema.get("items"), Mapping):
+            yield schema["items"]
+    elif part in schema.get("properties", {}):
+        yield schema["properties"][part]
+    elif isinstance(schema.get("additionalProperties"), Mapping):
+        yield schema["additionalProperties"]
+
+
+def flat(root: Schema, schemas: Sequence[Schema]) -> Iterator[Schema]:
+    """The alternatives behind references and unions, without null."""
+    for schema in schemas:
+        if "$ref" in schema:
+            yield from flat(root, [root["$defs"][schema["$ref"].rpartition("/")[2]]])
+        elif "anyOf" in schema or "oneOf" in schema:
+            # A title on the union speaks for all of its members.
+            members = flat(root, schema.get("anyOf") or schema["oneOf"])
+            yield from [{"title": schema["title"]}] if "title" in schema else members
+        elif schema.get("type") != "null":
+            yield schema
