@@ -138,8 +138,8 @@ def test_a_batch_file_that_cannot_be_read_is_bad_usage(
     assert ended.out == ""
 
 
-def test_a_folder_is_no_batch_file(desk: Desk) -> None:
-    assert "is a folder" in desk.call("run", ".", code=2).err
+def test_a_directory_is_not_a_batch_file(desk: Desk) -> None:
+    assert "is a directory" in desk.call("run", ".", code=2).err
 
 
 def test_a_real_run_without_a_key_is_refused_before_anything_is_sent(desk: Desk) -> None:
