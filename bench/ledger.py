@@ -23,7 +23,7 @@ from pathlib import Path
 from orbatch.ledger import BatchFile, Ledger
 from orbatch.plan.estimate import PricedJob
 from orbatch.plan.jobs import KEY_TAG, Job
-from orbatch_provider.catalog import Catalog
+from orbatch_provider.catalog import Catalog, VideoModel
 from orbatch_provider.pricing import Estimate
 from orbatch_provider.requests import VideoRequest
 
@@ -135,13 +135,13 @@ def planned_jobs(count: int) -> Iterator[PricedJob]:
         model, prompt = MODELS[n % len(MODELS)], f"A cat playing with yarn, number {n}"
         request = VideoRequest.from_body({"model": model, "prompt": prompt, "duration": 5, "resolution": "720p"})
         key = KEY_TAG + hashlib.sha256(prompt.encode()).hexdigest()
-        spec = Job(n, key, "video", model, f"prompt-{n}", prompt, {}, request, 1, f"prompt-{n}")
+        spec = Job(n, key, "video", model, f"prompt-{n}", prompt, {}, request, 1, f"prompt-{n}", "")
         yield PricedJob(spec, estimate)
 
 
 def time_planning(folder: Path, count: int, runs: int = RUNS) -> list[Timing]:
     jobs = list(planned_jobs(count))
-    catalog = Catalog({}, datetime(2026, 1, 1, tzinfo=UTC), "bench", "sha256:0")
+    catalog: Catalog[VideoModel] = Catalog({}, datetime(2026, 1, 1, tzinfo=UTC), "bench", "sha256:0")
     file = BatchFile("planned", folder / "batch.yaml", "sha256:0", folder / "out", ORIGIN)
     with Ledger.open(folder / "planned.db") as ledger:
 

@@ -16,17 +16,16 @@ from urllib.parse import quote
 
 from orbatch_provider import images, texts
 from orbatch_provider.catalog import (
+    AnyModel,
     Catalog,
-    ImageCatalog,
     ImageModel,
     Problem,
-    TextCatalog,
     TextModel,
     VideoModel,
     check_image,
     check_text,
+    check_video,
 )
-from orbatch_provider.catalog import check as check_video
 from orbatch_provider.download import Download, PartFile, download_with_fallback, run_in_disk_pool
 from orbatch_provider.errors import (
     APIError,
@@ -61,16 +60,16 @@ from orbatch_provider.texts import TextResult
 ENDPOINTS_AT_ONCE = 8  # reads of endpoint records at a time
 
 
-async def read_videos(transport: Transport) -> Catalog:
+async def read_videos(transport: Transport) -> Catalog[VideoModel]:
     """``GET /videos/models``."""
     body = await _models(transport, "/videos/models")
     try:
-        return Catalog.from_json(body, captured_at=datetime.now(UTC), source=transport.base_url)
+        return Catalog.from_json(VideoModel, body, captured_at=datetime.now(UTC), source=transport.base_url)
     except (TypeError, ValueError) as exc:
         raise _unreadable(exc) from None
 
 
-async def read_images(transport: Transport, only: Collection[str] | None) -> ImageCatalog:
+async def read_images(transport: Transport, only: Collection[str] | None) -> Catalog[ImageModel]:
     """``GET /images/models``, and for each model, or each of ``only``, the records of its endpoints."""
     body = await _models(transport, "/images/models")
     wanted = None if only is None else {strip_prefix(model) for model in only}
@@ -85,16 +84,16 @@ async def read_images(transport: Transport, only: Collection[str] | None) -> Ima
     named = (item for item in body["data"] if isinstance(item, Mapping) and item.get("id"))
     data = await asyncio.gather(*map(joined, named))
     try:
-        return ImageCatalog.from_json({"data": data}, captured_at=datetime.now(UTC), source=transport.base_url)
+        return Catalog.from_json(ImageModel, {"data": data}, captured_at=datetime.now(UTC), source=transport.base_url)
     except (TypeError, ValueError) as exc:
         raise _unreadable(exc) from None
 
 
-async def read_texts(transport: Transport) -> TextCatalog:
+async def read_texts(transport: Transport) -> Catalog[TextModel]:
     """``GET /models``, which lists the models that write text, all at once where no page is asked for."""
     body = await _models(transport, "/models")
     try:
-        return TextCatalog.from_json(body, captured_at=datetime.now(UTC), source=transport.base_url)
+        return Catalog.from_json(TextModel, body, captured_at=datetime.now(UTC), source=transport.base_url)
     except (TypeError, ValueError) as exc:
         raise _unreadable(exc) from None
 
@@ -215,9 +214,9 @@ class OpenRouterProvider:
             attribution_headers(referer, title, tuple(categories)),
             Timeouts(connect_s=connect_timeout_s, submit_s=submit_timeout_s, read_s=read_timeout_s),
         )
-        self._catalog: Catalog | None = None
-        self._image_catalog: ImageCatalog | None = None
-        self._text_catalog: TextCatalog | None = None
+        self._catalog: Catalog[VideoModel] | None = None
+        self._image_catalog: Catalog[ImageModel] | None = None
+        self._text_catalog: Catalog[TextModel] | None = None
 
     @property
     def origin(self) -> str:
@@ -468,19 +467,19 @@ class OpenRouterProvider:
 
     # What the provider offers and has charged
 
-    async def catalog(self) -> Catalog:
+    async def catalog(self) -> Catalog[VideoModel]:
         """The video models with capabilities and prices, read now. Needs no key, and sends none."""
         self._catalog = await read_videos(self._transport)
         return self._catalog
 
-    async def image_catalog(self, only: Collection[str] | None = None) -> ImageCatalog:
+    async def image_catalog(self, only: Collection[str] | None = None) -> Catalog[ImageModel]:
         """The image models; each of them, or only those named, with what its endpoints can do and charge. One read for
         the list and one for each of these models. Needs no key, and sends none."""
         catalog = await read_images(self._transport, only)
         self._image_catalog = catalog if only is None else self._image_catalog
         return catalog
 
-    async def text_catalog(self) -> TextCatalog:
+    async def text_catalog(self) -> Catalog[TextModel]:
         """The text models with their prices, read now. Needs no key, and sends none."""
         self._text_catalog = await read_texts(self._transport)
         return self._text_catalog
@@ -529,5 +528,5 @@ class OpenRouterProvider:
         return f"{self.base_url}{path_of(job_id)}/content?index={index}"
 
 
-def _unknown(model: str, catalog: Catalog | ImageCatalog | TextCatalog) -> list[Problem]:
+def _unknown(model: str, catalog: Catalog[AnyModel]) -> list[Problem]:
     return [Problem("model", model, f"{model} is not in the catalog", nearest=catalog.nearest(model))]

@@ -78,7 +78,7 @@ class VideoRequest(Request):
     """The body of ``POST /videos``.
 
     ``duration`` in seconds; ``size`` as ``WxH`` pixels; ``frame_images`` and ``input_references`` in the API's own
-    form. Whether the model supports the values is a question for ``catalog.check``.
+    form. Whether the model supports the values is a question for ``catalog.check_video``.
     """
 
     model: str

@@ -9,24 +9,24 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from orbatch_provider.catalog import ImageCatalog, TextCatalog, image_snapshot
+from orbatch_provider.catalog import Catalog, ImageModel, TextModel, image_snapshot
 
 
 @cache
-def image_examples() -> ImageCatalog:
+def image_examples() -> Catalog[ImageModel]:
     """The packaged image models, with the fields filled in that were not captured: an endpoint that is named for the
     model's author, and what the model takes by the union over its endpoints."""
     snapshot = image_snapshot()
     data = [_image(record) for record in snapshot.records]
-    return ImageCatalog.from_json({"data": data}, captured_at=snapshot.captured_at, source=snapshot.source)
+    return Catalog.from_json(ImageModel, {"data": data}, captured_at=snapshot.captured_at, source=snapshot.source)
 
 
 @cache
-def text_examples() -> TextCatalog:
+def text_examples() -> Catalog[TextModel]:
     """The simulator's own examples. Their prices are play money: a real batch is priced by the live catalog."""
     body = json.loads(files("orbatch_provider").joinpath("data/text-models.json").read_text("utf-8"))
     captured_at = datetime.fromisoformat(body["captured_at"]).astimezone(UTC)
-    return TextCatalog.from_json(body, captured_at=captured_at, source="simulator")
+    return Catalog.from_json(TextModel, body, captured_at=captured_at, source="simulator")
 
 
 def _image(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from aiohttp import web
 
-from orbatch_provider.catalog import Catalog, snapshot
+from orbatch_provider.catalog import Catalog, VideoModel, snapshot
 from orbatch_simulator.answers import RefusedError
 from orbatch_simulator.books import Books
 from orbatch_simulator.faults import Fault
@@ -40,7 +40,7 @@ class Simulator:
         port: int = 0,
         host: str = LOOPBACK,
         books_path: Path | None = None,
-        catalog: Catalog | None = None,
+        catalog: Catalog[VideoModel] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._host, self._port = host, port
@@ -113,7 +113,7 @@ def simulator_thread(
     port: int = 0,
     host: str = LOOPBACK,
     books_path: Path | None = None,
-    catalog: Catalog | None = None,
+    catalog: Catalog[VideoModel] | None = None,
 ) -> Iterator[Simulator]:
     """A simulator in a background thread with a loop of its own, for blocking callers and those with another loop.
 
@@ -141,7 +141,7 @@ def run_forever(
     port: int = 0,
     books_path: Path | None = None,
     on_ready: Callable[[str], None] | None = None,
-    catalog: Catalog | None = None,
+    catalog: Catalog[VideoModel] | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM. ``on_ready`` is called with the base URL once requests are answered.
 

@@ -11,7 +11,7 @@ from collections import defaultdict, deque
 from decimal import Decimal
 from pathlib import Path
 
-from orbatch_provider.catalog import Catalog, ImageCatalog, TextCatalog
+from orbatch_provider.catalog import Catalog, ImageModel, TextModel, VideoModel
 from orbatch_simulator import clips
 from orbatch_simulator.answers import RefusedError
 from orbatch_simulator.books import Books, Job
@@ -28,12 +28,14 @@ STORED_COPY_S = 3600.0  # how long `urls` work
 class World:
     """One simulated service. Not thread-safe: everything runs in the event loop of its server."""
 
-    def __init__(self, settings: SimulatorSettings, clock: Clock, catalog: Catalog, books_path: Path | None) -> None:
+    def __init__(
+        self, settings: SimulatorSettings, clock: Clock, catalog: Catalog[VideoModel], books_path: Path | None
+    ) -> None:
         self.settings = settings
         self.clock = clock
         self.catalog = catalog
-        self.image_catalog: ImageCatalog = image_examples()
-        self.text_catalog: TextCatalog = text_examples()
+        self.image_catalog: Catalog[ImageModel] = image_examples()
+        self.text_catalog: Catalog[TextModel] = text_examples()
         self.books = Books(books_path, self.status)
         self.faults = FaultBook(settings.faults, settings.seed)
         self.origin = ""  # set when the port is known

@@ -154,7 +154,9 @@ def test_bad_rows_are_named_all_at_once_as_a_spreadsheet_counts_them(jobs: Jobs)
         pytest.param("p.csv", "prompt\na\nb\0\n", "p.csv:3: : contains a NUL", id="NUL"),
         pytest.param("p.csv", "prompt,model\na,a/d\n", "'a/d' is not among the batch's models", id="another model"),
         pytest.param("p.csv", "prompt,model\na,wan\n", "'wan' is not among the batch's models", id="no model id"),
-        pytest.param("p.csv", "id,prompt\nz,a\nz,b\n", "p.csv:3: id: 'z' is the id of another prompt", id="id twice"),
+        pytest.param(
+            "p.csv", "id,prompt\nz,a\nz,b\n", "p.csv:3: id: 'z' is also the id of another prompt", id="id twice"
+        ),
         pytest.param("p.txt", "a\na\n", "p.txt:2: : prompt 'p2' with a/b is the same request", id="row twice"),
         pytest.param("p.txt", "ok\ncafé\n".encode("latin-1"), "p.txt:2: : is not UTF-8", id="latin-1"),
         pytest.param("p.csv", "prompt\na\n".encode("utf-16"), "p.csv:1: : is not UTF-8", id="utf-16"),

@@ -12,7 +12,7 @@ import pytest
 
 from orbatch.batchfile.loader import load_config
 from orbatch.batchfile.reference import config_schema, reference
-from orbatch.plan.catalogs import Offers
+from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.estimate import price_jobs
 from orbatch.plan.jobs import expand
 from orbatch_provider.catalog import snapshot
@@ -21,7 +21,7 @@ from orbatch_simulator.examples import image_examples, text_examples
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "configs").glob("*.yaml"))
-OFFERS = Offers(snapshot(), image_examples(), text_examples())
+OFFERS = Catalogs({"video": snapshot(), "image": image_examples(), "text": text_examples()})
 STARTER = Path(str(files("orbatch").joinpath("starter.yaml")))
 
 
@@ -75,7 +75,7 @@ def test_each_example_asks_only_for_what_its_models_offer_and_fits_its_budget(pa
     config = load_config(path)
     jobs = list(price_jobs(expand(config), OFFERS))
     assert jobs
-    assert [(job.spec.model, job.problems, job.left_open) for job in jobs if job.problems or job.left_open] == []
+    assert [(job.spec.model, job.problems, job.unset) for job in jobs if job.problems or job.unset] == []
     assert config.budget.total_usd is not None
     assert sum(job.estimate.high or config.budget.total_usd for job in jobs) <= config.budget.total_usd
 

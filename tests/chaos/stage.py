@@ -14,8 +14,8 @@ from pathlib import Path
 from orbatch.batchfile.loader import load_config
 from orbatch.ledger import BatchRecord, JobRecord, Ledger
 from orbatch.ledger.status import Status
-from orbatch.plan.catalogs import LoadedCatalog
-from orbatch.plan.plan import caps_from_config, prepare
+from orbatch.plan.catalogs import Catalogs
+from orbatch.plan.plan import caps_from_config, make_plan
 from orbatch.runner.context import Clock, Progress
 from orbatch.runner.driver import Terms
 from orbatch.runner.runner import BatchRun, Options, RunResult
@@ -138,8 +138,8 @@ def staged(
     path.write_text(json.dumps(batch), "utf-8")  # JSON is YAML
     config = load_config(path)
     with Ledger.open(folder / "ledger.db") as ledger:
-        catalog = LoadedCatalog(snapshot(), "snapshot", f"read {datetime.now(UTC)}")
-        plan = prepare(ledger, config, catalog, ORIGIN)
+        catalog = Catalogs({"video": snapshot()}, "snapshot", f"read {datetime.now(UTC)}")
+        plan = make_plan(ledger, config, catalog, ORIGIN)
         terms = Terms(
             caps=caps_from_config(config.budget),
             output_dir=config.output_dir,

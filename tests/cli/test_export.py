@@ -17,13 +17,13 @@ from orbatch.export import COLUMNS, record_of
 from orbatch.ledger import BatchFile, Charge, Holder, Ledger, OutputRecord, utc_now
 from orbatch.ledger.budget import Caps, Refused
 from orbatch.ledger.status import Status
-from orbatch.plan.catalogs import Offers
+from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.estimate import price_jobs
 from orbatch.plan.jobs import expand
 from orbatch_provider.catalog import snapshot
 from orbatch_simulator.examples import image_examples, text_examples
 
-OFFERS = Offers(snapshot(), image_examples(), text_examples())
+OFFERS = Catalogs({"video": snapshot(), "image": image_examples(), "text": text_examples()})
 
 
 def planned(folder: Path, batch: str) -> Path:

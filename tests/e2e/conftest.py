@@ -9,13 +9,13 @@ from typing import Any, Protocol
 
 import pytest
 
-from orbatch_provider.catalog import Catalog
+from orbatch_provider.catalog import Catalog, VideoModel
 from orbatch_simulator import SimulatorSettings, simulator_thread
 from tests.e2e.desk import SPEED, Desk
 
 
 class Open(Protocol):
-    def __call__(self, *, catalog: Catalog | None = None, **settings: Any) -> Desk: ...
+    def __call__(self, *, catalog: Catalog[VideoModel] | None = None, **settings: Any) -> Desk: ...
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def open_desk(tmp_path: Path) -> Iterator[Open]:
     with ExitStack() as stack:
         opened = 0
 
-        def open_one(*, catalog: Catalog | None = None, **settings: Any) -> Desk:
+        def open_one(*, catalog: Catalog[VideoModel] | None = None, **settings: Any) -> Desk:
             nonlocal opened
             opened += 1
             folder = tmp_path / f"desk{opened}"

@@ -127,6 +127,6 @@ def test_generate_says_that_it_makes_videos_alone(desk: Desk) -> None:
 def test_without_a_connection_images_have_the_packaged_prices_and_texts_have_none(desk: Desk) -> None:
     desk.env["OPENROUTER_BASE_URL"] = "http://127.0.0.1:9/api/v1"
     images = desk.call("models", "seedream", "--kind", "image", "--resolution", "2K")
-    assert "Prices of images from the packaged snapshot of" in images.text
+    assert "Prices from the packaged snapshot of" in images.text
     assert "0.04" in images.out
     assert "Could not connect" in desk.call("models", "--kind", "text", code=1).text

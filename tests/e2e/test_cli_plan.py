@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orbatch_provider.catalog import Catalog, snapshot
+from orbatch_provider.catalog import Catalog, VideoModel, snapshot
 from orbatch_simulator import Fault
 from tests.e2e.conftest import Open
 from tests.e2e.desk import HORSE, LITE, Desk
@@ -30,7 +30,7 @@ def test_every_problem_is_named_at_once_with_what_is_allowed_and_nearest(desk: D
     assert f"nearest: {LITE}" in err
     assert "films.yaml:" in err
     assert "and 2 more" in err
-    assert "nothing was sent" in err
+    assert "nothing was submitted" in err
     assert "has no batch yet" in desk.call("status", "films", code=2).err, "a refused plan leaves nothing behind"
 
 
@@ -102,9 +102,9 @@ def test_only_buys_what_it_names(desk: Desk) -> None:
     assert desk.accepted() == 3
 
 
-def _dearer(times: int) -> Catalog:
+def _dearer(times: int) -> Catalog[VideoModel]:
     body = {"data": [_record(model.id, model.prices, times) for model in snapshot().models.values()]}
-    return Catalog.from_json(body, captured_at=snapshot().captured_at, source="test")
+    return Catalog.from_json(VideoModel, body, captured_at=snapshot().captured_at, source="test")
 
 
 def _record(model: str, prices: Any, times: int) -> dict[str, Any]:

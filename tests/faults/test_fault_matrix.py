@@ -14,7 +14,7 @@ import pytest
 
 from orbatch.ledger import Charge, JobRecord, LedgerConflict
 from orbatch.ledger.status import Status
-from orbatch.plan.catalogs import load_catalog
+from orbatch.plan.catalogs import CatalogCache, load_catalogs
 from orbatch.runner import poll_schedule
 from orbatch.runner.driver import StopRun, StopSubmits
 from orbatch.runner.reconcile import record_usage, settle_unknown
@@ -77,7 +77,7 @@ class Bench:
         return job
 
     async def _models(self) -> JobRecord:
-        loaded = await load_catalog(self.provider.catalog, origin="http://127.0.0.1", cache_dir=self._cache)
+        loaded = await load_catalogs(self.provider, {"video": None}, CatalogCache("http://127.0.0.1", self._cache))
         self.workshop.said = []
         self.heard.append(loaded.note)
         return self.workshop.take()

@@ -18,13 +18,13 @@ from orbatch.batchfile.models import LimitsConfig
 from orbatch.ledger import AttemptRecord, BatchRecord, Charge, Holder, JobRecord, Ledger, Reservation, utc_now
 from orbatch.ledger.budget import Caps, Refused
 from orbatch.ledger.status import Status
-from orbatch.plan.catalogs import LoadedCatalog
-from orbatch.plan.plan import prepare
+from orbatch.plan.catalogs import Catalogs
+from orbatch.plan.plan import make_plan
 from orbatch.runner.context import Clock, Progress
 from orbatch.runner.driver import Driver, Provider, Terms
 from orbatch.runner.limits import Limits
 from orbatch.runner.poll_schedule import PollSchedule
-from orbatch_provider.catalog import Catalog, snapshot
+from orbatch_provider.catalog import Catalog, VideoModel, snapshot
 from orbatch_provider.client import OpenRouterProvider
 from orbatch_provider.download import PartFile
 from orbatch_provider.images import ImagesResult
@@ -157,7 +157,7 @@ class Switch:
     async def receive(self, job_id: str, index: int, part: Path) -> PartFile:
         return await self._for("content").receive(job_id, index, part)
 
-    async def catalog(self) -> Catalog:
+    async def catalog(self) -> Catalog[VideoModel]:
         return await self._for("models").catalog()
 
     async def key(self) -> KeyInfo:
@@ -194,8 +194,8 @@ class Workshop:
             f"defaults: {{kind: {kind}, {settings}}}\n"
         )
         self.ledger = Ledger.open(folder / "ledger.db")
-        loaded = LoadedCatalog(snapshot(), "live", "", image_examples(), text_examples())
-        self.batch: BatchRecord = prepare(self.ledger, load_config(config), loaded, "http://127.0.0.1").batch
+        loaded = Catalogs({"video": snapshot(), "image": image_examples(), "text": text_examples()})
+        self.batch: BatchRecord = make_plan(self.ledger, load_config(config), loaded, "http://127.0.0.1").batch
         self.holder = Holder.this_process()
         self.ledger.leases.claim(self.batch.id, self.holder, utc_now())
         self._free = self.ledger.queries.next_pending(

@@ -65,7 +65,7 @@ def planned(
     price = None if usd is None else Decimal(usd)
     estimate = Estimate(Decimal(low) if low else price, None if low else price, price, tuple(lines), "said so")
     name = prompt_id or prompt
-    spec = Job(position, key, "video", model, name, prompt, {}, request, 1, stem or name)
+    spec = Job(position, key, "video", model, name, prompt, {}, request, 1, stem or name, "")
     return PricedJob(spec, estimate)
 
 

@@ -91,14 +91,3 @@ def test_a_plan_is_renewed_only_while_it_is_the_last_one(books: Books) -> None:
     assert renew(batch_file("dogs"), StubCatalog(), RECORD) is None
     assert books.changes() == before
     assert [row["prompt"] for row in books.ledger.reports.job_rows(1)] == ["b"]
-
-
-def test_a_picture_that_changed_while_the_jobs_were_made_equals_no_picture(books: Books) -> None:
-    pictures = [{"/a.png": "sha256:1", "/b.png": "sha256:1"}, {}, {"/a.png": "sha256:2", "/b.png": "sha256:1"}]
-    jobs = [planned(str(n), position=n) for n, _ in enumerate(pictures, 1)]
-    seen = [replace(job, spec=replace(job.spec, pictures=its)) for job, its in zip(jobs, pictures, strict=True)]
-    plan(books, seen)
-    assert dict(books.ledger.plans.pictures("cats")) == {"/a.png": "changed", "/b.png": "sha256:1"}
-    plan(books, seen[:2])
-    assert dict(books.ledger.plans.pictures("cats")) == pictures[0]
-    assert list(books.ledger.plans.pictures("dogs")) == []

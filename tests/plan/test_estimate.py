@@ -8,7 +8,7 @@ from itertools import islice
 import pytest
 
 from orbatch.plan import estimate
-from orbatch.plan.catalogs import Offers
+from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.estimate import PricedJob, price_jobs
 from orbatch.plan.jobs import Job
 from orbatch_provider.catalog import snapshot
@@ -19,16 +19,28 @@ MODEL = "alibaba/wan-2.6"
 
 
 @pytest.fixture(scope="module")
-def offers() -> Offers:
-    return Offers(snapshot())
+def offers() -> Catalogs:
+    return Catalogs({"video": snapshot()})
 
 
 def spec(position: int = 1, *, model: str = MODEL, **fields: object) -> Job:
     request = VideoRequest(model, f"prompt {position}", **{"duration": 5, "resolution": "720p", **fields})  # type: ignore[arg-type] # by its own names
-    return Job(position, f"k1:{position:064x}", "video", model, str(position), f"prompt {position}", {}, request, 1, "")
+    return Job(
+        position,
+        f"k1:{position:064x}",
+        "video",
+        model,
+        str(position),
+        f"prompt {position}",
+        {},
+        request,
+        1,
+        "",
+        str(fields | {"seed": None}),
+    )
 
 
-def test_a_job_is_priced_and_checked(offers: Offers) -> None:
+def test_a_job_is_priced_and_checked(offers: Catalogs) -> None:
     [job] = price_jobs([spec()], offers)
     assert job.problems == ()
     assert job.high_nusd is not None
@@ -36,14 +48,14 @@ def test_a_job_is_priced_and_checked(offers: Offers) -> None:
     assert 0 < job.low_nusd <= job.high_nusd
 
 
-def test_what_a_model_does_not_support_is_a_problem_of_its_job_alone(offers: Offers) -> None:
+def test_what_a_model_does_not_support_is_a_problem_of_its_job_alone(offers: Catalogs) -> None:
     good, bad = price_jobs([spec(1), spec(2, duration=999)], offers)
     assert good.problems == ()
     assert "duration" in str(bad.problems[0])
 
 
 @pytest.mark.parametrize(("model", "nearest"), [("alibaba/wan-2.7-x", True), ("nobody/nothing-at-all-like-it", None)])
-def test_an_unknown_model_is_named_and_never_free(offers: Offers, model: str, nearest: bool | None) -> None:
+def test_an_unknown_model_is_named_and_never_free(offers: Catalogs, model: str, nearest: bool | None) -> None:
     [job] = price_jobs([spec(model=model)], offers)
     assert (job.low_nusd, job.exact_nusd, job.high_nusd) == (None, None, None)
     assert f"{model} is not among the video models" in str(job.problems[0])
@@ -51,15 +63,15 @@ def test_an_unknown_model_is_named_and_never_free(offers: Offers, model: str, ne
 
 
 def test_jobs_that_differ_only_in_prompt_and_seed_are_worked_out_once(
-    offers: Offers, monkeypatch: pytest.MonkeyPatch
+    offers: Catalogs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worked_out = []
 
-    def count(job: Job, _: Offers) -> PricedJob:
+    def count(job: Job, _: Catalogs) -> PricedJob:
         worked_out.append(job)
         return PricedJob(job, Estimate(Decimal(1), Decimal(1), Decimal(1)))
 
-    monkeypatch.setattr(estimate, "_plan_job", count)
+    monkeypatch.setattr(estimate, "_priced", count)
     jobs = list(price_jobs((spec(n, seed=n) for n in range(1, 100)), offers))
     assert len(worked_out) == 1
     assert [job.spec.position for job in jobs] == list(range(1, 100))
@@ -67,7 +79,7 @@ def test_jobs_that_differ_only_in_prompt_and_seed_are_worked_out_once(
     assert len(worked_out) == 4
 
 
-def test_a_plan_is_lazy_and_keeps_no_more_than_it_must(offers: Offers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_is_lazy_and_keeps_no_more_than_it_must(offers: Catalogs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "_KEPT", 2)
     frames = ([{"type": "image_url", "image_url": {"url": f"https://example.com/{n}.png"}}] for n in range(10**9))
     jobs = price_jobs((spec(n, frame_images=frame) for n, frame in enumerate(frames, 1)), offers)

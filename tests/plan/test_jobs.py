@@ -185,7 +185,7 @@ def test_the_same_request_twice_is_refused_and_both_are_named(jobs: Jobs) -> Non
         ConfigError, match=r"b\.yaml:5: prompt 'again' with a/b is the same request as prompt 'p1' "
     ) as caught:
         jobs("name: a\nmodels: [a/b]\nprompts:\n  - x\n  - {id: again, prompt: x}\n")
-    assert "b.yaml:4); take one away, or use repeat: 2 to buy it twice" in str(caught.value)
+    assert "b.yaml:4); remove one, or use repeat: 2 to pay for it twice" in str(caught.value)
 
 
 def test_the_names_of_files_come_from_the_template(jobs: Jobs) -> None:

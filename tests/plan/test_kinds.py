@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -12,16 +13,16 @@ import pytest
 from orbatch.batchfile.errors import ConfigError
 from orbatch.batchfile.loader import load_config
 from orbatch.batchfile.settings import FIELDS
-from orbatch.plan.catalogs import Offers, changes
+from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.estimate import PricedJob, price_jobs
 from orbatch.plan.jobs import Job, expand, job_key, models_by_kind
 from orbatch.plan.kinds import KINDS, request_of
-from orbatch_provider.catalog import ImageCatalog, TextCatalog, snapshot
+from orbatch_provider.catalog import Catalog, ImageModel, TextModel, snapshot
 from orbatch_simulator.examples import image_examples, text_examples
 from tests.pictures import picture
 
 Jobs = Callable[[str], list[Job]]
-OFFERS = Offers(snapshot(), image_examples(), text_examples())
+OFFERS = Catalogs({"video": snapshot(), "image": image_examples(), "text": text_examples()})
 MIXED = """
 name: x
 models:
@@ -50,7 +51,7 @@ def problems(jobs: Jobs, text: str) -> list[str]:
 
 def test_every_kind_has_its_fields_and_its_behaviour() -> None:
     assert FIELDS.keys() == KINDS.keys() == {"video", "image", "text"}
-    assert [kind.at_once for kind in KINDS.values()] == [False, True, True]
+    assert [kind.is_synchronous for kind in KINDS.values()] == [False, True, True]
 
 
 def test_every_image_field_reaches_the_request(jobs: Jobs) -> None:
@@ -254,7 +255,7 @@ def test_a_local_reference_counts_by_content_and_by_the_size_it_is_sent_with(job
 # -- plan -------------------------------------------------------------------------------------------------------------
 
 
-def planned(jobs: Jobs, text: str, offers: Offers = OFFERS) -> list[PricedJob]:
+def planned(jobs: Jobs, text: str, offers: Catalogs = OFFERS) -> list[PricedJob]:
     return list(price_jobs(jobs(text), offers))
 
 
@@ -283,7 +284,7 @@ def test_without_max_tokens_a_text_has_no_upper_price_and_the_plan_says_why(jobs
     [job] = planned(jobs, "name: x\ndefaults: {kind: text}\nmodels: [openai/gpt-4o-mini]\nprompts: [a]\n")
     assert job.high_nusd is None
     assert "max_tokens" in job.estimate.why
-    assert [left.field for left in job.left_open] == ["max_tokens"]
+    assert [left.field for left in job.unset] == ["max_tokens"]
 
 
 @pytest.mark.parametrize(
@@ -308,7 +309,7 @@ def test_what_a_model_does_not_take_is_found_by_the_plan(jobs: Jobs, text: str, 
 
 def test_a_model_of_another_kind_is_recognised(jobs: Jobs) -> None:
     [job] = planned(jobs, "name: x\nmodels: [openai/gpt-4o-mini]\nprompts: [a]\n")
-    assert "it makes text: say kind: text" in str(job.problems[0])
+    assert "it makes text: set kind: text" in str(job.problems[0])
 
 
 def test_a_misspelt_model_is_guessed_within_its_kind(jobs: Jobs) -> None:
@@ -317,25 +318,28 @@ def test_a_misspelt_model_is_guessed_within_its_kind(jobs: Jobs) -> None:
 
 
 def test_what_is_kept_with_a_plan_holds_the_prices_of_every_kind() -> None:
-    kept = Offers.from_text(OFFERS.only(["openai/gpt-4o-mini", "recraft/recraft-v4"]).to_json())
+    kept = Catalogs.from_text(OFFERS.only(["openai/gpt-4o-mini", "recraft/recraft-v4"]).to_json())
     assert kept.find("text", "openai/gpt-4o-mini") == OFFERS.find("text", "openai/gpt-4o-mini")
     assert kept.find("image", "recraft/recraft-v4") == OFFERS.find("image", "recraft/recraft-v4")
     assert kept.find("text", "perplexity/sonar") is None
     assert kept.digest == OFFERS.only(["openai/gpt-4o-mini", "recraft/recraft-v4"]).digest
-    assert Offers.from_text(snapshot().to_json()).digest == snapshot().digest
+
+
+def test_the_catalogs_of_a_ledger_of_version_0_1_0_are_read() -> None:
+    body = json.loads(snapshot().to_json())
+    assert Catalogs.from_text(json.dumps(body)).digest == snapshot().digest
+    both = Catalogs.from_text(json.dumps(body | {"image": json.loads(image_examples().to_json())}))
+    assert both.find("image", "recraft/recraft-v4") == OFFERS.find("image", "recraft/recraft-v4")
+    assert both.find("video", "google/veo-3.1") == OFFERS.find("video", "google/veo-3.1")
 
 
 def test_price_changes_of_images_and_texts_are_named_by_line() -> None:
-    def dearer(catalog: Any, old: str, new: str) -> Any:
-        return type(catalog).from_text(catalog.to_json().replace(old, new))
-
-    image = dearer(image_examples(), '"cost_usd": 0.035', '"cost_usd": 0.05')
-    text = dearer(text_examples(), '"0.0000006"', '"0.0000009"')
-    assert isinstance(image, ImageCatalog)
-    assert isinstance(text, TextCatalog)
-    found = changes(OFFERS, Offers(snapshot(), image, text), ["recraft/recraft-v4.1", "openai/gpt-4o-mini"])
+    image = image_examples().to_json().replace('"cost_usd": 0.035', '"cost_usd": 0.05')
+    text = text_examples().to_json().replace('"0.0000006"', '"0.0000009"')
+    dearer = Catalogs({"image": Catalog.from_text(ImageModel, image), "text": Catalog.from_text(TextModel, text)})
+    found = dearer.price_changes(OFFERS, ["recraft/recraft-v4.1", "openai/gpt-4o-mini"])
     assert [(each.model, each.line, each.old, each.new) for each in found] == [
         ("recraft/recraft-v4.1", "output_image/image of recraft", "0.035", "0.05"),
         ("openai/gpt-4o-mini", "completion", "0.0000006", "0.0000009"),
     ]
-    assert changes(OFFERS, OFFERS, ["recraft/recraft-v4.1", "openai/gpt-4o-mini"]) == []
+    assert OFFERS.price_changes(OFFERS, ["recraft/recraft-v4.1", "openai/gpt-4o-mini"]) == []

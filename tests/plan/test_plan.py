@@ -16,7 +16,7 @@ from orbatch.batchfile.loader import load_config
 from orbatch.batchfile.models import BatchConfig
 from orbatch.ledger import BatchHeld, Holder, Ledger, utc_now
 from orbatch.ledger.budget import Caps
-from orbatch.plan.catalogs import LoadedCatalog
+from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.plan import (
     CapForecast,
     Plan,
@@ -24,7 +24,7 @@ from orbatch.plan.plan import (
     PlanProblems,
     caps_from_config,
     forecast_caps,
-    prepare,
+    make_plan,
     simulated,
 )
 from orbatch_provider.catalog import snapshot
@@ -59,13 +59,13 @@ def config(folder: Path, **changes: Any) -> BatchConfig:
 
 
 def planned(ledger: Ledger, folder: Path, only: str | None = None, **changes: Any) -> Plan:
-    return prepare(ledger, config(folder, **changes), LoadedCatalog(snapshot(), "snapshot", ""), ORIGIN, only)
+    return make_plan(ledger, config(folder, **changes), Catalogs({"video": snapshot()}, "snapshot"), ORIGIN, only)
 
 
 def test_planning_twice_changes_nothing(ledger: Ledger, folder: Path) -> None:
     first, second = planned(ledger, folder), planned(ledger, folder)
-    assert (first.to_send, first.low_nusd, first.high_nusd) == (3, 360_000_000, 360_000_000)
-    assert (second.digest, second.outlook, second.batch.id) == (first.digest, first.outlook, first.batch.id)
+    assert (first.to_submit, first.low_nusd, first.high_nusd) == (3, 360_000_000, 360_000_000)
+    assert (second.digest, second.totals, second.batch.id) == (first.digest, first.totals, first.batch.id)
     assert second.price_changes == []
 
 
@@ -75,7 +75,7 @@ def test_the_digest_names_jobs_and_prices_and_not_what_the_file_looks_like(ledge
     assert planned(ledger, folder, prompts=["a cat", "a dog"]).digest != digest
     dearer = {model.id: replace(model, prices={"duration_seconds": "0.5"}) for model in snapshot().models.values()}
     catalog = replace(snapshot(), models=dearer)
-    assert prepare(ledger, config(folder), LoadedCatalog(catalog, "live", ""), ORIGIN).digest != digest
+    assert make_plan(ledger, config(folder), Catalogs({"video": catalog}), ORIGIN).digest != digest
 
 
 def test_a_plan_with_a_problem_leaves_the_ledger_as_it_was(ledger: Ledger, folder: Path) -> None:
@@ -111,14 +111,14 @@ def test_a_batch_that_is_being_run_is_not_planned_under_its_runner(ledger: Ledge
 def test_play_money_and_real_money_do_not_mix(ledger: Ledger, folder: Path) -> None:
     planned(ledger, folder)
     with pytest.raises(PlanError, match="must not mix"):
-        prepare(ledger, config(folder), LoadedCatalog(snapshot(), "snapshot", ""), "http://127.0.0.1:8787")
+        make_plan(ledger, config(folder), Catalogs({"video": snapshot()}, "snapshot"), "http://127.0.0.1:8787")
 
 
 def test_a_pattern_chooses_by_prompt_model_or_job(ledger: Ledger, folder: Path) -> None:
-    assert planned(ledger, folder, only="p1").to_send == 1
-    assert planned(ledger, folder, only="google/*").to_send == 3
+    assert planned(ledger, folder, only="p1").to_submit == 1
+    assert planned(ledger, folder, only="google/*").to_submit == 3
     [job, *_] = ledger.queries.next_pending(1, LITE, room_nusd=None, unpriced_nusd=None, limit=9)
-    assert planned(ledger, folder, only=job.id).to_send == 1
+    assert planned(ledger, folder, only=job.id).to_submit == 1
     with pytest.raises(PlanError, match="matches no prompt id"):
         planned(ledger, folder, only="nothing")
 
@@ -170,7 +170,7 @@ def test_a_cap_refuses_jobs_without_an_upper_price_unless_an_amount_is_named(
 
 def test_nothing_to_send_needs_no_room(ledger: Ledger, folder: Path) -> None:
     plan = planned(ledger, folder)
-    assert forecast_caps(ledger, replace(plan, shapes=[]), Caps(total=1)) == []
+    assert forecast_caps(ledger, replace(plan, groups=[]), Caps(total=1)) == []
 
 
 def _summary(cap: CapForecast) -> tuple[object, ...]:
@@ -179,7 +179,7 @@ def _summary(cap: CapForecast) -> tuple[object, ...]:
 
 def test_what_is_left_to_chance_is_counted_by_model_and_field(ledger: Ledger, folder: Path) -> None:
     plan = planned(ledger, folder, defaults={"duration": 4, "resolution": "720p"})
-    [group] = plan.left_open
+    [group] = plan.unset
     assert (group.field, group.jobs, group.low_usd, group.high_usd) == (
         "generate_audio", 3, Decimal("0.12"), Decimal("0.20"),
     )  # fmt: skip

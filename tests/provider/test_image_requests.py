@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import respx
 
-from orbatch_provider.catalog import ImageCatalog, ImageModel, check_image, image_snapshot
+from orbatch_provider.catalog import Catalog, ImageModel, check_image, image_snapshot
 from orbatch_provider.client import OpenRouterProvider
 from orbatch_provider.pricing import EstimateStatus, Hints, estimate_image
 from orbatch_provider.requests import ImageRequest
@@ -33,7 +33,7 @@ def test_a_body_comes_back_as_it_was_with_the_prefix_taken_off() -> None:
     ("model", "fields", "problem"),
     [
         pytest.param("openai/gpt-image-2", {"prompt": ""}, "prompt: is required", id="no prompt"),
-        pytest.param("openai/gpt-image-2", {"n": 11}, "n: is not a number of pictures; allowed: 1 to 10", id="n"),
+        pytest.param("openai/gpt-image-2", {"n": 11}, "n: is not a number of images; allowed: 1 to 10", id="n"),
         pytest.param(
             "google/gemini-3-pro-image",
             {"n": 2},
@@ -58,7 +58,7 @@ def test_a_body_comes_back_as_it_was_with_the_prefix_taken_off() -> None:
             "quality: MODEL does not offer hi; allowed: auto, high, low, medium; nearest: high",
             id="quality",
         ),
-        pytest.param("openai/gpt-image-2", {"seed": 1}, "seed: MODEL has no such choice; leave it out", id="seed"),
+        pytest.param("openai/gpt-image-2", {"seed": 1}, "seed: MODEL has no such option; remove it", id="seed"),
         pytest.param(
             "sourceful/riverflow-v2.5-pro",
             {"background": "transparent", "output_format": "jpeg"},
@@ -80,25 +80,25 @@ def test_a_body_comes_back_as_it_was_with_the_prefix_taken_off() -> None:
         pytest.param(
             "google/gemini-3-pro-image",
             {"input_references": [{"type": "video_url"}]},
-            "input_references: video_url is no picture; allowed: image_url; nearest: image_url",
+            "input_references: video_url is not an image; allowed: image_url; nearest: image_url",
             id="video reference",
         ),
         pytest.param(
             "openai/gpt-image-2",
             {"stream": True},
-            "stream: pictures are not read from a stream; leave it out",
+            "stream: streamed answers are not supported; remove it",
             id="stream",
         ),
         pytest.param(
             "openai/gpt-image-2",
             {"output_compression": 101},
-            "output_compression: is no percentage; allowed: 0 to 100",
+            "output_compression: is not a percentage; allowed: 0 to 100",
             id="compression",
         ),
         pytest.param(
             "openai/gpt-image-2",
             {"provider": {"options": {"openai": {"moderatio": "low"}}}},
-            "provider.options.openai.moderatio: MODEL would drop it silently; allowed: moderation; nearest: moderation",
+            "provider.options.openai.moderatio: MODEL would ignore it; allowed: moderation; nearest: moderation",
             id="passthrough",
         ),
         pytest.param(
@@ -227,7 +227,7 @@ async def test_the_catalog_is_read_without_a_key_and_joined_with_the_endpoints()
     assert catalog.models["a/one"].endpoints[0].provider_slug == "x"
     assert "authorization" not in one.calls[0].request.headers
     assert catalog.nearest("a/onee") == "a/one"
-    assert ImageCatalog.from_text(catalog.to_json()) == catalog
+    assert Catalog.from_text(ImageModel, catalog.to_json()) == catalog
 
 
 async def test_the_provider_checks_an_image_request_by_the_catalog_of_images() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import respx
 
-from orbatch_provider.catalog import TextCatalog, TextModel, check_text
+from orbatch_provider.catalog import Catalog, TextModel, check_text
 from orbatch_provider.client import OpenRouterProvider
 from orbatch_provider.errors import (
     ConfigurationError,
@@ -185,7 +185,7 @@ def poem(**fields: Any) -> TextRequest:
         ),
         pytest.param({"temperature": 2.1}, "temperature: is out of range; allowed: 0 to 2", id="temperature"),
         pytest.param({"temperature": "hot"}, "temperature: is out of range; allowed: 0 to 2", id="no number"),
-        pytest.param({"seed": 1}, "seed: a/poet would drop it silently; leave it out", id="seed"),
+        pytest.param({"seed": 1}, "seed: a/poet would ignore it; remove it", id="seed"),
         pytest.param(
             {"response_format": {"type": "json_schema"}},
             "response_format: a/poet does not promise json_schema answers",
@@ -193,10 +193,10 @@ def poem(**fields: Any) -> TextRequest:
         ),
         pytest.param(
             {"response_format": {"type": "yaml"}},
-            "response_format: yaml is no type of answer; allowed: text, json_object, json_schema",
+            "response_format: yaml is not a type of answer; allowed: text, json_object, json_schema",
             id="no format",
         ),
-        pytest.param({"stream": True}, "stream: text is not read from a stream; leave it out", id="stream"),
+        pytest.param({"stream": True}, "stream: streamed answers are not supported; remove it", id="stream"),
     ],
 )
 def test_what_a_model_does_not_support_is_a_problem(fields: Mapping[str, Any], problem: str) -> None:
@@ -287,7 +287,7 @@ async def test_the_catalog_of_texts_is_read_without_a_key() -> None:
             assert [each.nearest for each in await provider.check(poem(model="a/poets"))] == ["a/poet"]
         assert "authorization" not in route.calls[0].request.headers
         assert route.call_count == 2
-    assert TextCatalog.from_text(catalog.to_json()) == catalog
+    assert Catalog.from_text(TextModel, catalog.to_json()) == catalog
 
 
 @pytest.mark.parametrize("body", [{}, [], {"data": {}}])

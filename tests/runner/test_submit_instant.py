@@ -17,7 +17,7 @@ from orbatch.batchfile.models import LimitsConfig
 from orbatch.ledger import BatchFile, Charge, Holder, JobRecord, Ledger, Reservation, utc_now
 from orbatch.ledger.budget import Caps, Refused
 from orbatch.ledger.status import Status
-from orbatch.plan.catalogs import Offers
+from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.estimate import price_jobs
 from orbatch.plan.jobs import expand
 from orbatch.runner import results
@@ -102,7 +102,7 @@ class Bench:
         path = folder / "b.yaml"
         path.write_text(BATCH)
         config = load_config(path)
-        offers = Offers(snapshot(), image_examples(), text_examples())
+        offers = Catalogs({"video": snapshot(), "image": image_examples(), "text": text_examples()})
         self.ledger = Ledger.open(folder / "ledger.db")
         file = BatchFile("made", path, "sha", folder / "out", "http://127.0.0.1")
         self.batch = self.ledger.plans.write(file, offers, price_jobs(expand(config), offers))

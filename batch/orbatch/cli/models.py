@@ -6,22 +6,21 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 
-from orbatch.cli.provider import Connection, connected
+from orbatch.cli.provider import connected
 from orbatch.cli.session import Failure, Session
 from orbatch.cli.tables import table
 from orbatch.money import format_usd, to_nano_up_to
+from orbatch.plan.catalogs import Catalogs
 from orbatch_provider.catalog import (
     Capability,
     Catalog,
-    ImageCatalog,
     ImageModel,
-    TextCatalog,
     TextModel,
     VideoModel,
-    check,
     check_image,
+    check_video,
 )
 from orbatch_provider.pricing import (
     Estimate,
@@ -257,54 +256,35 @@ def _number(value: Decimal | None) -> float | None:
     return None if value is None else float(value)
 
 
-AnyCatalog = TypeVar("AnyCatalog", Catalog, ImageCatalog, TextCatalog)
-
-
 def list_models(session: Session, pattern: str | None, *, kind: str, shot: Shot, refresh: bool, simulate: bool) -> None:
     """``kind``: video, image or text. Raises Failure for a shot that the kind does not have, or an id of none."""
     shot.check_kind(kind)
 
-    async def read() -> tuple[Catalog | ImageCatalog | TextCatalog, str]:
+    async def read() -> Catalogs:
         async with connected(session, simulate=simulate, with_books=False) as connection:
-            if kind == "image":
-                return await _image_models(connection, pattern)
-            if kind == "text":
-                texts = await connection.provider.text_catalog()
-                return texts, _read_now(connection, texts)
-            loaded = await connection.catalog(refresh=refresh)
-            return loaded.catalog, loaded.note
+            # Every endpoint record is a request of its own, so only those of the models in question are read.
+            listed = await connection.catalogs({kind: () if pattern else None}, refresh=refresh)
+            if kind != "image" or not pattern:
+                return listed
+            return await connection.catalogs({kind: _matching(listed.by_kind[kind].models, pattern)}, refresh=refresh)
 
-    catalog, note = asyncio.run(read())
-    session.say(note)
-    if isinstance(catalog, ImageCatalog):
-        show_image_models(session, [catalog.models[name] for name in _named(catalog, pattern)], shot)
-    elif isinstance(catalog, TextCatalog):
-        show_text_models(session, [catalog.models[name] for name in _named(catalog, pattern)])
+    loaded = asyncio.run(read())
+    session.say(loaded.note)
+    catalog: Catalog[Any] = loaded.by_kind[kind]
+    models = [catalog.models[name] for name in _named(catalog, pattern)]
+    if kind == "text":
+        show_text_models(session, models)
+    elif kind == "image":
+        show_image_models(session, models, shot)
     else:
-        _show_video_models(session, [catalog.models[name] for name in _named(catalog, pattern)], shot)
-
-
-async def _image_models(connection: Connection, pattern: str | None) -> tuple[ImageCatalog, str]:
-    """Every endpoint record is a request of its own, so only those of the models in question are read."""
-    wanted = None
-    if pattern is not None:
-        listed, _ = await connection.images(())
-        wanted = _matching(listed.models, pattern)
-    catalog, note = await connection.images(wanted)
-    return catalog, note or _read_now(connection, catalog)
-
-
-def _read_now(connection: Connection, catalog: ImageCatalog | TextCatalog) -> str:
-    if connection.simulated:
-        return "Prices of the simulator, for rehearsals."
-    return f"Prices read live at {catalog.captured_at:%Y-%m-%d %H:%M} UTC."
+        _show_video_models(session, models, shot)
 
 
 def _matching(models: Iterable[str], pattern: str | None) -> list[str]:
     return [name for name in models if pattern is None or pattern.lower() in name.lower()]
 
 
-def _named(catalog: AnyCatalog, pattern: str | None) -> list[str]:
+def _named(catalog: Catalog[Any], pattern: str | None) -> list[str]:
     """The ids that contain ``pattern``. Raises Failure when there is none."""
     found = _matching(catalog.models, pattern)
     if not found:
@@ -320,7 +300,7 @@ def _show_video_models(session: Session, models: list[VideoModel], shot: Shot) -
     capable = [
         (model.id, estimate_video(request, model))
         for model in models
-        if not check(request := shot.video(model.id), model) and _offers(model, shot)
+        if not check_video(request := shot.video(model.id), model) and _offers(model, shot)
     ]
     show_priced(session, capable)
 

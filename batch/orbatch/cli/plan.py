@@ -15,14 +15,14 @@ from orbatch.cli.provider import Connection, connected
 from orbatch.cli.session import Failure, Session, printable
 from orbatch.cli.tables import amount, json_usd, pluralize, span, table
 from orbatch.money import format_usd, to_nano
+from orbatch.plan.jobs import expand, models_by_kind
 from orbatch.plan.plan import (
     CapForecast,
-    OpenGroup,
     Plan,
+    UnsetGroup,
     caps_from_config,
     forecast_caps,
-    models_to_price,
-    prepare,
+    make_plan,
     simulated,
 )
 from orbatch.plan.plan_file import PlanFile, check_destination
@@ -55,7 +55,7 @@ class Means:
 
 def plan_table(plan: Plan) -> Table | str:
     """Jobs, seconds and prices by model, with the total below."""
-    seconds = {part.model: str(part.seconds) if part.seconds else "-" for part in plan.outlook}
+    seconds = {part.model: str(part.seconds) if part.seconds else "-" for part in plan.totals}
     rows = [
         [
             part.model,
@@ -63,14 +63,14 @@ def plan_table(plan: Plan) -> Table | str:
             seconds[part.model],
             span(part.low_nusd, part.high_nusd, part.unpriced),
         ]
-        for part in plan.outlook
+        for part in plan.totals
     ]
     if len(rows) > 1:
         sums = [
             sum(column)
-            for column in zip(*((p.jobs, p.done, p.open, p.ended, p.to_send) for p in plan.outlook), strict=True)
+            for column in zip(*((p.jobs, p.done, p.open, p.ended, p.to_send) for p in plan.totals), strict=True)
         ]
-        total_seconds = sum(part.seconds for part in plan.outlook)
+        total_seconds = sum(part.seconds for part in plan.totals)
         cost = span(plan.low_nusd, plan.high_nusd, plan.unpriced)
         rows.append(["total", *map(str, sums), str(total_seconds) if total_seconds else "-", cost])
     titles = ["model", "jobs", "done", "paid, open", "ended", "to send", "seconds", "USD to send"]
@@ -81,15 +81,15 @@ def plan_lines(means: Means) -> list[str]:
     """The plan in sentences. What changed or is left to chance comes first, the money last."""
     plan = means.plan
     lines = [f"Price change since the last plan: {change}." for change in plan.price_changes]
-    lines += [_left_open(group) for group in plan.left_open]
-    if plan.to_send:
+    lines += [_left_open(group) for group in plan.unset]
+    if plan.to_submit:
         cost = span(plan.low_nusd, plan.high_nusd, plan.unpriced)
-        lines.append(f"{plan.config.name}: {pluralize(plan.to_send, 'job')} to send, {cost} USD.")
+        lines.append(f"{plan.config.name}: {pluralize(plan.to_submit, 'job')} to send, {cost} USD.")
     else:
         lines.append(f"{plan.config.name}: nothing to send.")
     if plan.paid:
         lines.append(f"{pluralize(plan.paid, 'job')} done or paid for already: free this time.")
-    ended = sum(part.ended for part in plan.outlook)
+    ended = sum(part.ended for part in plan.totals)
     if ended:
         lines.append(f"{pluralize(ended, 'job')} ended without a result: `orbatch retry` would open them again.")
     lines += _prospects(means)
@@ -98,7 +98,7 @@ def plan_lines(means: Means) -> list[str]:
     return lines
 
 
-def _left_open(group: OpenGroup) -> str:
+def _left_open(group: UnsetGroup) -> str:
     low = "?" if group.low_usd is None else format_usd(to_nano(group.low_usd))
     high = "any amount" if group.high_usd is None else f"{format_usd(to_nano(group.high_usd))} USD"
     subject = f"{pluralize(group.jobs, 'job')} of {group.model}"
@@ -110,7 +110,7 @@ def _prospects(means: Means) -> Iterator[str]:
     if plan.expected_nusd is not None:
         yield f"By earlier bills of jobs like these it will be about {amount(plan.expected_nusd)} USD."
     attempts = plan.config.retries.attempts
-    if attempts > 1 and plan.to_send:
+    if attempts > 1 and plan.to_submit:
         yield (
             f"A job that ends as {' or '.join(sorted(plan.config.retries.on))} is tried up to {attempts} times, "
             "and each attempt may cost money."
@@ -153,11 +153,11 @@ def plan_data(means: Means) -> dict[str, Any]:
         "config": str(plan.config.path.absolute()),
         "only": plan.only,
         "catalog": {
-            "source": plan.catalog.kind,
-            "read_at": plan.catalog.offers.captured_at.isoformat(),
-            "digest": plan.catalog.offers.digest,
+            "source": plan.catalogs.freshness,
+            "read_at": plan.catalogs.captured_at.isoformat(),
+            "digest": plan.catalogs.digest,
         },
-        "jobs_to_send": plan.to_send,
+        "jobs_to_send": plan.to_submit,
         "jobs_paid": plan.paid,
         "low_usd": json_usd(plan.low_nusd),
         "high_usd": json_usd(plan.high_nusd) if not plan.unpriced else None,
@@ -169,7 +169,7 @@ def plan_data(means: Means) -> dict[str, Any]:
         "models": [
             {name: value for name, value in asdict(part).items() if not name.endswith("_nusd")}
             | {"low_usd": json_usd(part.low_nusd), "high_usd": None if part.unpriced else json_usd(part.high_nusd)}
-            for part in plan.outlook
+            for part in plan.totals
         ],
         "left_open": [
             {
@@ -179,7 +179,7 @@ def plan_data(means: Means) -> dict[str, Any]:
                 "low_usd": None if group.low_usd is None else float(group.low_usd),
                 "high_usd": None if group.high_usd is None else float(group.high_usd),
             }
-            for group in plan.left_open
+            for group in plan.unset
         ],
         "price_changes": [
             {"model": printable(change.model), "line": change.line, "old": change.old, "new": change.new}
@@ -252,19 +252,19 @@ async def planned(
     config = load_config(path)
     if connection.simulated:
         config = simulated(config)
-    loaded = await connection.offers(models_to_price(ledger, config), refresh=refresh)
-    if loaded.kind in ("stale cache", "snapshot"):
+    # Video models too, so that one in a batch of another kind is recognised.
+    loaded = await connection.catalogs({"video": (), **models_by_kind(config)}, refresh=refresh)
+    if loaded.freshness in ("stale cache", "snapshot"):
         session.warn(loaded.note)
     else:
         session.say(loaded.note)
-    plan = prepare(ledger, config, loaded, connection.provider.origin, only)
+    plan = make_plan(ledger, config, loaded, connection.provider.origin, only)
     caps = caps_from_config(config.budget, budget)
     return Means(plan, caps, forecast_caps(ledger, plan, caps), await credit(connection))
 
 
 async def url_problems(config: BatchConfig) -> list[str]:
     """What is wrong with the https inputs of a batch, each asked for once and without any key."""
-    from orbatch.plan.jobs import expand
     from orbatch_provider.input_urls import check_links
     from orbatch_provider.inputs import remote_inputs
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from orbatch.cli.session import Session
-    from orbatch.plan.catalogs import LoadedCatalog
+    from orbatch.plan.catalogs import Catalogs
     from orbatch_provider import OpenRouterProvider
-    from orbatch_provider.catalog import ImageCatalog
 
 SIMULATED_KEY = "sk-or-v1-simulated"  # any key of this form is good for play money
 SIMULATED_SPEED = 30.0
@@ -28,46 +27,19 @@ class Connection:
     simulated: bool
     speed: float
 
-    async def catalog(self, *, refresh: bool) -> LoadedCatalog:
-        """Models and prices, and where they come from."""
-        from orbatch.plan.catalogs import LoadedCatalog, load_catalog
+    async def catalogs(self, models: Mapping[str, Collection[str] | None], *, refresh: bool) -> Catalogs:
+        """The catalogs of the kinds in ``models``, which names the models in question by kind (None: all).
+
+        Raises OpenRouterError for a kind of which there is neither a live catalog nor another one."""
+        from orbatch.plan.catalogs import CatalogCache, load_catalogs
         from orbatch_provider.catalog import snapshot
 
-        if self.simulated:
-            catalog = await self.provider.catalog()
-            note = f"Prices of the simulator: the packaged snapshot of {snapshot().captured_at:%Y-%m-%d}."
-            return LoadedCatalog(catalog, "live", note)
-        return await load_catalog(
-            self.provider.catalog, origin=self.provider.origin, refresh=refresh, now=lambda: datetime.now(UTC)
-        )
-
-    async def offers(self, models: Mapping[str, Collection[str]], *, refresh: bool) -> LoadedCatalog:
-        """The same with the image and text models that a batch has, by kind. Text models have no snapshot to fall back
-        on: raises OpenRouterError when they cannot be read."""
-        loaded = await self.catalog(refresh=refresh)
-        if models.get("text"):
-            loaded = replace(loaded, text=await self.provider.text_catalog())
-        if not models.get("image"):
-            return loaded
-        images, note = await self.images(models["image"])
-        if not note:
-            return replace(loaded, image=images)
-        return replace(loaded, image=images, kind="snapshot", note=f"{loaded.note} {note}")
-
-    async def images(self, only: Collection[str] | None = None) -> tuple[ImageCatalog, str]:
-        """The image models, with endpoints those of ``only``; and a sentence that must be shown when they are not live
-        ones, else an empty one."""
-        from orbatch_provider.catalog import image_snapshot
-        from orbatch_provider.errors import OpenRouterError
-
-        try:
-            return await self.provider.image_catalog(only), ""
-        except OpenRouterError as exc:
-            packaged = image_snapshot()
-            return packaged, (
-                f"Prices of images from the packaged snapshot of {packaged.captured_at:%Y-%m-%d}: the live ones could "
-                f"not be read ({str(exc).rstrip('.')})."
-            )
+        with TemporaryDirectory() as empty:
+            # The built-in simulator has another port, and so other copies, in every command.
+            cache = CatalogCache(self.provider.origin, Path(empty) if self.simulated else None)
+            loaded = await load_catalogs(self.provider, models, cache, refresh=refresh)
+        note = f"Simulator prices, from the catalog of {snapshot().captured_at:%Y-%m-%d}."
+        return replace(loaded, note=note) if self.simulated else loaded
 
 
 def books_path(session: Session) -> Path:

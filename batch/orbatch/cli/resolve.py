@@ -80,7 +80,7 @@ def _resolve_one(session: Session, ledger: Ledger, prefix: str, verdict: Resolut
     attempts = ledger.queries.attempts(job.id)
     uncertain = [attempt for attempt in attempts if attempt.status == Status.UNCERTAIN]
     if uncertain:
-        if verdict.remote_id is not None and KINDS[job.kind].at_once:
+        if verdict.remote_id is not None and KINDS[job.kind].is_synchronous:
             raise Failure(
                 f"Job {job.id} is for {job.kind}, whose result comes in the answer alone: there is nothing to follow. "
                 "Say --charged USD if it was charged, or --not-charged."
@@ -169,7 +169,7 @@ def uncertain_lines(ledger: Ledger, batch_id: int | None, flag: str) -> list[str
     )
     from orbatch.plan.kinds import KINDS  # not above: commands that only read start without the price lists
 
-    if not all(KINDS[job.kind].at_once for job in jobs):
+    if not all(KINDS[job.kind].is_synchronous for job in jobs):
         lines.append(
             f"    orbatch resolve JOB --remote-id ID{flag}    it is there, under this job id: follow and download it"
         )

@@ -160,7 +160,7 @@ async def _run(session: Session, path: Path, arguments: RunArguments) -> Exit:
             if arguments.dry_run:
                 _show_dry(session, means)
                 return Exit.DONE
-            asks = not (connection.simulated or arguments.yes) and plan.to_send > 0
+            asks = not (connection.simulated or arguments.yes) and plan.to_submit > 0
             for line in plan_lines(means):
                 (session.warn if asks else session.say)(line)
             _require_key(connection)

@@ -130,8 +130,8 @@ async def _findings(session: Session, *, simulate: bool) -> list[Finding]:
     findings = [_ledger(session, simulate=simulate), _space()]
     try:
         async with connected(session, simulate=simulate, with_books=False) as connection:
-            loaded = await connection.catalog(refresh=True)
-            findings.append(Finding("catalog", True if loaded.kind == "live" else None, loaded.note))
+            loaded = await connection.catalogs({"video": None}, refresh=True)
+            findings.append(Finding("catalog", True if loaded.freshness == "live" else None, loaded.note))
             try:
                 key = await connection.provider.key()
             except ConfigurationError as exc:

@@ -80,7 +80,7 @@ async def _fetch_again(session: Session, ledger: Ledger, damages: list[Damage], 
     fetched = 0
     async with connected(session, simulate=simulate) as connection:
         for job in {damage.job.id: damage.job for damage in damages}.values():
-            if KINDS[job.kind].at_once:
+            if KINDS[job.kind].is_synchronous:
                 session.warn(f"{job.id} came in the answer itself ({job.kind}), which cannot be fetched again.")
                 continue
             try:

@@ -18,7 +18,6 @@ from orbatch.ledger.status import TRANSITIONS, Status
 from orbatch.ledger.totals import one_of
 
 if TYPE_CHECKING:
-    from orbatch.plan.catalogs import Offers
     from orbatch.plan.estimate import PricedJob
 
 
@@ -223,7 +222,6 @@ class Plans:
                 db.executemany(_WRITE_JOB, rows)
                 leaving.keep(row[2] for row in rows)
                 lagging.compare(map(_as_compared, chunk))
-                add_pictures(db, batch_id, {each for job in chunk for each in job.spec.pictures.items()})
             leaving.retire()
             record = None if made is None else made()
             if record is not None and record.sources is not None and not lagging.end():
@@ -315,15 +313,13 @@ class Plans:
         with self._database.read() as db:
             return [row[0] for row in db.execute("select name from batches order by planned_at desc, id desc")]
 
-    def last_catalog(self, name: str) -> Offers | None:
-        """The catalogs that the batch was last planned with; None when it never was."""
-        from orbatch.plan.catalogs import Offers  # not above: commands that only read the ledger start without it
-
+    def last_catalog(self, name: str) -> str | None:
+        """The catalogs that the batch was last planned with, as they were stored; None when it never was."""
         with self._database.read() as db:
             row = db.execute(
                 "select models from catalogs join batches on catalogs.id = catalog_id where name = ?", (name,)
             ).fetchone()
-        return None if row is None else Offers.from_text(row["models"])
+        return None if row is None else str(row["models"])
 
     @staticmethod
     def _write_catalog(db: sqlite3.Connection, catalog: StoredCatalog) -> int:

@@ -1,88 +1,80 @@
-"""A batch before any money moves: every job checked against its model, and priced. Pure."""
+"""Every job checked against its model, and priced, before any money moves. Pure."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from orbatch.money import to_nano, to_nano_up_to
-from orbatch.plan.catalogs import Offers
+from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.jobs import Job
 from orbatch.plan.kinds import KINDS
 from orbatch_provider.catalog import Problem
 from orbatch_provider.pricing import Estimate, UnsetField
 
+_KEPT = 1000  # price checks that are remembered, so that a batch whose jobs all differ does not fill the memory
+UNPRICED = Estimate(low=None, exact=None, high=None, why="no price is known")
+
 
 @dataclass(frozen=True, slots=True)
 class PricedJob:
-    """A job with its price and everything its model does not support. ``left_open``: what the request leaves to
-    chance although it is billed."""
+    """A job with its price and everything its model does not support. ``unset``: fields on which the price depends and
+    which the request does not set."""
 
     spec: Job
     estimate: Estimate
     problems: tuple[Problem, ...] = ()
-    left_open: tuple[UnsetField, ...] = ()
+    unset: tuple[UnsetField, ...] = ()
 
     @property
     def low_nusd(self) -> int | None:
+        """The least it costs, in nano-dollars; None: unknown."""
         return None if self.estimate.low is None else to_nano(self.estimate.low)
 
     @property
     def exact_nusd(self) -> int | None:
+        """What it costs, where the price is certain, in nano-dollars."""
         return None if self.estimate.exact is None else to_nano(self.estimate.exact)
 
     @property
     def high_nusd(self) -> int | None:
+        """The most it costs, in nano-dollars, rounded up: what is reserved before a submit."""
         return None if self.estimate.high is None else to_nano_up_to(self.estimate.high)
 
 
-_KEPT = 1000  # settings worked out and kept, so that a batch in which each job has a picture of its own stays small
-_ENCODE = json.JSONEncoder(sort_keys=True, default=str).encode  # made once: it is asked for every job of a plan
-UNPRICED = Estimate(low=None, exact=None, high=None, why="no price is known")
-
-
-def price_jobs(specs: Iterable[Job], offers: Offers) -> Iterator[PricedJob]:
+def price_jobs(jobs: Iterable[Job], catalogs: Catalogs) -> Iterator[PricedJob]:
     """Check and price each job, lazily.
 
     Jobs that differ only in prompt and seed mostly cost the same and are refused for the same reasons, so each distinct
     set of settings is worked out once: a batch of 100,000 prompts has a handful.
     """
-    known: dict[str, PricedJob] = {}
-    for spec in specs:
-        settings = _settings(spec)
-        planned = known.get(settings)
-        if planned is None:
+    known: dict[tuple[object, ...], PricedJob] = {}
+    for job in jobs:
+        # All that price and check depend on; of a seed only whether there is one.
+        inputs = KINDS[job.kind].price_inputs(job.request)
+        key = (job.kind, job.model, job.settings, inputs, job.request.seed is None)
+        priced = known.get(key)
+        if priced is None:
             if len(known) >= _KEPT:
                 known.clear()
-            planned = known[settings] = _plan_job(spec, offers)
-        yield PricedJob(spec, planned.estimate, planned.problems, planned.left_open)
+            priced = known[key] = _priced(job, catalogs)
+        yield PricedJob(job, priced.estimate, priced.problems, priced.unset)
 
 
-def _settings(spec: Job) -> str:
-    """All that the price and the check depend on."""
-    body = spec.request.body()
-    for name in ("prompt", "messages"):
-        body.pop(name, None)
-    body["seed"] = "seed" in body
-    weight = KINDS[spec.kind].weight(spec.request)
-    return _ENCODE([spec.kind, weight, body])
-
-
-def _plan_job(spec: Job, offers: Offers) -> PricedJob:
-    kind, model = KINDS[spec.kind], offers.find(spec.kind, spec.model)
+def _priced(job: Job, catalogs: Catalogs) -> PricedJob:
+    kind, model = KINDS[job.kind], catalogs.find(job.kind, job.model)
     if model is None:
-        return PricedJob(spec, UNPRICED, (_unknown_model(spec, offers),))
+        return PricedJob(job, UNPRICED, (_unknown_model(job, catalogs),))
     return PricedJob(
-        spec,
-        kind.estimate(spec.request, model),
-        tuple(kind.check(spec.request, model)),
-        kind.left_open(spec.request, model),
+        job,
+        kind.estimate(job.request, model),
+        tuple(kind.check(job.request, model)),
+        kind.unset_fields(job.request, model),
     )
 
 
-def _unknown_model(spec: Job, offers: Offers) -> Problem:
-    others = [kind for kind in KINDS if kind != spec.kind and offers.find(kind, spec.model) is not None]
-    hint = f"; it makes {others[0]}: say kind: {others[0]}" if others else ""
-    message = f"{spec.model} is not among the {spec.kind} models of {offers.source}{hint}"
-    return Problem("model", spec.model, message, nearest=None if others else offers.nearest(spec.kind, spec.model))
+def _unknown_model(job: Job, catalogs: Catalogs) -> Problem:
+    others = [kind for kind in KINDS if kind != job.kind and catalogs.find(kind, job.model) is not None]
+    hint = f"; it makes {others[0]}: set kind: {others[0]}" if others else ""
+    message = f"{job.model} is not among the {job.kind} models of {catalogs.source}{hint}"
+    return Problem("model", job.model, message, nearest=None if others else catalogs.nearest(job.kind, job.model))

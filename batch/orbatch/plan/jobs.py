@@ -1,5 +1,5 @@
-"""A batch as jobs: prompts x variables x models x seeds x repeats, one at a time, each with the key that tells
-whether it was bought before."""
+"""A batch as jobs: prompts x variables x models x seeds x repeats, one at a time, each with the key that tells whether
+it is already paid for."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import itertools
 import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from orbatch.batchfile.errors import Report
 from orbatch.batchfile.loader import ModelCheck, check_defaults, check_models
@@ -20,18 +20,24 @@ from orbatch.batchfile.settings import OBSERVABILITY, has_input, kind_of, merge,
 from orbatch.batchfile.templates import TemplateError, template
 from orbatch.plan.filenames import model_slug, safe_stem, safe_value
 from orbatch.plan.kinds import KINDS, AnyRequest, Kind
-from orbatch_provider.inputs import InputError, check_sizes, hashed, url_of
+from orbatch_provider.inputs import InputError, check_sizes, hashed
 
-KEY_TAG = "k1:"  # names the form of the hashed text, so that the form can change without mixing old and new keys
+KEY_TAG = "k1:"  # identifies the form of the hashed text, so that the form can change without mixing old and new keys
+MAX_JOBS = 1_000_000
+_KEPT = 100  # prepared settings that a model of the batch keeps
+_INPUT_FIELDS = ("frame_images", "input_references")
+# Made once, because making an encoder costs more than encoding a job.
+_ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+_ENCODE_SETTINGS = json.JSONEncoder(sort_keys=True, default=str).encode
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job of a batch: one request, to be bought once.
+    """One job of a batch: one request, to be paid for once.
 
-    ``position`` counts from 1 in the order of the batch. ``repeat`` counts from 1 as well. ``stem`` is the path of the
-    result below the output folder, with ``/``, without extension. A local input is in ``request`` as its absolute path,
-    and in ``pictures`` with the hash of the content that is in ``key``. ``line`` is the prompt's, in ``file``.
+    ``position`` and ``repeat`` count from 1. ``stem`` is the path of the output below the output directory, with ``/``,
+    without extension. A local input file is in ``request`` as its absolute path and in ``key`` by its content.
+    ``settings``: the request fields without model, prompt and seed, as JSON. ``line`` is the prompt's, in ``file``.
     """
 
     position: int
@@ -44,9 +50,9 @@ class Job:
     request: AnyRequest
     repeat: int
     stem: str
+    settings: str
     line: int | None = None
     file: str = ""
-    pictures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key8(self) -> str:
@@ -55,72 +61,8 @@ class Job:
 
     @property
     def where(self) -> str:
-        """Where its prompt stands, as ``file:line``."""
+        """Where its prompt is, as ``file:line``."""
         return f"{self.file}:{self.line}" if self.line else self.file
-
-
-class Uniqueness:
-    """Keeps eight bytes for each value that must be unique. Only when some are equal, the jobs are made once more, to
-    name those that clash."""
-
-    def __init__(self) -> None:
-        self._keys = array("q")
-        self._stems = array("q")
-        self._ids = array("q")
-        self._prompt: tuple[str, str, int | None] | None = None
-
-    def add(self, job: Job) -> None:
-        self._keys.append(hash(job.key))
-        self._stems.append(hash(job.stem.casefold()))
-        prompt = (job.prompt_id, job.file, job.line)
-        if prompt != self._prompt:  # the jobs of one prompt come one after another
-            self._prompt = prompt
-            self._ids.append(hash(job.prompt_id))
-
-    def report_doubles(self, jobs: Callable[[], Iterable[Job]], config: BatchConfig, report: Report) -> None:
-        """Reports every job that is not unique, beside the one it clashes with."""
-        keys, stems, ids = _doubles(self._keys), _doubles(self._stems), _doubles(self._ids)
-        if not (keys or stems or ids):
-            return
-        first: dict[tuple[str, str], Job] = {}
-        for job in jobs():
-            about = report.about(job.file, config.path.parent)
-            if hash(job.prompt_id) in ids:
-                other = first.setdefault(("id", job.prompt_id), job)
-                if (other.file, other.line) != (job.file, job.line):
-                    about.add(job.line, "id", f"'{job.prompt_id}' is the id of another prompt as well ({other.where})")
-            if hash(job.key) in keys:
-                other = first.setdefault(("key", job.key), job)
-                if other is not job:
-                    about.add(job.line, "", _same_request(job, other))
-                    continue
-            if hash(job.stem.casefold()) in stems:
-                other = first.setdefault(("stem", job.stem.casefold()), job)
-                if other is not job:
-                    report.add(config.filename_line, "filename", _same_file(job, other))
-
-
-def _doubles(values: array[int]) -> frozenset[int]:
-    return frozenset(first for first, second in pairwise(sorted(values)) if first == second)
-
-
-def _same_request(job: Job, other: Job) -> str:
-    return (
-        f"prompt '{job.prompt_id}' with {job.model} is the same request as prompt '{other.prompt_id}' ({other.where}); "
-        "take one away, or use repeat: 2 to buy it twice"
-    )
-
-
-def _same_file(job: Job, other: Job) -> str:
-    one = f"prompt '{other.prompt_id}' with {other.model} ({other.where})"
-    two = f"prompt '{job.prompt_id}' with {job.model} ({job.where})"
-    return f"gives the name '{job.stem}' to two jobs, {one} and {two}; add {{{{ key8 }}}} to it"
-
-
-MAX_JOBS = 1_000_000
-
-
-_ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def expand(config: BatchConfig) -> Iterator[Job]:
@@ -130,7 +72,7 @@ def expand(config: BatchConfig) -> Iterator[Job]:
     only when the iteration has come to its end.
     """
     report = Report(config.file, config.path.parent)
-    unique = Uniqueness()
+    unique = _Uniqueness()
     for job in _jobs(config, report):
         unique.add(job)
         yield job
@@ -139,30 +81,43 @@ def expand(config: BatchConfig) -> Iterator[Job]:
 
 
 def job_key(request: AnyRequest, repeat: int = 1, kind: str = "video") -> str:
-    """The tagged hash of what is bought: the request with the content of local files in place of their paths, without
+    """The tagged hash of what is paid for: the request with the content of local files in place of their paths, without
     the fields that only observe, and the repeat index.
 
-    Raises InputError when a local file is gone. The same request has the same key wherever it stands in a batch.
+    Raises InputError when a local file is gone. The same request has the same key wherever it is in a batch.
     """
     body = request.body()
-    return _key(kind, body | _hashed_pictures(body), repeat)
+    return _key(kind, body | _by_content(body), repeat)
 
 
-def _hashed_pictures(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The pictures among request fields by their content. Raises InputError when one cannot be sent."""
-    return {name: hashed(fields[name]) for name in ("frame_images", "input_references") if name in fields}
-
-
-def _local_pictures(fields: Mapping[str, Any], hashed_fields: Mapping[str, Any]) -> dict[str, str]:
-    """Local files among request fields, each with the hash that stands in its place."""
-    pairs = (pair for name, items in hashed_fields.items() for pair in zip(fields[name], items, strict=True))
-    return {str(url_of(item)): str(url_of(content)) for item, content in pairs if content is not item}
+def _by_content(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs among request fields by their content. Raises InputError when one cannot be sent."""
+    return {name: hashed(fields[name]) for name in _INPUT_FIELDS if name in fields}
 
 
 def _key(kind: str, identity: Mapping[str, Any], repeat: int) -> str:
-    bought = {name: value for name, value in identity.items() if name not in OBSERVABILITY}
-    text = _ENCODE({"kind": kind, "repeat": repeat, "request": bought})
+    paid_for = {name: value for name, value in identity.items() if name not in OBSERVABILITY}
+    text = _ENCODE({"kind": kind, "repeat": repeat, "request": paid_for})
     return KEY_TAG + hashlib.sha256(text.encode()).hexdigest()
+
+
+def models_by_kind(config: BatchConfig) -> dict[str, set[str]]:
+    """The models that a batch has jobs for, by the kind of the jobs. Problems are left for ``expand`` to report."""
+    report = Report(config.file, config.path.parent)
+    found: dict[str, set[str]] = {}
+    # Rows of a file mostly repeat the same few kinds and models.
+    for own, models in {(item.settings.get("kind"), item.models) for item in _items(config, report)}:
+        for model in config.models:
+            if models is None or model.model in models:
+                kind = kind_of(config.defaults, model.settings, {"kind": own})
+                found.setdefault(kind, set()).add(model.model)
+    return found
+
+
+def _items(config: BatchConfig, report: Report) -> Iterator[PromptItem]:
+    yield from config.prompts
+    if config.prompts_from is not None:
+        yield from read_prompts(config.prompts_from, report, before=len(config.prompts))
 
 
 def _jobs(config: BatchConfig, report: Report) -> Iterator[Job]:
@@ -176,7 +131,7 @@ def _jobs(config: BatchConfig, report: Report) -> Iterator[Job]:
             check_models(item, known, report.about(item.file, report.base))
         wanted = [target for target in targets if item.models is None or target.model in item.models]
         before = report.count
-        kinds |= {target.kind_with(item, report) for target in wanted}
+        kinds |= {target.check.kind_with(item, report) for target in wanted}
         if report.count > before:
             continue
         try:
@@ -196,31 +151,14 @@ def _jobs(config: BatchConfig, report: Report) -> Iterator[Job]:
         report.add(None, "", "makes no job: no prompt goes with any of the models")
 
 
-def _items(config: BatchConfig, report: Report) -> Iterator[PromptItem]:
-    yield from config.prompts
-    if config.prompts_from is not None:
-        yield from read_prompts(config.prompts_from, report, before=len(config.prompts))
+class _Prepared(NamedTuple):
+    """Settings worked out once for all jobs that share them. ``by_content``: what stands for inputs in the key."""
 
-
-def models_by_kind(config: BatchConfig) -> dict[str, set[str]]:
-    """The models that a batch has jobs for, by the kind of the jobs. Problems are left for ``expand`` to report."""
-    report = Report(config.file, config.path.parent)
-    found: dict[str, set[str]] = {}
-    seen: set[tuple[str | None, frozenset[str] | None]] = set()
-    for item in _items(config, report):
-        says = (item.settings.get("kind"), item.models)
-        if says in seen:  # rows of a file mostly say the same
-            continue
-        seen.add(says)
-        for model in config.models:
-            if item.models is None or model.model in item.models:
-                kind = kind_of(config.defaults, model.settings, item.settings)
-                found.setdefault(kind, set()).add(model.model)
-    return found
-
-
-_Prepared = tuple[Kind, dict[str, Any], dict[str, Any], Mapping[str, str], tuple[int | None, ...]]
-_KEPT = 100  # prepared settings that a model keeps
+    kind: Kind
+    fields: Mapping[str, Any]
+    by_content: dict[str, Any]
+    settings: str
+    seeds: tuple[int | None, ...]
 
 
 class _Target:
@@ -228,34 +166,30 @@ class _Target:
 
     def __init__(self, config: BatchConfig, item: ModelItem, naming: _Naming) -> None:
         self.model = item.model
+        self._item = item
         self._seeds: tuple[int | None, ...] = config.seeds or (None,)
         self._repeats = range(1, config.repeat + 1)
         self._naming = naming
         self._slug = model_slug(item.model)
         self._defaults = config.defaults
-        self._item = item
-        self._check = ModelCheck(item, config.defaults, config.default_lines)
+        self.check = ModelCheck(item, config.defaults, config.default_lines)
         self._kept: dict[int, tuple[Mapping[str, Any], _Prepared]] = {}
-
-    def kind_with(self, item: PromptItem, report: Report) -> str:
-        """The kind of this model's jobs for a prompt; settings that do not go with it are reported."""
-        return self._check.kind_with(item, report)
 
     def jobs(
         self, item: PromptItem, prompt: str | None, variables: Mapping[str, Any], positions: Iterator[int]
     ) -> Iterator[Job]:
         """The jobs of one prompt with these variables: every seed, every repeat."""
-        kind, fields, hashed_fields, pictures, seeds = self._under(item.settings)
-        if prompt is None and (kind.needs_prompt or not has_input(fields)):
-            start = "" if kind.needs_prompt else ", or a picture to start from"
-            raise TemplateError(f"is missing: give a text{start}")
+        prepared = self._under(item.settings)
+        kind = prepared.kind
+        if prompt is None and (kind.needs_prompt or not has_input(prepared.fields)):
+            raise TemplateError(f"is missing: give a text{'' if kind.needs_prompt else ', or an image to start from'}")
         names = self._naming.shared(item.id, self._slug, kind.name, variables)
-        for seed in seeds:
-            request = kind.request_of(self.model, prompt, seed, fields)
-            bought = request.body() | hashed_fields
+        for seed in prepared.seeds:
+            request = kind.request_of(self.model, prompt, seed, prepared.fields)
+            identity = request.body() | prepared.by_content
             for repeat in self._repeats:
                 position = next(positions)
-                key = _key(kind.name, bought, repeat)
+                key = _key(kind.name, identity, repeat)
                 yield Job(
                     position=position,
                     key=key,
@@ -267,15 +201,16 @@ class _Target:
                     request=request,
                     repeat=repeat,
                     stem=self._naming.stem(names, key, seed, repeat, position),
+                    settings=prepared.settings,
                     line=item.line,
                     file=item.file,
-                    pictures=pictures,
                 )
 
     def _under(self, own: Mapping[str, Any]) -> _Prepared:
-        """What was prepared for a prompt's own settings. Rows of a file share theirs, so the same object is kept."""
+        """What is prepared for a prompt's own settings. Rows of a file share theirs, so the same object is kept."""
         mark = id(own) if own else 0
         kept, prepared = self._kept.get(mark, (None, None))
+        # An id may be used again once its object is gone.
         if prepared is not None and (kept is own or not own):
             return prepared
         prepared = self._prepared(own)
@@ -285,15 +220,13 @@ class _Target:
         return prepared
 
     def _prepared(self, own: Mapping[str, Any]) -> _Prepared:
-        """Kind, request fields, those with pictures by content, the pictures, and seeds, under a prompt's own
-        settings."""
         kind = KINDS[kind_of(self._defaults, self._item.settings, own)]
         settings = merge(kind.name, self._defaults, self._item.settings, own)
+        # A seed of its own, null included, replaces those of the batch.
         seeds = (settings.pop("seed"),) if "seed" in settings else self._seeds
         fields = request_fields(settings)
         check_sizes(fields)
-        hashed_fields = _hashed_pictures(fields)
-        return kind, fields, hashed_fields, _local_pictures(fields, hashed_fields), seeds
+        return _Prepared(kind, fields, _by_content(fields), _ENCODE_SETTINGS(fields), seeds)
 
 
 class _Naming:
@@ -306,7 +239,7 @@ class _Naming:
         self._report = report
 
     def shared(self, prompt_id: str, slug: str, kind: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """The names that do not change between the jobs of one prompt and model; the prompt's variables go before."""
+        """The names that all jobs of one prompt and model share; the prompt's variables go before."""
         return {
             "name": self._batch,
             "prompt_id": safe_value(prompt_id),
@@ -327,3 +260,62 @@ class _Naming:
             # The other problems are worth finding too, and no job is acted upon after one.
             self._report.add(self._line, "filename", str(error))
             return digest
+
+
+class _Uniqueness:
+    """Keeps eight bytes for each value that must be unique. Only when some are equal, the jobs are made once more, to
+    name those that clash."""
+
+    def __init__(self) -> None:
+        self._keys = array("q")
+        self._stems = array("q")
+        self._ids = array("q")
+        self._prompt: tuple[str, str, int | None] | None = None
+
+    def add(self, job: Job) -> None:
+        self._keys.append(hash(job.key))
+        # Some file systems take names that differ only in case for the same.
+        self._stems.append(hash(job.stem.casefold()))
+        prompt = (job.prompt_id, job.file, job.line)
+        if prompt != self._prompt:  # the jobs of one prompt come one after another
+            self._prompt = prompt
+            self._ids.append(hash(job.prompt_id))
+
+    def report_doubles(self, jobs: Callable[[], Iterable[Job]], config: BatchConfig, report: Report) -> None:
+        """Report every job that is not unique, beside the one it clashes with."""
+        keys, stems, ids = _doubles(self._keys), _doubles(self._stems), _doubles(self._ids)
+        if not (keys or stems or ids):
+            return
+        first: dict[tuple[str, str], Job] = {}
+        for job in jobs():
+            about = report.about(job.file, config.path.parent)
+            if hash(job.prompt_id) in ids:
+                other = first.setdefault(("id", job.prompt_id), job)
+                if (other.file, other.line) != (job.file, job.line):
+                    about.add(job.line, "id", f"'{job.prompt_id}' is also the id of another prompt ({other.where})")
+            if hash(job.key) in keys:
+                other = first.setdefault(("key", job.key), job)
+                if other is not job:
+                    about.add(job.line, "", _same_request(job, other))
+                    continue
+            if hash(job.stem.casefold()) in stems:
+                other = first.setdefault(("stem", job.stem.casefold()), job)
+                if other is not job:
+                    report.add(config.filename_line, "filename", _same_file(job, other))
+
+
+def _doubles(values: array[int]) -> frozenset[int]:
+    return frozenset(first for first, second in pairwise(sorted(values)) if first == second)
+
+
+def _same_request(job: Job, other: Job) -> str:
+    return (
+        f"prompt '{job.prompt_id}' with {job.model} is the same request as prompt '{other.prompt_id}' ({other.where}); "
+        "remove one, or use repeat: 2 to pay for it twice"
+    )
+
+
+def _same_file(job: Job, other: Job) -> str:
+    one = f"prompt '{other.prompt_id}' with {other.model} ({other.where})"
+    two = f"prompt '{job.prompt_id}' with {job.model} ({job.where})"
+    return f"gives the name '{job.stem}' to two jobs, {one} and {two}; add {{{{ key8 }}}} to it"

@@ -1,12 +1,24 @@
-"""The kinds of job in one table, so that nothing else asks which kind it has before it."""
+"""The kinds of job in one table: everything that differs between them, so that no other module asks for a kind."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orbatch_provider.catalog import Problem, check, check_image, check_text
+from orbatch_provider.catalog import (
+    AnyModel,
+    Catalog,
+    ImageModel,
+    Problem,
+    TextModel,
+    VideoModel,
+    check_image,
+    check_text,
+    check_video,
+    image_snapshot,
+    snapshot,
+)
 from orbatch_provider.pricing import (
     Estimate,
     UnsetField,
@@ -22,50 +34,47 @@ AnyRequest = VideoRequest | ImageRequest | TextRequest
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of job. ``check``, ``estimate`` and ``left_open`` take a request of the kind and a model of its catalog.
+    """One kind of job. ``check``, ``estimate`` and ``unset_fields`` take a request of the kind and a model of its
+    catalog.
 
-    ``request``: its body, as a value. ``weight``: what of its prompt may change the price or the check. ``at_once``:
-    the paid result is in the answer to the request itself, so there is nothing to poll. ``needs_prompt``: a picture
-    alone is nothing to start from.
+    ``request``, ``model``: the classes of its bodies and catalog records. ``read_catalog`` takes a provider and the
+    models in question (None: all). ``snapshot``: the packaged catalog, None where none is packaged. ``price_inputs``:
+    what of a prompt may change the price or the check. ``is_synchronous``: the answer to the paid request holds the
+    output, so there is nothing to poll. ``needs_prompt``: an input image is not enough to start from.
     """
 
     name: str
     request: type[VideoRequest] | type[ImageRequest] | type[TextRequest]
+    model: type[Any]
+    read_catalog: Callable[[Any, Collection[str] | None], Awaitable[Catalog[AnyModel]]]
+    snapshot: Callable[[], Catalog[AnyModel]] | None
     check: Callable[[Any, Any], list[Problem]]
     estimate: Callable[[Any, Any], Estimate]
-    left_open: Callable[[Any, Any], tuple[UnsetField, ...]]
-    weight: Callable[[Any], object]
-    at_once: bool = True
+    unset_fields: Callable[[Any, Any], tuple[UnsetField, ...]]
+    price_inputs: Callable[[Any], object]
+    is_synchronous: bool = True
     needs_prompt: bool = True
 
     def request_of(self, model: str, prompt: str | None, seed: int | None, fields: Mapping[str, Any]) -> AnyRequest:
-        """The request for merged request fields of a batch file."""
-        names = _NAMES[self.name]
+        """The request with these merged request fields of a batch file."""
+        names = named_fields(self.request)
         named = {name: value for name, value in fields.items() if name in names}
         extra = {name: value for name, value in fields.items() if name not in names}
         make: Callable[..., AnyRequest] = self.request
         return make(model=model, prompt=prompt, seed=seed, extra=extra, **named)
 
 
-def _nothing_open(_request: ImageRequest, _model: object) -> tuple[UnsetField, ...]:
-    # What an image request leaves out is in its price range already.
+def _all_priced(_request: ImageRequest, _model: object) -> tuple[UnsetField, ...]:
+    # The price range of an image covers what its request does not set.
     return ()
 
 
-def _open_length(request: TextRequest, model: Any) -> tuple[UnsetField, ...]:
+def _unset_length(request: TextRequest, model: Any) -> tuple[UnsetField, ...]:
     """Without ``max_tokens`` nothing bounds the answer, and so its price."""
     price = estimate_text(request, model)
     if request.max_tokens is not None or price.high is not None:
         return ()
     return (UnsetField("max_tokens", price.low, None),)
-
-
-def _has_prompt(request: VideoRequest) -> object:
-    return bool(request.prompt)
-
-
-def _prompt_bytes(request: ImageRequest) -> object:
-    return len((request.prompt or "").encode())
 
 
 def _message_bytes(request: TextRequest) -> object:
@@ -76,14 +85,42 @@ KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind(
-            "video", VideoRequest, check, estimate_video, unset_fields, _has_prompt, at_once=False, needs_prompt=False
+            name="video",
+            request=VideoRequest,
+            model=VideoModel,
+            read_catalog=lambda provider, _models: provider.catalog(),
+            snapshot=snapshot,
+            check=check_video,
+            estimate=estimate_video,
+            unset_fields=unset_fields,
+            price_inputs=lambda request: bool(request.prompt),
+            is_synchronous=False,
+            needs_prompt=False,
         ),
-        Kind("image", ImageRequest, check_image, estimate_image, _nothing_open, _prompt_bytes),
-        Kind("text", TextRequest, check_text, estimate_text, _open_length, _message_bytes),
+        Kind(
+            name="image",
+            request=ImageRequest,
+            model=ImageModel,
+            read_catalog=lambda provider, models: provider.image_catalog(models),
+            snapshot=image_snapshot,
+            check=check_image,
+            estimate=estimate_image,
+            unset_fields=_all_priced,
+            price_inputs=lambda request: len((request.prompt or "").encode()),
+        ),
+        Kind(
+            name="text",
+            request=TextRequest,
+            model=TextModel,
+            read_catalog=lambda provider, _models: provider.text_catalog(),
+            snapshot=None,
+            check=check_text,
+            estimate=estimate_text,
+            unset_fields=_unset_length,
+            price_inputs=_message_bytes,
+        ),
     )
 }
-
-_NAMES = {kind.name: frozenset(named_fields(kind.request)) for kind in KINDS.values()}
 
 
 def request_of(kind: str, body: Mapping[str, Any]) -> AnyRequest:

@@ -41,10 +41,10 @@ class PlanFile:
             origin="simulator" if simulated else plan.batch.origin,
             only=plan.only,
             budget_usd=None if budget is None else str(budget),
-            catalog_digest=plan.catalog.offers.digest,
-            catalog_read_at=plan.catalog.offers.captured_at.isoformat(),
+            catalog_digest=plan.catalogs.digest,
+            catalog_read_at=plan.catalogs.captured_at.isoformat(),
             jobs_digest=plan.digest,
-            jobs_to_send=plan.to_send,
+            jobs_to_send=plan.to_submit,
             low_nusd=plan.low_nusd,
             high_nusd=plan.high_nusd,
         )

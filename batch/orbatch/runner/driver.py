@@ -43,7 +43,7 @@ class Driver:
     async def send(self, job: JobRecord, reservation: Reservation, on_disk: OnDisk | None = None) -> VideoJob | None:
         """submitting -> submitted, with the answer; None when the job ended here, as those do that are answered at
         once. ``on_disk``: of the reservation, None when it is already; nothing leaves before it."""
-        if KINDS[job.kind].at_once:
+        if KINDS[job.kind].is_synchronous:
             await self._answering.answer(job, reservation, on_disk)
             return None
         return await self._sending.send(job, reservation, on_disk)

@@ -1,4 +1,4 @@
-"""All models of one reading of the catalog, and what became of their prices between two readings."""
+"""All models of one kind as they were read at one time, and how their prices changed between two readings."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import difflib
 import hashlib
 import json
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from importlib.resources import files
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
-from orbatch_provider.catalog.models import ImageModel, TextModel, VideoModel, items, prices_of
+from orbatch_provider.catalog.models import AnyModel, ImageModel, TextModel, VideoModel, items, prices_of
 from orbatch_provider.requests import strip_prefix
 
-M = TypeVar("M", VideoModel, ImageModel, TextModel)
+T = TypeVar("T", VideoModel, ImageModel, TextModel)
+M = TypeVar("M", bound=AnyModel, covariant=True)  # so that a Catalog[AnyModel] may be the catalog of any kind
 
 
 @dataclass(frozen=True, slots=True)
-class Reading(ABC, Generic[M]):
-    """The models of one reading. ``captured_at`` is UTC; ``source`` says where it was read; ``digest`` names the
-    content, so that two readings can be compared; ``records`` are the models as they were sent."""
+class Catalog(Generic[M]):
+    """The models of one kind by id. ``captured_at``: when they were read, in UTC; ``source``: from where; ``digest``
+    (``sha256:...``) identifies the content; ``records`` are the models as the API sent them."""
 
     models: Mapping[str, M]
     captured_at: datetime
@@ -32,30 +32,35 @@ class Reading(ABC, Generic[M]):
     digest: str
     records: tuple[Mapping[str, Any], ...] = field(default=(), repr=False, compare=False)
 
-    @classmethod
-    @abstractmethod
-    def from_json(cls, body: Mapping[str, Any], *, captured_at: datetime, source: str) -> Self:
-        """From the body of the API's answer; entries without an id are passed over."""
+    @staticmethod
+    def from_json(model: type[T], body: Mapping[str, Any], *, captured_at: datetime, source: str) -> Catalog[T]:
+        """Read ``{"data": [...]}``, the API's form, as models of the class ``model``; entries without an id are
+        skipped."""
+        sent = (item for item in items(body.get("data")) if isinstance(item, Mapping) and item.get("id"))
+        records = tuple(map(_storable, sent))
+        models: dict[str, T] = {str(record["id"]): model.from_json(record) for record in records}
+        return Catalog(models, captured_at, source, _digest(models), records)
 
-    @classmethod
-    def from_text(cls, text: str) -> Self:
-        """What ``to_json`` wrote. Raises ValueError when it is anything else."""
-        body = json.loads(text, parse_float=Decimal)
+    @staticmethod
+    def from_text(model: type[T], text: str) -> Catalog[T]:
+        """Read what ``to_json`` wrote. Raises ValueError when the text is anything else."""
         try:
+            body = json.loads(text, parse_float=Decimal)
             captured_at = datetime.fromisoformat(body["captured_at"])
             if captured_at.tzinfo is None:
                 raise ValueError("the catalog's time has no zone")
-            return cls.from_json(body, captured_at=captured_at.astimezone(UTC), source=str(body["source"]))
-        except (AttributeError, KeyError, TypeError) as exc:
-            raise ValueError(f"this is no stored catalog: {exc!r}") from exc
+            source = str(body["source"])
+            return Catalog.from_json(model, body, captured_at=captured_at.astimezone(UTC), source=source)
+        except (AttributeError, KeyError, TypeError, RecursionError) as exc:
+            raise ValueError(f"not a stored catalog: {exc!r}") from exc
 
     def to_json(self) -> str:
-        """The listing as JSON text, with ``captured_at`` and ``source``."""
+        """The records as JSON text, with ``captured_at`` and ``source``."""
         body = {"captured_at": self.captured_at.isoformat(), "source": self.source, "data": self.records}
         return json.dumps(body, ensure_ascii=False, allow_nan=False)
 
     def find(self, model: str) -> M | None:
-        """The record for an id, a dated canonical slug, or either with the ``openrouter/`` prefix."""
+        """The model with this id or dated canonical slug, with or without the ``openrouter/`` prefix."""
         name = strip_prefix(model)
         found = self.models.get(name)
         if found is not None:
@@ -67,35 +72,12 @@ class Reading(ABC, Generic[M]):
         close = difflib.get_close_matches(strip_prefix(model), self.models, n=1, cutoff=0.6)
         return close[0] if close else None
 
-
-@dataclass(frozen=True, slots=True)
-class Catalog(Reading[VideoModel]):
-    """The video models. ``digest`` covers ids, capabilities and prices (``sha256:...``); ``records`` have every price
-    as text."""
-
-    @classmethod
-    def from_json(cls, body: Mapping[str, Any], *, captured_at: datetime, source: str) -> Self:
-        """From the body of ``GET /videos/models``; entries without an id are passed over."""
-        data = body.get("data")
-        sent = data if isinstance(data, Sequence) and not isinstance(data, str) else ()
-        records = tuple(_record(item) for item in sent if isinstance(item, Mapping) and item.get("id"))
-        models = {model.id: model for model in map(VideoModel.from_json, records)}
-        told = [item.name for item in fields(VideoModel) if item.name != "name"]  # a new title is no new model
-        content = [[getattr(model, name) for name in told] for _, model in sorted(models.items())]
-        return cls(models, captured_at, source, digest_of(content), records)
-
-    @property
-    def prices_digest(self) -> str:
-        """``sha256:...`` over ids and price lines alone: unchanged as long as no price is."""
-        return digest_of({model.id: dict(model.prices) for model in self.models.values()})
-
-
-@cache
-def snapshot() -> Catalog:
-    """The catalog packaged with this release: the last resort for prices, and the simulator's catalog."""
-    body = json.loads(files("orbatch_provider").joinpath("data/videos-models.json").read_text("utf-8"))
-    captured_at = datetime.fromisoformat(body["captured_at"]).astimezone(UTC)
-    return Catalog.from_json(body, captured_at=captured_at, source="packaged snapshot")
+    def only(self, names: Collection[str]) -> Catalog[M]:
+        """The same reading, restricted to these models."""
+        ids = {found.id for found in map(self.find, names) if found is not None}
+        models = {name: model for name, model in self.models.items() if name in ids}
+        records = tuple(record for record in self.records if record["id"] in ids)
+        return Catalog(models, self.captured_at, self.source, _digest(models), records)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,114 +93,90 @@ class PriceChange:
         return f"{self.model} {self.line}: {self.old or 'no such line'} -> {self.new or 'no such line'}"
 
 
-def price_changes(old: Catalog, new: Catalog, models: Iterable[str]) -> list[PriceChange]:
-    """The price lines of ``models`` that are not the same in both catalogs, by model and in the catalog's order."""
+def price_changes(old: Catalog[AnyModel], new: Catalog[AnyModel], models: Iterable[str]) -> list[PriceChange]:
+    """The price lines of ``models`` that differ between two catalogs, by model and in the catalog's order. A model
+    that ``old`` does not have has no price to compare with."""
     changes = []
     for name in dict.fromkeys(map(strip_prefix, models)):
         before, after = old.find(name), new.find(name)
         old_prices = before.prices if before else {}
-        new_prices = after.prices if after else {}
+        new_prices = after.prices if before and after else {}
         changes += [
             PriceChange(name, line, old_prices.get(line), new_prices.get(line))
             for line in dict.fromkeys((*old_prices, *new_prices))
-            if not _same_price(old_prices.get(line), new_prices.get(line))
+            if _amount(old_prices.get(line)) != _amount(new_prices.get(line))
         ]
     return changes
 
 
-def _record(sent: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A record that JSON can hold again, whatever the numbers in it were parsed as."""
-    record: dict[str, Any] = {str(name): jsonable(value) for name, value in sent.items()}
+def _amount(price: str | None) -> object:
+    """A price for comparison: 0.10 and 0.1 are the same."""
+    try:
+        return None if price is None else Decimal(price)
+    except InvalidOperation:
+        return price
+
+
+def _storable(sent: Mapping[str, Any]) -> dict[str, Any]:
+    """A record that JSON can hold again, whatever its numbers were parsed as. Prices of videos become text, which keeps
+    every digit."""
+    record: dict[str, Any] = {str(name): _jsonable(value) for name, value in sent.items()}
     if isinstance(sent.get("pricing_skus"), Mapping):
         record["pricing_skus"] = prices_of(sent["pricing_skus"])
     return record
 
 
-def jsonable(value: object) -> object:
+def _jsonable(value: object) -> object:
     if isinstance(value, Mapping):
-        return {str(name): jsonable(item) for name, item in value.items()}
+        return {str(name): _jsonable(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [jsonable(item) for item in value]
+        return [_jsonable(item) for item in value]
     if isinstance(value, Decimal | float):
         return (int(value) if value == int(value) else float(value)) if math.isfinite(value) else None
     return value
 
 
-def _same_price(old: str | None, new: str | None) -> bool:
-    if old is None or new is None:
-        return old == new
-    try:
-        return Decimal(old) == Decimal(new)
-    except InvalidOperation:
-        return old == new
-
-
-def digest_of(content: object) -> str:
-    canonical = json.dumps(content, sort_keys=True, default=str)
+def _digest(models: Mapping[str, AnyModel]) -> str:
+    content = [_content(model) for _, model in sorted(models.items())]
+    canonical = json.dumps(content, sort_keys=True, default=_content)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
 
-M_listings = TypeVar("M_listings", ImageModel, TextModel)
-
-
-class Listing(Reading[M_listings]):
-    """A reading whose models are told apart by all that was sent of them."""
-
-    __slots__ = ()
-
-    @classmethod
-    def from_json(cls, body: Mapping[str, Any], *, captured_at: datetime, source: str) -> Self:
-        """From ``{"data": [...]}``; entries without an id are passed over."""
-        sent = (item for item in items(body.get("data")) if isinstance(item, Mapping) and item.get("id"))
-        records = tuple({str(name): jsonable(value) for name, value in item.items()} for item in sent)
-        models = {model.id: model for model in map(cls._read, records)}
-        return cls(models, captured_at, source, digest_of(sorted(records, key=lambda item: str(item["id"]))), records)
-
-    @classmethod
-    @abstractmethod
-    def _read(cls, record: Mapping[str, Any]) -> M_listings: ...
-
-
-class ImageCatalog(Listing[ImageModel]):
-    """``GET /images/models``, every model with the records of its endpoints."""
-
-    __slots__ = ()
-
-    @classmethod
-    def _read(cls, record: Mapping[str, Any]) -> ImageModel:
-        return ImageModel.from_json(record)
-
-
-class TextCatalog(Listing[TextModel]):
-    """``GET /models``: the models that write text."""
-
-    __slots__ = ()
-
-    @classmethod
-    def _read(cls, record: Mapping[str, Any]) -> TextModel:
-        return TextModel.from_json(record)
+def _content(value: Any) -> object:
+    """A dataclass as the list of its fields; the name of a model is left out, since a new title changes nothing."""
+    if not is_dataclass(value):
+        return str(value)
+    return [getattr(value, item.name) for item in fields(value) if item.name != "name"]
 
 
 @cache
-def image_snapshot() -> ImageCatalog:
-    """The image models packaged with this release: those whose endpoint records were captured, which is not all."""
-    return ImageCatalog.from_json(_packaged(), captured_at=_captured_at(_packaged()), source="packaged snapshot")
+def snapshot() -> Catalog[VideoModel]:
+    """The video models packaged with this release: the last resort for prices, and the simulator's catalog."""
+    return _packaged_catalog(VideoModel, "videos-models.json")
+
+
+@cache
+def image_snapshot() -> Catalog[ImageModel]:
+    """The image models packaged with this release: only those whose endpoint records were captured."""
+    return _packaged_catalog(ImageModel, "images-models.json")
 
 
 @cache
 def output_tokens() -> Mapping[str, Mapping[str, Any]]:
-    """Tokens of one output picture by model, then by tier or quality, as the vendors document them; ``at`` names the
-    one size that a row is about."""
-    rows: list[Mapping[str, Any]] = _packaged()["output_tokens_per_image"]
+    """Tokens of one output image by model, then by tier or quality, as the vendors document them; ``at`` names the one
+    size that a row is about."""
+    rows: list[Mapping[str, Any]] = _packaged("images-models.json")["output_tokens_per_image"]
     return {str(model): row for row in rows for model in row["models"]}
 
 
+def _packaged_catalog(model: type[T], name: str) -> Catalog[T]:
+    body = _packaged(name)
+    captured_at = datetime.fromisoformat(body["captured_at"]).astimezone(UTC)
+    return Catalog.from_json(model, body, captured_at=captured_at, source="packaged snapshot")
+
+
 @cache
-def _packaged() -> Mapping[str, Any]:
-    text = files("orbatch_provider").joinpath("data/images-models.json").read_text("utf-8")
-    body: Mapping[str, Any] = json.loads(text, parse_float=Decimal)
+def _packaged(name: str) -> Mapping[str, Any]:
+    text = files("orbatch_provider").joinpath("data", name).read_text("utf-8")
+    body: Mapping[str, Any] = json.loads(text, parse_float=Decimal)  # a float would lose digits of a price
     return body
-
-
-def _captured_at(body: Mapping[str, Any]) -> datetime:
-    return datetime.fromisoformat(body["captured_at"]).astimezone(UTC)

@@ -1,4 +1,7 @@
-"""Image models: what each of their endpoints can do, what it charges, and which of them a request may be routed to."""
+"""One record of a catalog, of each kind: what a model supports and charges.
+
+Records are read leniently: a field of an unexpected form counts as missing, so that no change of the API stops a plan.
+"""
 
 from __future__ import annotations
 
@@ -37,11 +40,11 @@ class VideoModel:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> VideoModel:
-        upscale = data.get("upscale_factor")
-        upscale = upscale if isinstance(upscale, Mapping) else {}
+        """Read an item of the list."""
+        upscale = _mapping(data.get("upscale_factor"))
         return cls(
             id=str(data["id"]),
-            canonical_slug=str(data.get("canonical_slug") or ""),
+            canonical_slug=_text(data, "canonical_slug"),
             durations=_tuple(data.get("supported_durations"), int),
             resolutions=_tuple(data.get("supported_resolutions"), str),
             aspect_ratios=_tuple(data.get("supported_aspect_ratios"), str),
@@ -54,40 +57,9 @@ class VideoModel:
             creativity=_tuple(data.get("creativity"), int),
             passthrough=_tuple(data.get("allowed_passthrough_parameters"), str) or (),
             prices=prices_of(data.get("pricing_skus")),
-            name=str(data.get("name") or ""),
+            name=_text(data, "name"),
             input_modalities=_tuple(data.get("input_modalities"), str),
         )
-
-
-def prices_of(sent: object) -> dict[str, str]:
-    """``pricing_skus`` as line name -> decimal string."""
-    return {str(line): _price_text(price) for line, price in sent.items()} if isinstance(sent, Mapping) else {}
-
-
-def _price_text(price: object) -> str:
-    """A price as the decimal string it should be. Anything else is kept as text, so that the price engine can call
-    the line unknown."""
-    if isinstance(price, bool) or not isinstance(price, (int, float, Decimal)) or not math.isfinite(price):
-        return str(price)
-    return format(Decimal(str(price)), "f")
-
-
-def _tuple(value: object, kind: type[T]) -> tuple[T, ...] | None:
-    """The items of the expected kind; None when there are none, for then nothing is known."""
-    if not isinstance(value, (list, tuple)):
-        return None
-    return tuple(item for item in value if isinstance(item, kind) and not isinstance(item, bool)) or None
-
-
-def _flag(value: object) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-def number_of(value: object) -> float | None:
-    """A finite number of JSON, None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)) or not math.isfinite(value):
-        return None
-    return float(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +74,13 @@ class Capability:
 
     @classmethod
     def from_json(cls, data: object) -> Capability | None:
-        """None for a description of no known kind."""
-        if not isinstance(data, Mapping):
-            return None
-        match data.get("type"):
+        """Read the description of a field; None for one of an unknown kind."""
+        description = _mapping(data)
+        match description.get("type"):
             case "enum":
-                values = data.get("values")
-                return cls("enum", tuple(map(str, values)) if isinstance(values, (list, tuple)) else ())
+                return cls("enum", tuple(map(str, items(description.get("values")))))
             case "range":
-                return cls("range", low=number_of(data.get("min")), high=number_of(data.get("max")))
+                return cls("range", low=number_of(description.get("min")), high=number_of(description.get("max")))
             case "boolean":
                 return cls("boolean")
         return None
@@ -130,17 +100,16 @@ class ImageEndpoint:
     capabilities: Capabilities | None = None
     passthrough: tuple[str, ...] = ()
     pricing: tuple[Mapping[str, Any], ...] = ()
-    provider_name: str = ""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ImageEndpoint:
+        """Read an item of ``GET /images/models/{id}/endpoints``."""
         return cls(
-            provider_slug=str(data.get("provider_slug") or ""),
-            provider_tag=str(data.get("provider_tag") or ""),
+            provider_slug=_text(data, "provider_slug"),
+            provider_tag=_text(data, "provider_tag"),
             capabilities=_capabilities(data.get("supported_parameters")),
             passthrough=tuple(map(str, items(data.get("allowed_passthrough_parameters")))),
-            pricing=tuple(line for line in items(data.get("pricing")) if isinstance(line, Mapping)),
-            provider_name=str(data.get("provider_name") or ""),
+            pricing=_mappings(data.get("pricing")),
         )
 
     def is_named(self, name: object) -> bool | None:
@@ -149,6 +118,11 @@ class ImageEndpoint:
         own = [text.lower() for text in (self.provider_slug, self.provider_tag) if text]
         wanted = str(name).lower()
         return any(text == wanted or text.startswith(f"{wanted}/") for text in own) if own else None
+
+    def is_among(self, names: Sequence[object]) -> bool | None:
+        """Whether any of ``names`` means this endpoint; None where one of them may."""
+        answers = [self.is_named(name) for name in names]
+        return True if True in answers else None if None in answers else False
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,54 +134,43 @@ class ImageModel:
     capabilities: Capabilities | None = None
     endpoints: tuple[ImageEndpoint, ...] = ()
     name: str = ""
-    input_modalities: tuple[str, ...] | None = None
     canonical_slug: str = ""
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ImageModel:
-        """From an item of the list whose ``endpoints`` (a path there) are replaced by the records behind it."""
-        architecture = data.get("architecture")
-        inputs = architecture.get("input_modalities") if isinstance(architecture, Mapping) else None
+        """Read an item of the list whose ``endpoints`` (a path there) are replaced by the records behind it."""
         return cls(
             id=str(data["id"]),
             capabilities=_capabilities(data.get("supported_parameters")),
-            endpoints=tuple(
-                ImageEndpoint.from_json(item) for item in items(data.get("endpoints")) if isinstance(item, Mapping)
-            ),
-            name=str(data.get("name") or ""),
-            input_modalities=tuple(map(str, inputs)) if isinstance(inputs, (list, tuple)) else None,
-            canonical_slug=str(data.get("canonical_slug") or ""),
+            endpoints=tuple(map(ImageEndpoint.from_json, _mappings(data.get("endpoints")))),
+            name=_text(data, "name"),
+            canonical_slug=_text(data, "canonical_slug"),
         )
+
+    @property
+    def prices(self) -> Mapping[str, str]:
+        """The price lines of all endpoints, by billable, unit, variant and provider."""
+        lines: dict[str, str] = {}
+        for endpoint in self.endpoints:
+            provider = endpoint.provider_tag or endpoint.provider_slug
+            for line in endpoint.pricing:
+                variant = f"[{line['variant']}]" if line.get("variant") else ""
+                name = f"{line.get('billable')}/{line.get('unit')}{variant}{f' of {provider}' if provider else ''}"
+                # Lines may have lost what tells them apart; then their order does.
+                lines[name if name not in lines else f"{name} ({len(lines) + 1})"] = str(line.get("cost_usd"))
+        return lines
 
     def routed(self, provider: Mapping[str, Any] | None) -> tuple[ImageEndpoint, ...]:
         """The endpoints that a request with these ``provider`` preferences may end up at: ``only`` and ``ignore`` say
         so, ``order`` does when ``allow_fallbacks`` is false. One whose name is not known cannot be ruled out."""
-        wanted = provider if isinstance(provider, Mapping) else {}
+        wanted = _mapping(provider)
         left: Sequence[ImageEndpoint] = self.endpoints
         only, order = items(wanted.get("only")), items(wanted.get("order"))
         if only:
-            left = [each for each in left if _is_among(each, only) is not False]
+            left = [each for each in left if each.is_among(only) is not False]
         if order and wanted.get("allow_fallbacks") is False:
-            left = [each for each in left if _is_among(each, order) is not False]
-        return tuple(each for each in left if _is_among(each, items(wanted.get("ignore"))) is not True)
-
-
-def _is_among(endpoint: ImageEndpoint, names: Sequence[object]) -> bool | None:
-    answers = [endpoint.is_named(name) for name in names]
-    return True if True in answers else None if None in answers else False
-
-
-def _capabilities(data: object) -> Capabilities | None:
-    """None for an empty description: no model takes nothing but a prompt, so it was not filled in."""
-    if not isinstance(data, Mapping) or not data:
-        return None
-    read = {str(name): Capability.from_json(item) for name, item in data.items()}
-    return {name: capability for name, capability in read.items() if capability is not None}
-
-
-def items(value: object) -> Sequence[Any]:
-    """The items of a JSON array; none for anything else."""
-    return value if isinstance(value, (list, tuple)) else ()
+            left = [each for each in left if each.is_among(order) is not False]
+        return tuple(each for each in left if each.is_among(items(wanted.get("ignore"))) is not True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,23 +190,78 @@ class TextModel:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TextModel:
-        pricing, provider = (
-            part if isinstance(part, Mapping) else {} for part in (data.get("pricing"), data.get("top_provider"))
-        )
+        """Read an item of the list."""
+        pricing = _mapping(data.get("pricing"))
         plain = {name: price for name, price in pricing.items() if isinstance(price, (str, int, float, Decimal))}
-        capabilities = tuple(map(str, items(data.get("supported_parameters"))))
         return cls(
             id=str(data["id"]),
             prices=prices_of(plain),
-            overrides=tuple(item for item in items(pricing.get("overrides")) if isinstance(item, Mapping)),
+            overrides=_mappings(pricing.get("overrides")),
             context_length=_length(data.get("context_length")),
-            max_completion_tokens=_length(provider.get("max_completion_tokens")),
-            capabilities=capabilities or None,
-            name=str(data.get("name") or ""),
-            canonical_slug=str(data.get("canonical_slug") or ""),
+            max_completion_tokens=_length(_mapping(data.get("top_provider")).get("max_completion_tokens")),
+            capabilities=tuple(map(str, items(data.get("supported_parameters")))) or None,
+            name=_text(data, "name"),
+            canonical_slug=_text(data, "canonical_slug"),
         )
+
+
+AnyModel = VideoModel | ImageModel | TextModel
+
+
+def prices_of(sent: object) -> dict[str, str]:
+    """``pricing_skus`` as line name -> decimal string."""
+    return {str(line): _price_text(price) for line, price in _mapping(sent).items()}
+
+
+def _price_text(price: object) -> str:
+    """A price as the decimal string it should be. Anything else is kept as text, so that the price engine can call
+    the line unknown."""
+    if isinstance(price, bool) or not isinstance(price, (int, float, Decimal)) or not math.isfinite(price):
+        return str(price)
+    return format(Decimal(str(price)), "f")
+
+
+def number_of(value: object) -> float | None:
+    """A finite number of JSON, None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def items(value: object) -> Sequence[Any]:
+    """The items of a JSON array; none for anything else."""
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+def _tuple(value: object, kind: type[T]) -> tuple[T, ...] | None:
+    """The items of the expected kind; None when there are none, because then nothing is known."""
+    return tuple(item for item in items(value) if isinstance(item, kind) and not isinstance(item, bool)) or None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _mappings(value: object) -> tuple[Mapping[str, Any], ...]:
+    return tuple(item for item in items(value) if isinstance(item, Mapping))
+
+
+def _text(data: Mapping[str, Any], name: str) -> str:
+    return str(data.get(name) or "")
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def _length(value: object) -> int | None:
     number = number_of(value)
     return int(number) if number is not None and number > 0 else None
+
+
+def _capabilities(data: object) -> Capabilities | None:
+    """None for an empty description: every model supports more than a prompt, so it was not filled in."""
+    if not isinstance(data, Mapping) or not data:
+        return None
+    read = {str(name): Capability.from_json(item) for name, item in data.items()}
+    return {name: capability for name, capability in read.items() if capability is not None}
