@@ -1,6 +1,6 @@
 """Which requests the service refuses, and with what.
 
-Written from the API's description and the model's record alone, not with ``catalog.check_video``, so that a mistake in the
+Written from the API's description and the model's record alone, not with ``check_video``, so that a mistake in the
 one cannot hide in the other. Fields that the API does not know are accepted and ignored, as unknown passthrough options
 are. A list that the record gives as null refuses nothing, except where the field belongs to some models only (frames,
 ``upscale_factor``, ``creativity``).
