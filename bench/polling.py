@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from math import exp
 
 from bench.harness import show
-from orbatch.runner.poll_schedule import Ended, PollSchedule, cheapest_ages, next_poll
+from orbatch.runner.poll_schedule import Observation, PollSchedule, next_poll
 
 INTERVAL_S = 30.0
 FIXED_S = (10.0, 20.0, 30.0)
 ACCEPTED_EVERY_S = 4.0
-KNOWN = 2000  # renders that the last row knows exactly
 SEEDS = (1, 2, 3)
 
 Render = Callable[[random.Random, float], float]  # (randomness, share of the batch that was sent) -> seconds
@@ -85,7 +84,7 @@ def simulate(renders: Sequence[Render], jobs: int, seed: int, fixed_s: float | N
     luck = random.Random(seed)
     kinds = [luck.randrange(len(renders)) for _ in range(jobs)]
     ends = [renders[kind](luck, number / jobs) for number, kind in enumerate(kinds)]
-    timetable = PollSchedule(INTERVAL_S)
+    schedule = PollSchedule(INTERVAL_S)
     running_s = [0.0] * jobs  # age at the last poll that found it running
     delays = []
     polls = 0
@@ -98,10 +97,10 @@ def simulate(renders: Sequence[Render], jobs: int, seed: int, fixed_s: float | N
         polls += is_poll
         if is_poll and age_s >= ends[job]:
             delays.append(age_s - ends[job])
-            timetable.learn(kind, Ended(running_s[job], age_s))
+            schedule.learn(kind, Observation(running_s[job], age_s))
             continue
         running_s[job] = age_s
-        pause_s = fixed_s or next_poll(age_s, INTERVAL_S, timetable.ages(kind), luck.random())
+        pause_s = fixed_s or next_poll(age_s, INTERVAL_S, schedule.ages(kind), luck.random())
         heapq.heappush(queue, (now + pause_s, job, True))
     delays.sort()
     return Outcome(sum(delays) / jobs, delays[int(0.95 * jobs)], polls / jobs)
@@ -116,35 +115,20 @@ def mean(outcomes: Sequence[Outcome]) -> Outcome:
     )
 
 
-def best_known(render: Render, polls: float) -> float:
-    """The least mean delay that so many polls per job allow to whoever knows the distribution exactly."""
-    luck = random.Random(0)
-    points = sorted(render(luck, 0.0) for _ in range(KNOWN))
-    low, high = 0.01, 100.0
-    for _ in range(20):
-        price = (low * high) ** 0.5
-        ages, needed = cheapest_ages(points, price)
-        low, high = (low, price) if needed <= polls else (price, high)
-    ages, _ = cheapest_ages(points, high)
-    return sum(next(age for age in ages if age >= point) - point for point in points) / len(points)
-
-
-def compare(jobs: int, known: bool) -> None:
+def compare(jobs: int) -> None:
     rows = []
     for name, renders in SCENARIOS.items():
         count = jobs * max(1, len(renders) // 2)
-        schedule = mean([simulate(renders, count, seed) for seed in SEEDS])
+        learnt = mean([simulate(renders, count, seed) for seed in SEEDS])
         fixed = {interval: mean([simulate(renders, count, seed, interval) for seed in SEEDS]) for interval in FIXED_S}
         widest = fixed[FIXED_S[-1]]
-        best = f"{best_known(renders[0], widest.polls):.1f}" if known and name.startswith("one model") else ""
         rows.append(
             [
                 name,
-                f"{schedule.mean_s:.1f} / {schedule.p95_s:.1f} / {schedule.polls:.2f}",
+                f"{learnt.mean_s:.1f} / {learnt.p95_s:.1f} / {learnt.polls:.2f}",
                 *[f"{one.mean_s:.1f} / {one.p95_s:.1f} / {one.polls:.2f}" for one in fixed.values()],
-                f"{schedule.mean_s / widest.mean_s:.2f}",
-                f"{schedule.polls / widest.polls:.2f}",
-                best,
+                f"{learnt.mean_s / widest.mean_s:.2f}",
+                f"{learnt.polls / widest.polls:.2f}",
             ]
         )
     show(
@@ -154,7 +138,6 @@ def compare(jobs: int, known: bool) -> None:
             *[f"every {interval:g} s" for interval in FIXED_S],
             "delay, of 30 s",
             "polls, of 30 s",
-            "best mean s",
         ],
         rows,
     )
@@ -163,9 +146,8 @@ def compare(jobs: int, known: bool) -> None:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.polling", description=__doc__)
     parser.add_argument("--jobs", type=int, default=1000, help="jobs of each batch; more where kinds are mixed")
-    parser.add_argument("--no-best", action="store_true", help="leave out what perfect knowledge would allow")
     given = parser.parse_args(arguments)
-    compare(given.jobs, not given.no_best)
+    compare(given.jobs)
 
 
 if __name__ == "__main__":

@@ -35,18 +35,18 @@ class Point:
 
 POINTS = {
     "before the intent": Point("orbatch.ledger.attempts", "Attempts.reserve", "before"),
-    "right after the intent": Point("orbatch.runner.submit", "Sending._may_leave", "before"),
+    "right after the intent": Point("orbatch.runner.submit", "Submitter._may_leave", "before"),
     "between intent and send": Point("orbatch_provider.client", "OpenRouterProvider.submit", "before"),
     "while the answer is awaited": Point("orbatch_provider.client", "OpenRouterProvider.submit", "accepted"),
     "between answer and commit": Point("orbatch.ledger.attempts", "Attempts.accept", "before"),
     "right after the id is committed": Point("orbatch.runner.limits", "Limits.note_success", "before"),
     "while polling": Point("orbatch_provider.client", "OpenRouterProvider.poll", "after"),
     "before the charge is written": Point("orbatch.ledger.attempts", "Attempts.end", "before"),
-    "right after the charge is written": Point("orbatch.runner.download", "Downloader.collect", "before"),
+    "right after the charge is written": Point("orbatch.runner.download", "Downloader.download", "before"),
     "in the middle of a download": Point("orbatch_provider.download", "PartFile.write", "after"),
-    "between download and link": Point("orbatch.outputs.files", "place", "before"),
-    "between link and commit": Point("orbatch.outputs.files", "place", "after"),
-    "between commit and removal of the part": Point("orbatch.outputs.files", "discard", "before"),
+    "between download and link": Point("orbatch.runner.download", "place", "before"),
+    "between link and commit": Point("orbatch.runner.download", "place", "after"),
+    "between commit and removal of the part": Point("orbatch.runner.download", "discard", "before"),
     "in the recovery of an earlier kill": Point("orbatch.ledger.attempts", "Attempts.recover_interrupted", "after"),
     "before the lease is released": Point("orbatch.ledger.leases", "Leases.release", "before"),
 }

@@ -16,9 +16,8 @@ from orbatch.ledger import BatchRecord, JobRecord, Ledger
 from orbatch.ledger.status import Status
 from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.plan import caps_from_config, make_plan
-from orbatch.runner.context import Clock, Progress
-from orbatch.runner.driver import Terms
-from orbatch.runner.runner import BatchRun, Options, RunResult
+from orbatch.runner.context import Clock, Event, RunOptions
+from orbatch.runner.runner import BatchRun, RunResult
 from orbatch_provider.catalog import snapshot
 from orbatch_provider.download import PartFile
 from orbatch_provider.errors import NotFoundError
@@ -88,13 +87,13 @@ class Stage:
     ledger: Ledger
     batch: BatchRecord
     folder: Path
-    options: Options
+    options: RunOptions
     actor: Actor = field(default_factory=Actor)
-    pace: Clock = field(default_factory=lambda: Clock(QUICK))
-    said: list[Progress] = field(default_factory=list)
+    clock: Clock = field(default_factory=lambda: Clock(QUICK))
+    said: list[Event] = field(default_factory=list)
 
     def run(self) -> BatchRun:
-        return BatchRun(self.ledger, self.batch, self.actor, self.options, self.pace, self.said.append)
+        return BatchRun(self.ledger, self.batch, self.actor, self.options, self.clock, self.said.append)
 
     async def play(self) -> RunResult:
         async with asyncio.timeout(30):
@@ -118,14 +117,12 @@ class Stage:
 
     @property
     def text(self) -> str:
-        return "\n".join(progress.text for progress in self.said)
+        return "\n".join(event.text for event in self.said)
 
 
 @contextmanager
-def staged(
-    folder: Path, jobs: int = 1, *, in_flight: int = 16, submits_per_minute: int = 600, **options: bool
-) -> Iterator[Stage]:
-    """``jobs`` jobs that are pending; ``options`` are those of the runner."""
+def staged(folder: Path, jobs: int = 1, *, in_flight: int = 16, submits_per_minute: int = 600) -> Iterator[Stage]:
+    """``jobs`` jobs that are pending."""
     path = folder / "batch.yaml"
     batch = {
         "name": "stage",
@@ -140,15 +137,14 @@ def staged(
     with Ledger.open(folder / "ledger.db") as ledger:
         catalog = Catalogs({"video": snapshot()}, "snapshot", f"read {datetime.now(UTC)}")
         plan = make_plan(ledger, config, catalog, ORIGIN)
-        terms = Terms(
+        options = RunOptions(
+            limits=config.limits,
             caps=caps_from_config(config.budget),
             output_dir=config.output_dir,
             poll_interval_s=30.0,
             poll_timeout_s=600.0,
-            attempts=1,
-            retry_on=frozenset(),
         )
-        yield Stage(ledger, plan.batch, folder, Options(config.limits, terms, **options))  # type: ignore[arg-type]
+        yield Stage(ledger, plan.batch, folder, options)
 
 
 async def until(condition: Callable[[], bool]) -> None:

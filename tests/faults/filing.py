@@ -23,7 +23,7 @@ async def collect(
     """One run's try."""
     urls = tuple(f"https://example.com/{number}" for number in range(files))
     seen = VideoJob(attempt.remote_id or "", "completed", unsigned_urls=urls)
-    await workshop.driver(provider).collect(job, attempt, seen)
+    await workshop.steps(provider).download(job, attempt, seen)
 
 
 def files_of(workshop: Workshop, job: JobRecord) -> list[OutputRecord]:

@@ -78,13 +78,13 @@ NOT_ACCEPTED = {
     "uncertain": Outcome(S.UNCERTAIN, S.UNCERTAIN, "may have been charged"),
 }
 # The paid result is in the answer itself, and so is its cost, also when there is no result.
-AT_ONCE = NOT_ACCEPTED | {"again": Outcome(S.DONE, S.PENDING, "Trying again in", resend=True)}
+AT_ONCE = NOT_ACCEPTED | {"again": Outcome(S.DONE, S.PENDING, "Retrying in", resend=True)}
 
 OUTCOMES: dict[str, dict[str, Outcome]] = {
     "submit": NOT_ACCEPTED
     | {
         "accepted": Outcome(S.SUBMITTED, S.SUBMITTED, "accepted as"),
-        "again": Outcome(S.SUBMITTED, S.PENDING, "Trying again in", resend=True),
+        "again": Outcome(S.SUBMITTED, S.PENDING, "Retrying in", resend=True),
     },
     "images": AT_ONCE
     | {
@@ -98,17 +98,17 @@ OUTCOMES: dict[str, dict[str, Outcome]] = {
     },
     "poll": {
         # An outage: asked again with backoff, left for the next run after hours of it.
-        "ridden": Outcome(S.COMPLETED, S.SUBMITTED, "is asked for again"),
+        "ridden": Outcome(S.COMPLETED, S.SUBMITTED, "poll failed, retrying"),
         # An answer that is no use: asked again until the batch's timeout, then left for the next run.
-        "tolerated": Outcome(S.COMPLETED, S.SUBMITTED, "is asked for again"),
+        "tolerated": Outcome(S.COMPLETED, S.SUBMITTED, "poll failed, retrying"),
         "shown": Outcome(S.COMPLETED, S.SUBMITTED, "dreaming"),
         "stops-run": Outcome(S.SUBMITTED, S.SUBMITTED, "OPENROUTER_API_KEY"),
     },
     "content": {
-        "ridden": Outcome(S.DONE, S.COMPLETED, "Trying again in"),
+        "ridden": Outcome(S.DONE, S.COMPLETED, "Retrying in"),
         # Downloaded again a few times, then left for the next run; nothing of it is on disk.
-        "wrong": Outcome(S.DONE, S.COMPLETED, "Trying again in"),
-        "not-ready": Outcome(S.DONE, S.COMPLETED, "Trying again in"),
+        "wrong": Outcome(S.DONE, S.COMPLETED, "Retrying in"),
+        "not-ready": Outcome(S.DONE, S.COMPLETED, "Retrying in"),
         "lost": Outcome(S.LOST, S.LOST, "lost: it was paid for"),
         "stops-run": Outcome(S.COMPLETED, S.COMPLETED, "OPENROUTER_API_KEY"),
     },

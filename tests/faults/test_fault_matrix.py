@@ -15,9 +15,8 @@ import pytest
 from orbatch.ledger import Charge, JobRecord, LedgerConflict
 from orbatch.ledger.status import Status
 from orbatch.plan.catalogs import CatalogCache, load_catalogs
-from orbatch.runner import poll_schedule
-from orbatch.runner.driver import StopRun, StopSubmits
-from orbatch.runner.reconcile import record_usage, settle_unknown
+from orbatch.runner.context import StopRun, StopSubmits
+from orbatch.runner.reconcile import reconcile, record_usage
 from orbatch_provider.errors import ERROR_BY_STATUS, AuthenticationError
 from tests.faults.faults import FAULTS, RETRY_AFTER, RETRY_AFTER_S, STATUSES, Fault, status_fault
 from tests.faults.matrix import CELLS, OUTCOMES, Outcome
@@ -58,22 +57,22 @@ class Bench:
 
     async def _pay(self) -> JobRecord:
         job = self.workshop.take()
-        driver = self.workshop.driver(self.provider)
+        steps = self.workshop.steps(self.provider)
         with self._stops():
             while self.workshop.status(job) is Status.PENDING and self.provider.calls < RESENDS:
-                await driver.send(job, self.workshop.reserve(job))
+                await steps.submit(job, self.workshop.reserve(job))
         return job
 
     async def _poll(self) -> JobRecord:
         job, attempt = self.workshop.submitted()
         with self._stops():
-            await self.workshop.driver(self.provider).follow(job, attempt)
+            await self.workshop.steps(self.provider).poll(job, attempt)
         return job
 
     async def _content(self) -> JobRecord:
         job, attempt = self.workshop.completed()
         with self._stops():
-            await self.workshop.driver(self.provider).collect(job, attempt, await self.provider.poll("job-seen"))
+            await self.workshop.steps(self.provider).download(job, attempt, await self.provider.poll("job-seen"))
         return job
 
     async def _models(self) -> JobRecord:
@@ -95,7 +94,7 @@ class Bench:
         self.workshop.ledger.attempts.end(attempt.id, Status.COMPLETED, Charge(None), NO_CAPS)
         job, _ = self.workshop.now(job)
         with self._stops():
-            settled = await settle_unknown(self.workshop.ledger, self.provider, [job], NO_CAPS)
+            settled = await reconcile(self.workshop.ledger, self.provider, [job], NO_CAPS)
             assert (settled.settled, settled.open) == (0, 1)
         return job
 
@@ -197,7 +196,9 @@ async def test_a_fault_that_stays(
 
         check(met, call, job, outcome, outcome.always)
         if outcome.always in (Status.SUBMITTED, Status.COMPLETED) and call in ("poll", "content"):
-            assert CELLS[fault, call] == "stops-run" or "It is paid for; run the same command again" in met.text
+            assert (
+                CELLS[fault, call] == "stops-run" or "The job is paid for; run the same command to resume." in met.text
+            )
 
 
 @pytest.mark.parametrize("form", list(RETRY_AFTER))
@@ -218,7 +219,7 @@ async def test_retry_after_changes_when_and_never_what(
         asked.append(retry_after_s)
         return 0.0
 
-    monkeypatch.setattr(poll_schedule, "bounded_retry_after", instantly)
+    monkeypatch.setattr("orbatch.runner.context.bounded_retry_after", instantly)
     outcome = outcome_of(str(status), call)
     fault = status_fault(status, RETRY_AFTER[form])
     async with bench(workshops, servers, tmp_path, call, fault, ONCE) as met:

@@ -10,9 +10,8 @@ import pytest
 
 from orbatch.batchfile.models import LimitsConfig
 from orbatch.ledger.status import Status
-from orbatch.runner.context import Clock
-from orbatch.runner.driver import Provider, Terms
-from orbatch.runner.runner import BatchRun, Options, RunResult, Stop
+from orbatch.runner.context import Clock, Provider, RunOptions
+from orbatch.runner.runner import BatchRun, RunResult, Stop
 from orbatch_provider.client import OpenRouterProvider
 from orbatch_simulator import Fault, Simulator, SimulatorSettings
 from tests.faults.faults import FAULTS
@@ -22,10 +21,9 @@ from tests.provider.rawserver import Servers
 FAST = Clock(1000)
 
 
-async def run(workshop: Workshop, provider: Provider, *, resubmit: bool = False) -> RunResult:
+async def run(workshop: Workshop, provider: Provider) -> RunResult:
     workshop.ledger.leases.release(workshop.batch.id, workshop.holder)
-    terms = Terms(NO_CAPS, workshop.output_dir, 2.0, 1800.0, 1, frozenset())
-    options = Options(LimitsConfig(), terms, resubmit_uncertain=resubmit)
+    options = RunOptions(LimitsConfig(), NO_CAPS, workshop.output_dir, 2.0, 1800.0)
     return await BatchRun(workshop.ledger, workshop.batch, provider, options, FAST, workshop.said.append).run()
 
 
@@ -77,28 +75,6 @@ async def test_only_what_certainly_never_started_is_sent_again(
         assert workshop.status(job) is (Status.DONE if expected.ends is Status.PENDING else expected.ends)
         assert switch.calls == expected.sent + (expected.ends is Status.PENDING)
         assert again.stop is None
-
-
-@pytest.mark.parametrize(("times", "ends"), [(1, Status.DONE), (99, Status.UNCERTAIN)], ids=["once", "always"])
-async def test_who_accepts_the_risk_has_an_uncertain_job_sent_twice_at_most(
-    tmp_path: Path, servers: Servers, times: int, ends: Status
-) -> None:
-    healthy = await servers.start(Healthy().script)
-    ill = await servers.start(FAULTS["500"].steps["submit"])
-    with Workshop.at(tmp_path, jobs=1) as workshop:
-        job = workshop.take()
-        async with provider_at(ill) as broken, provider_at(healthy) as well:
-            switch = Switch(broken, well, "submit", times)
-            await run(workshop, switch, resubmit=True)
-            await run(workshop, switch, resubmit=True)
-
-        assert switch.calls == 2
-        assert workshop.status(job) is ends
-        first, second = workshop.ledger.queries.attempts(job.id)
-        assert (first.status, first.reserved_nusd, first.settled) == ("uncertain", 120_000_000, False)
-        assert second.number == 2
-        total = workshop.ledger.queries.uncertain(workshop.batch.id)
-        assert len(total) == (1 if ends is Status.DONE else 2)  # the doubt about the first is still the user's
 
 
 async def test_an_uncertain_job_that_the_user_finds_is_followed_and_downloaded(tmp_path: Path) -> None:

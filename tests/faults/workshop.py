@@ -20,10 +20,12 @@ from orbatch.ledger.budget import Caps, Refused
 from orbatch.ledger.status import Status
 from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.plan import make_plan
-from orbatch.runner.context import Clock, Progress
-from orbatch.runner.driver import Driver, Provider, Terms
+from orbatch.runner.context import Clock, Event, Provider, RunContext, RunOptions
+from orbatch.runner.download import Downloader
 from orbatch.runner.limits import Limits
+from orbatch.runner.poll import Poller
 from orbatch.runner.poll_schedule import PollSchedule
+from orbatch.runner.submit import Submitter
 from orbatch_provider.catalog import Catalog, VideoModel, snapshot
 from orbatch_provider.client import OpenRouterProvider
 from orbatch_provider.download import PartFile
@@ -167,7 +169,7 @@ class Switch:
         return await self._for("generation").generation(generation_id)
 
 
-class InstantPace(Clock):
+class InstantClock(Clock):
     """Waiting takes no time: the run's clock moves by what is waited for, and by nothing else."""
 
     def __init__(self) -> None:
@@ -182,8 +184,18 @@ class InstantPace(Clock):
         return 0.0
 
 
+class Steps:
+    """The steps of a run, on one context."""
+
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+        self.submit = Submitter(context).submit
+        self.poll = Poller(context, PollSchedule(30.0)).poll_until_ended
+        self.download = Downloader(context).download
+
+
 class Workshop:
-    """A ledger with a batch of many equal jobs, each taken once, and drivers for them."""
+    """A ledger with a batch of many equal jobs, each taken once, and the steps of a run for them."""
 
     def __init__(self, folder: Path, jobs: int = 900, kind: str = "video") -> None:
         self.folder = folder
@@ -201,7 +213,7 @@ class Workshop:
         self._free = self.ledger.queries.next_pending(
             self.batch.id, model, room_nusd=None, unpriced_nusd=None, limit=jobs
         )
-        self.said: list[Progress] = []
+        self.said: list[Event] = []
         self.blocked: dict[str, str] = {}
 
     @classmethod
@@ -219,7 +231,7 @@ class Workshop:
     def text(self) -> str:
         return "\n".join(f"{progress.level} {progress.job}: {progress.text}" for progress in self.said)
 
-    def driver(
+    def steps(
         self,
         provider: Provider,
         *,
@@ -227,33 +239,22 @@ class Workshop:
         attempts: int = 1,
         retry_on: frozenset[Status] = frozenset(),
         timeout_s: float = 1800.0,
-    ) -> Driver:
+    ) -> Steps:
         self.said, self.blocked = [], {}
-        terms = Terms(caps, self.output_dir, 30.0, timeout_s, attempts, retry_on)
-        gates = Limits(LimitsConfig(), speed=100_000)
-        return Driver(
-            self.ledger,
-            provider,
-            gates,
-            terms,
-            InstantPace(),
-            self.said.append,
-            PollSchedule(30.0),
-            self.blocked.__setitem__,
-        )
+        options = RunOptions(LimitsConfig(), caps, self.output_dir, 30.0, timeout_s, attempts, retry_on)
+        limits = Limits(LimitsConfig(), speed=100_000)
+        blocked = self.blocked.__setitem__
+        context = RunContext(self.ledger, provider, options, limits, InstantClock(), self.said.append, blocked)
+        return Steps(context)
 
     def take(self) -> JobRecord:
         """A pending job that no other test has had."""
         return self._free.pop()
 
-    def reserve(self, job: JobRecord, *, resubmit: bool = False) -> Reservation:
+    def reserve(self, job: JobRecord) -> Reservation:
+        owner = self.holder.owner
         reservation = self.ledger.attempts.reserve(
-            job.id,
-            NO_CAPS,
-            owner=self.holder.owner,
-            origin="http://127.0.0.1",
-            account="account",
-            resubmit=resubmit,
+            job.id, NO_CAPS, owner=owner, origin="http://127.0.0.1", account="account"
         )
         assert not isinstance(reservation, Refused)
         return reservation

@@ -12,7 +12,7 @@ import pytest
 from av.video.frame import VideoFrame
 
 from orbatch.outputs import files as outputs
-from orbatch.outputs.files import FileInTheWay, Media, NotPlayable
+from orbatch.outputs.files import FileConflict, Media, NotPlayable
 
 CONTAINERS = {
     "mp4": ("clip.mp4", {"movflags": "faststart"}, "h264"),
@@ -77,7 +77,7 @@ def test_a_video_that_breaks_off_is_not_what_was_paid_for(clips: dict[str, Path]
     whole = clips[name]
     cut = tmp_path / whole.name
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    with pytest.raises(NotPlayable, match=r"breaks off after \d\.\d of 4\.\d s|cannot be decoded"):
+    with pytest.raises(NotPlayable, match=r"ends after \d\.\d of 4\.\d s|cannot be decoded"):
         outputs.probe(cut)
 
 
@@ -127,7 +127,7 @@ def test_a_length_that_was_not_ordered_is_a_warning(seconds: float | None, order
     assert (record.warning is not None) is warned
     assert (record.path, record.bytes, record.sha256, record.width) == ("/o/a.mp4", 9, "ab", 1280)
     if warned:
-        assert record.warning == f"{seconds:.2f} s long, {ordered} s were ordered"
+        assert record.warning == f"{seconds:.1f} s long, {ordered} s were requested"
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def test_a_file_name_never_leaves_the_output_folder(tmp_path: Path, stem: str) -
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "link").symlink_to(tmp_path)
-    with pytest.raises(OSError, match="leaves the output folder"):
+    with pytest.raises(OSError, match="leaves the output directory"):
         outputs.target_path(folder, stem, 0, ".mp4")
     assert outputs.target_path(folder, "sub/cat", 0, ".mp4") == folder / "sub" / "cat.mp4"
 
@@ -193,7 +193,7 @@ def test_a_verified_part_gets_its_name(part: Path, links: bool) -> None:
 def test_another_file_is_never_replaced(part: Path, links: bool) -> None:
     target = part.with_name("cat.mp4")
     target.write_bytes(b"a dog")
-    with pytest.raises(FileInTheWay, match=r"cat\.mp4 is another file\. Move it away"):
+    with pytest.raises(FileConflict, match=r"cat\.mp4 already exists and is not from this job\. Move it"):
         outputs.place(part, target, outputs.sha256_of(part))
     assert (target.read_bytes(), part.read_bytes()) == (b"a dog", b"a cat")
 

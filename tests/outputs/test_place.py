@@ -79,7 +79,7 @@ async def test_a_disk_that_refuses_is_named_and_the_next_run_goes_on(
     shown = workshop.shown(job)
     assert str(error.filename or workshop.output_dir / job.stem) in shown
     assert str(error.strerror) in shown
-    assert "run the same command again" in workshop.text
+    assert "run the same command to resume" in workshop.text
 
     provider.contents = lambda _: clip()
     await collect(workshop, provider, job, attempt)
@@ -143,7 +143,7 @@ async def test_a_file_in_the_way_is_left_alone(
 
     assert place.read_text() == "somebody's diary"
     assert workshop.status(job) is Status.COMPLETED
-    assert f"{place} is another file. Move it away" in workshop.shown(job)
+    assert f"{place} already exists and is not from this job. Move it" in workshop.shown(job)
 
     place.unlink()
     await collect(workshop, provider, job, attempt)
@@ -189,7 +189,7 @@ async def test_a_placed_file_that_was_damaged_before_it_was_recorded_is_not_take
     await collect(workshop, provider, job, attempt)
 
     assert workshop.status(job) is Status.COMPLETED
-    assert "is another file" in workshop.shown(job)
+    assert "is not from this job" in workshop.shown(job)
 
 
 def full_disk(_: int) -> None:

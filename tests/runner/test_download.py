@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.ledger import Charge
 from orbatch.ledger.status import Status
-from orbatch.runner.download import fetch_again
+from orbatch.runner.download import redownload
 from orbatch_provider.errors import (
     BadGatewayError,
     DownloadError,
@@ -22,8 +21,8 @@ from orbatch_provider.errors import (
 )
 from orbatch_provider.responses import VideoJob
 from tests.faults.fakes import FakeProvider
-from tests.faults.filing import collect, files_of, names, part_of, place_of, serve_ranges, serve_whole
-from tests.faults.workshop import NO_CAPS, Switch, Workshop, clip, provider_at
+from tests.faults.filing import collect, files_of, names, part_of, serve_ranges, serve_whole
+from tests.faults.workshop import Switch, Workshop, clip, provider_at
 from tests.provider.rawserver import Exchange, Servers, raw_answer, read_request
 
 
@@ -65,7 +64,7 @@ async def test_a_length_that_was_not_ordered_is_a_warning(workshop: Workshop, pr
     await collect(workshop, provider, job, attempt)
 
     (record,) = files_of(workshop, job)
-    assert record.warning == "1.00 s long, 4 s were ordered"
+    assert record.warning == "1.0 s long, 4 s were requested"
     assert workshop.status(job) is Status.DONE
     assert record.warning in workshop.text
 
@@ -181,11 +180,11 @@ async def test_a_download_that_fails_at_first_is_tried_again(
 
 async def test_an_outage_of_an_hour_does_not_end_a_download(workshop: Workshop, provider: FakeProvider) -> None:
     job, attempt = workshop.completed()
-    driver = workshop.driver(provider)
-    pace = driver._collecting._context.pace
-    provider.contents = lambda _: OutcomeUnknownError("cut off.") if pace.now() < 3600 else clip()
+    steps = workshop.steps(provider)
+    clock = steps.context.clock
+    provider.contents = lambda _: OutcomeUnknownError("cut off.") if clock.now() < 3600 else clip()
 
-    await driver.collect(job, attempt, VideoJob(attempt.remote_id or "", "completed"))
+    await steps.download(job, attempt, VideoJob(attempt.remote_id or "", "completed"))
 
     assert workshop.status(job) is Status.DONE
     assert workshop.text.count("cut off") == 1
@@ -211,10 +210,10 @@ async def test_a_file_that_does_not_play_is_fetched_again_and_kept_aside(
 
 async def test_nothing_is_fetched_once_the_run_is_stopping(workshop: Workshop, provider: FakeProvider) -> None:
     job, attempt = workshop.completed()
-    driver = workshop.driver(provider)
-    driver.stopping.set()
+    steps = workshop.steps(provider)
+    steps.context.stop.set()
 
-    await driver.collect(job, attempt, None)
+    await steps.download(job, attempt, None)
 
     assert provider.downloads == []
     assert workshop.status(job) is Status.COMPLETED
@@ -224,7 +223,7 @@ async def test_a_forgotten_job_is_still_asked_for_its_content(workshop: Workshop
     job, attempt = workshop.completed()
     provider.polls = lambda: NotFoundError(404)
 
-    await workshop.driver(provider).collect(job, attempt, None)
+    await workshop.steps(provider).download(job, attempt, None)
 
     assert workshop.status(job) is Status.DONE
 
@@ -240,33 +239,12 @@ async def test_missing_and_changed_files_are_fetched_again(workshop: Workshop, p
     first.unlink()
     second.write_text("edited")
 
-    fetched = await fetch_again(workshop.ledger, provider, workshop.now(job)[0])
+    fetched = await redownload(workshop.ledger, provider, workshop.now(job)[0])
 
     assert fetched == 2
     assert [Path(record.path) for record in files_of(workshop, job)] == [first, second, third]
     assert second.with_name(second.name + ".changed").read_text() == "edited"
     assert names(workshop, job) == ["-2.mp4", "-2.mp4.changed", "-3.mp4", ".mp4"]
-
-
-async def test_both_results_of_a_job_that_was_paid_twice_are_kept_and_fetched_again(
-    workshop: Workshop, provider: FakeProvider
-) -> None:
-    job = workshop.take()
-    first = workshop.reserve(job)
-    workshop.ledger.attempts.mark_uncertain(first.attempt_id, "")
-    second = workshop.reserve(job, resubmit=True)
-    for number, reservation in enumerate((first, second)):
-        workshop.ledger.attempts.accept(reservation.attempt_id, f"twice-{number}")
-        workshop.ledger.attempts.end(reservation.attempt_id, Status.COMPLETED, Charge(1), NO_CAPS)
-        attempt = workshop.ledger.queries.attempts(job.id)[number]
-        provider.contents = lambda _, label=str(number): clip(label)  # type: ignore[misc]
-        await collect(workshop, provider, workshop.now(job)[0], attempt)
-
-    assert workshop.status(job) is Status.DONE
-    assert names(workshop, job) == ["-attempt1.mp4", ".mp4"]
-    place_of(workshop, job).unlink()
-    assert await fetch_again(workshop.ledger, provider, workshop.now(job)[0]) == 1
-    assert len(files_of(workshop, job)) == 2
 
 
 async def forget(exchange: Exchange) -> None:

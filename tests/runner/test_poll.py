@@ -9,12 +9,13 @@ import pytest
 
 from orbatch.ledger.budget import Caps
 from orbatch.ledger.status import Status
-from orbatch.runner.context import OUTAGE_PATIENCE_S, PollDeadline
+from orbatch.runner.context import OUTAGE_LIMIT_S
+from orbatch.runner.poll import PollDeadline
 from orbatch.runner.poll_schedule import MIN_POLL_INTERVAL_S
 from orbatch_provider.errors import NotFoundError, OutcomeUnknownError
 from orbatch_provider.responses import Usage, VideoJob
 from tests.faults.fakes import FakeProvider
-from tests.faults.workshop import MODEL, InstantPace, Workshop
+from tests.faults.workshop import MODEL, InstantClock, Workshop
 
 UNKNOWN = OutcomeUnknownError("cut off")
 
@@ -32,43 +33,43 @@ def provider() -> FakeProvider:
 
 async def test_an_outage_of_an_hour_is_ridden_out_and_talked_about(workshop: Workshop, provider: FakeProvider) -> None:
     job, attempt = workshop.submitted()
-    driver = workshop.driver(provider, timeout_s=600)
-    pace = driver._following._context.pace
-    provider.polls = lambda: UNKNOWN if pace.now() < 3600 else VideoJob(attempt.remote_id or "", "completed")
+    steps = workshop.steps(provider, timeout_s=600)
+    clock = steps.context.clock
+    provider.polls = lambda: UNKNOWN if clock.now() < 3600 else VideoJob(attempt.remote_id or "", "completed")
 
-    assert await driver.follow(job, attempt) is not None
+    assert await steps.poll(job, attempt) is not None
 
     assert workshop.status(job) is Status.COMPLETED
-    assert workshop.text.count("the provider cannot be reached") == 1
-    assert "the provider answers again" in workshop.text
+    assert workshop.text.count("provider unreachable") == 1
+    assert "provider reachable again" in workshop.text
 
 
 async def test_the_time_of_an_outage_is_not_held_against_the_job(workshop: Workshop, provider: FakeProvider) -> None:
     job, attempt = workshop.submitted()
-    driver = workshop.driver(provider, timeout_s=600)
-    pace = driver._following._context.pace
+    steps = workshop.steps(provider, timeout_s=600)
+    clock = steps.context.clock
     done = VideoJob(attempt.remote_id or "", "completed")
 
     def poll() -> VideoJob | Exception:
-        if pace.now() < 3600:
+        if clock.now() < 3600:
             return UNKNOWN
-        return NotFoundError(404) if pace.now() < 3900 else done
+        return NotFoundError(404) if clock.now() < 3900 else done
 
     provider.polls = poll
 
-    assert await driver.follow(job, attempt) is not None
+    assert await steps.poll(job, attempt) is not None
 
 
 def test_an_outage_without_end_leaves_the_job_for_the_next_run() -> None:
-    pace = InstantPace()
-    patience = PollDeadline(pace)
+    clock = InstantClock()
+    deadline = PollDeadline(clock)
 
-    pace.real(OUTAGE_PATIENCE_S - 1)
-    patience.failed(UNKNOWN)
-    assert not patience.is_over(600)
-    pace.real(2)
-    patience.failed(UNKNOWN)
-    assert patience.is_over(600)
+    clock.real(OUTAGE_LIMIT_S - 1)
+    deadline.failed(UNKNOWN)
+    assert not deadline.is_over(600)
+    clock.real(2)
+    deadline.failed(UNKNOWN)
+    assert deadline.is_over(600)
 
 
 async def test_a_job_of_another_key_is_said_to_be_one(workshop: Workshop, provider: FakeProvider) -> None:
@@ -76,7 +77,7 @@ async def test_a_job_of_another_key_is_said_to_be_one(workshop: Workshop, provid
     provider.account = "another account"
     provider.polls = lambda: NotFoundError(404)
 
-    await workshop.driver(provider).follow(job, attempt)
+    await workshop.steps(provider).poll(job, attempt)
 
     assert workshop.status(job) is Status.SUBMITTED
     assert workshop.text.count("It was submitted with another API key.") == 1
@@ -86,15 +87,15 @@ async def test_a_failed_job_is_tried_again_as_often_as_allowed(workshop: Worksho
     job, attempt = workshop.submitted()
     failed = VideoJob(attempt.remote_id or "", "failed", error="moderation", usage=Usage(Decimal("0.03")))
     provider.polls = lambda: failed
-    driver = workshop.driver(provider, attempts=2, retry_on=frozenset({Status.FAILED}))
+    steps = workshop.steps(provider, attempts=2, retry_on=frozenset({Status.FAILED}))
 
-    assert await driver.follow(job, attempt) is None
+    assert await steps.poll(job, attempt) is None
     assert workshop.status(job) is Status.PENDING
     assert workshop.now(job)[1].cost_nusd == 30_000_000
 
     workshop.ledger.attempts.accept(workshop.reserve(job).attempt_id, f"second-{job.id}")
     job, attempt = workshop.now(job)
-    assert await driver.follow(job, attempt) is None
+    assert await steps.poll(job, attempt) is None
     assert workshop.status(job) is Status.FAILED
 
 
@@ -102,9 +103,9 @@ async def test_a_charge_that_breaks_a_cap_blocks_the_model(workshop: Workshop, p
     job, attempt = workshop.submitted()
     dear = VideoJob(attempt.remote_id or "", "completed", usage=Usage(Decimal(99)))
     provider.polls = lambda: dear
-    driver = workshop.driver(provider, caps=Caps(total=1_000_000_000))
+    steps = workshop.steps(provider, caps=Caps(total=1_000_000_000))
 
-    await driver.follow(job, attempt)
+    await steps.poll(job, attempt)
 
     assert "USD more than the 0.12 USD reserved" in workshop.text
     assert list(workshop.blocked) == [MODEL]
@@ -118,7 +119,7 @@ async def test_nothing_the_provider_says_of_a_job_steers_a_terminal_or_fills_a_l
     states = [VideoJob(attempt.remote_id or "", hostile), VideoJob(attempt.remote_id or "", "failed", error=hostile)]
     provider.polls = lambda: states.pop(0)
 
-    await workshop.driver(provider).follow(job, attempt)
+    await workshop.steps(provider).poll(job, attempt)
 
     shown = workshop.shown(job) + workshop.text.replace("\n", "")
     assert shown.isprintable()
@@ -129,17 +130,17 @@ async def test_a_job_of_a_run_that_was_just_stopped_is_asked_for_as_soon_as_is_p
     workshop: Workshop, provider: FakeProvider
 ) -> None:
     job, attempt = workshop.submitted()
-    driver = workshop.driver(provider)
-    pace = driver._following._context.pace
+    steps = workshop.steps(provider)
+    clock = steps.context.clock
     asked_at: list[float] = []
 
     def poll() -> VideoJob:
-        asked_at.append(pace.now())
+        asked_at.append(clock.now())
         return VideoJob(attempt.remote_id or "", "completed")
 
     provider.polls = poll
-    began = pace.now()
+    began = clock.now()
 
-    await driver.follow(job, attempt, resumed=True)
+    await steps.poll(job, attempt, resumed=True)
 
     assert asked_at[0] - began <= MIN_POLL_INTERVAL_S

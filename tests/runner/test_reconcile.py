@@ -11,8 +11,7 @@ import pytest
 from orbatch.ledger import Charge, JobRecord
 from orbatch.ledger.budget import Caps
 from orbatch.ledger.status import Status
-from orbatch.runner import reconcile
-from orbatch.runner.reconcile import Settled, record_usage, settle_unknown
+from orbatch.runner.reconcile import SettleResult, reconcile, record_usage
 from orbatch_provider.errors import (
     AuthenticationError,
     BadRequestError,
@@ -58,7 +57,7 @@ async def test_a_charge_that_came_late_takes_the_place_of_the_reservation(
     before = workshop.ledger.attempts.committed(workshop.batch.id, MODEL).total
     provider.generations = lambda _: costing("0.05")
 
-    assert await settle_unknown(workshop.ledger, provider, [job], NO_CAPS) == Settled(1, 0, {})
+    assert await reconcile(workshop.ledger, provider, [job], NO_CAPS) == SettleResult(1, 0, {})
 
     assert workshop.now(job)[1].cost_nusd == 50_000_000
     assert before - workshop.ledger.attempts.committed(workshop.batch.id, MODEL).total == 70_000_000
@@ -72,7 +71,7 @@ async def test_one_charge_that_is_not_known_yet_does_not_hold_up_the_others(
     answers: list[Generation | Exception] = [failure, costing(None), costing("0.05")]
     provider.generations = lambda _: answers.pop(0)
 
-    assert await settle_unknown(workshop.ledger, provider, jobs, NO_CAPS) == Settled(1, 2, {})
+    assert await reconcile(workshop.ledger, provider, jobs, NO_CAPS) == SettleResult(1, 2, {})
     assert [workshop.now(job)[1].settled for job in jobs] == [False, False, True]
 
 
@@ -89,7 +88,7 @@ async def test_an_outage_is_met_once_and_not_for_every_charge(
 
     provider.generations = fail
 
-    assert await settle_unknown(workshop.ledger, provider, jobs, NO_CAPS) == Settled(0, 3, {})
+    assert await reconcile(workshop.ledger, provider, jobs, NO_CAPS) == SettleResult(0, 3, {})
     assert len(asked) == 1
 
 
@@ -97,14 +96,14 @@ async def test_a_key_that_is_refused_is_told(workshop: Workshop, provider: FakeP
     provider.generations = lambda _: AuthenticationError(401)
 
     with pytest.raises(AuthenticationError):
-        await settle_unknown(workshop.ledger, provider, unsettled(workshop), NO_CAPS)
+        await reconcile(workshop.ledger, provider, unsettled(workshop), NO_CAPS)
 
 
 async def test_an_answer_about_another_generation_settles_nothing(workshop: Workshop, provider: FakeProvider) -> None:
     (job,) = unsettled(workshop)
     provider.generations = lambda _: Generation("gen-of-another", Decimal(1), False, None)
 
-    await settle_unknown(workshop.ledger, provider, [job], NO_CAPS)
+    await reconcile(workshop.ledger, provider, [job], NO_CAPS)
 
     assert not workshop.now(job)[1].settled
 
@@ -115,7 +114,7 @@ async def test_a_late_charge_above_its_reservation_is_noted_and_names_the_cap_it
     (job,) = unsettled(workshop)
     provider.generations = lambda _: costing("7")
 
-    result = await settle_unknown(workshop.ledger, provider, [job], Caps(per_job=1_000_000_000))
+    result = await reconcile(workshop.ledger, provider, [job], Caps(per_job=1_000_000_000))
 
     assert "charged 7.00 USD, 6.88 USD more than the 0.12 USD reserved" in workshop.shown(job)
     assert list(result.broken) == [MODEL]
@@ -148,10 +147,11 @@ async def test_a_reading_that_does_not_come_holds_up_no_submit(
         await asyncio.Event().wait()
         raise AssertionError
 
-    monkeypatch.setattr(reconcile, "USAGE_PATIENCE_S", 0.01)
+    monkeypatch.setattr("orbatch.runner.reconcile.USAGE_TIMEOUT_S", 0.01)
     monkeypatch.setattr(provider, "key", never)
 
-    assert await record_usage(workshop.ledger, provider) is None
+    async with asyncio.timeout(5):
+        await record_usage(workshop.ledger, provider)
 
 
 async def test_usage_is_kept_with_its_account_and_time(workshop: Workshop, provider: FakeProvider) -> None:

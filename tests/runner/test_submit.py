@@ -10,11 +10,12 @@ from decimal import Decimal
 
 import pytest
 
-from orbatch.ledger import LedgerConflict, LedgerError
+from orbatch.ledger import LedgerError
 from orbatch.ledger.status import Status
 from orbatch.runner import submit
-from orbatch.runner.driver import StopRun
+from orbatch.runner.context import StopRun
 from orbatch.runner.poll_schedule import MAX_RETRY_AFTER_S
+from orbatch.runner.reconcile import record_usage
 from orbatch_provider.errors import (
     BadRequestError,
     OpenRouterError,
@@ -44,7 +45,7 @@ def provider() -> FakeProvider:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every answer to a submit that is not there at once is late."""
-    monkeypatch.setattr(submit, "ANSWER_PATIENCE_S", 0.0)
+    monkeypatch.setattr(submit, "ANSWER_TIMEOUT_S", 0.0)
 
 
 # -- late answers ---------------------------------------------------------------------------------------------------
@@ -52,8 +53,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("impatient")
 async def test_a_late_answer_resolves_the_uncertain_job_by_itself(workshop: Workshop, provider: FakeProvider) -> None:
-    job, driver = workshop.take(), workshop.driver(provider)
-    task = asyncio.create_task(driver.send(job, workshop.reserve(job)))
+    job, steps = workshop.take(), workshop.steps(provider)
+    task = asyncio.create_task(steps.submit(job, workshop.reserve(job)))
     await provider.asked.wait()
     await briefly()
     assert workshop.status(job) is Status.UNCERTAIN
@@ -63,7 +64,7 @@ async def test_a_late_answer_resolves_the_uncertain_job_by_itself(workshop: Work
     assert await task is not None
     assert workshop.status(job) is Status.SUBMITTED
     assert workshop.now(job)[1].remote_id == "late-1"
-    assert "accepted as late-1, after all" in workshop.text
+    assert "accepted late as late-1" in workshop.text
 
 
 @pytest.mark.usefixtures("impatient")
@@ -79,8 +80,8 @@ async def test_a_late_answer_resolves_the_uncertain_job_by_itself(workshop: Work
 async def test_a_late_refusal_ends_the_doubt(
     workshop: Workshop, provider: FakeProvider, error: OpenRouterError, status: Status
 ) -> None:
-    job, driver = workshop.take(), workshop.driver(provider)
-    task = asyncio.create_task(driver.send(job, workshop.reserve(job)))
+    job, steps = workshop.take(), workshop.steps(provider)
+    task = asyncio.create_task(steps.submit(job, workshop.reserve(job)))
     await provider.asked.wait()
     await briefly()
 
@@ -98,8 +99,8 @@ async def test_a_late_refusal_ends_the_doubt(
 async def test_what_the_user_resolved_meanwhile_is_not_overruled(
     workshop: Workshop, provider: FakeProvider, answer: VideoJob | OpenRouterError
 ) -> None:
-    job, driver = workshop.take(), workshop.driver(provider)
-    task = asyncio.create_task(driver.send(job, workshop.reserve(job)))
+    job, steps = workshop.take(), workshop.steps(provider)
+    task = asyncio.create_task(steps.submit(job, workshop.reserve(job)))
     await provider.asked.wait()
     await briefly()
     workshop.ledger.attempts.resolve_not_charged(workshop.now(job)[1])
@@ -116,8 +117,8 @@ async def test_what_the_user_resolved_meanwhile_is_not_overruled(
 
 @pytest.mark.usefixtures("impatient")
 async def test_an_id_that_the_user_has_named_already_is_no_surprise(workshop: Workshop, provider: FakeProvider) -> None:
-    job, driver = workshop.take(), workshop.driver(provider)
-    task = asyncio.create_task(driver.send(job, workshop.reserve(job)))
+    job, steps = workshop.take(), workshop.steps(provider)
+    task = asyncio.create_task(steps.submit(job, workshop.reserve(job)))
     await provider.asked.wait()
     await briefly()
     workshop.ledger.attempts.attach_remote_id(workshop.now(job)[1], "late-3")
@@ -132,9 +133,9 @@ async def test_an_id_that_the_user_has_named_already_is_no_surprise(workshop: Wo
 async def test_a_ledger_that_cannot_note_the_doubt_does_not_cost_the_id(
     workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, driver = workshop.take(), workshop.driver(provider)
+    job, steps = workshop.take(), workshop.steps(provider)
     monkeypatch.setattr(workshop.ledger.attempts, "mark_uncertain", failing(LedgerError("The disk is full.")))
-    task = asyncio.create_task(driver.send(job, workshop.reserve(job)))
+    task = asyncio.create_task(steps.submit(job, workshop.reserve(job)))
     await provider.asked.wait()
     await briefly()
 
@@ -150,14 +151,14 @@ async def test_a_ledger_that_cannot_note_the_doubt_does_not_cost_the_id(
 async def test_an_id_is_recorded_when_the_ledger_works_again(
     workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, driver = workshop.take(), workshop.driver(provider)
+    job, steps = workshop.take(), workshop.steps(provider)
     monkeypatch.setattr(submit, "RECORDING_PAUSES_S", (0.0, 0.0))
     monkeypatch.setattr(
         workshop.ledger.attempts, "accept", failing(LedgerError("Full."), then=workshop.ledger.attempts.accept)
     )
     provider.answer(VideoJob("kept-1", "pending"))
 
-    await driver.send(job, workshop.reserve(job))
+    await steps.submit(job, workshop.reserve(job))
 
     assert workshop.now(job)[1].remote_id == "kept-1"
     assert "accepted as kept-1, not recorded yet (Full.)" in workshop.text  # it may be the last thing that is said
@@ -166,14 +167,14 @@ async def test_an_id_is_recorded_when_the_ledger_works_again(
 async def test_an_id_that_cannot_be_recorded_stops_the_run_with_the_command_to_save_it(
     workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, driver = workshop.take(), workshop.driver(provider)
+    job, steps = workshop.take(), workshop.steps(provider)
     monkeypatch.setattr(submit, "RECORDING_PAUSES_S", (0.0,))
     provider.answer(VideoJob("kept-2", "pending"))
     reservation = workshop.reserve(job)
     with monkeypatch.context() as broken:
         broken.setattr(workshop.ledger.attempts, "accept", failing(LedgerError("Full."), times=9))
         with pytest.raises(StopRun, match=f"orbatch resolve {job.id} --remote-id kept-2"):
-            await driver.send(job, reservation)
+            await steps.submit(job, reservation)
 
     assert workshop.status(job) is Status.SUBMITTING  # which the next run takes for uncertain
     workshop.ledger.attempts.mark_uncertain(reservation.attempt_id, "orbatch was stopped")
@@ -184,13 +185,13 @@ async def test_an_id_that_cannot_be_recorded_stops_the_run_with_the_command_to_s
 async def test_a_run_that_is_torn_down_goes_on_recording_the_id(
     workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, driver = workshop.take(), workshop.driver(provider)
+    job, steps = workshop.take(), workshop.steps(provider)
     monkeypatch.setattr(submit, "RECORDING_PAUSES_S", (0.05, 0.05))
     monkeypatch.setattr(
         workshop.ledger.attempts, "accept", failing(LedgerError("Full."), then=workshop.ledger.attempts.accept)
     )
     provider.answer(VideoJob("kept-3", "pending"))
-    task = asyncio.create_task(driver.send(job, workshop.reserve(job)))
+    task = asyncio.create_task(steps.submit(job, workshop.reserve(job)))
     await asyncio.sleep(0.005)  # it was refused once, and is to be tried again
     assert "kept-3" in workshop.text
     task.cancel()
@@ -205,11 +206,11 @@ async def test_an_id_that_belongs_to_another_job_is_kept_beside_an_uncertain_one
 ) -> None:
     _, taken = workshop.submitted()
     assert taken.remote_id is not None
-    job, driver = workshop.take(), workshop.driver(provider)
+    job, steps = workshop.take(), workshop.steps(provider)
     provider.answer(VideoJob(taken.remote_id, "pending"))
 
     with pytest.raises(StopRun, match=taken.remote_id):
-        await driver.send(job, workshop.reserve(job))
+        await steps.submit(job, workshop.reserve(job))
 
     assert workshop.status(job) is Status.UNCERTAIN
     assert taken.remote_id in workshop.shown(job)
@@ -221,8 +222,8 @@ async def test_an_id_that_belongs_to_another_job_is_kept_beside_an_uncertain_one
 async def test_a_request_in_the_air_is_uncertain_when_the_run_is_torn_down(
     workshop: Workshop, provider: FakeProvider
 ) -> None:
-    job, driver = workshop.take(), workshop.driver(provider)
-    task = asyncio.create_task(driver.send(job, workshop.reserve(job)))
+    job, steps = workshop.take(), workshop.steps(provider)
+    task = asyncio.create_task(steps.submit(job, workshop.reserve(job)))
     await provider.asked.wait()
 
     task.cancel()
@@ -235,8 +236,8 @@ async def test_a_request_in_the_air_is_uncertain_when_the_run_is_torn_down(
 async def test_an_answer_that_is_here_counts_when_the_run_is_torn_down(
     workshop: Workshop, provider: FakeProvider
 ) -> None:
-    job, driver = workshop.take(), workshop.driver(provider)
-    task = asyncio.create_task(driver.send(job, workshop.reserve(job)))
+    job, steps = workshop.take(), workshop.steps(provider)
+    task = asyncio.create_task(steps.submit(job, workshop.reserve(job)))
     await provider.asked.wait()
 
     provider.answer(VideoJob("here-1", "pending"))
@@ -250,14 +251,14 @@ async def test_an_answer_that_is_here_counts_when_the_run_is_torn_down(
 async def test_a_job_whose_request_has_not_left_is_free_when_the_run_is_torn_down(
     workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, driver = workshop.take(), workshop.driver(provider)
+    job, steps = workshop.take(), workshop.steps(provider)
 
     async def never(*_: object) -> None:
         await asyncio.Event().wait()
 
     monkeypatch.setattr("orbatch.runner.submit.run_in_disk_pool", never)  # where local files are read
     with_picture = replace(job, request={**job.request, "frame_images": [{"url": "a.png"}]})
-    task = asyncio.create_task(driver.send(with_picture, workshop.reserve(job)))
+    task = asyncio.create_task(steps.submit(with_picture, workshop.reserve(job)))
     await briefly()
     task.cancel()
     await asyncio.wait({task})
@@ -270,11 +271,11 @@ async def test_a_job_whose_request_has_not_left_is_free_when_the_run_is_torn_dow
 async def test_a_bug_while_sending_leaves_the_job_uncertain_and_stops_the_run(
     workshop: Workshop, provider: FakeProvider
 ) -> None:
-    job, driver = workshop.take(), workshop.driver(provider)
+    job, steps = workshop.take(), workshop.steps(provider)
     provider.answer(KeyError("surprise"))
 
-    with pytest.raises(StopRun, match="unforeseen fault"):
-        await driver.send(job, workshop.reserve(job))
+    with pytest.raises(StopRun, match="Unexpected error"):
+        await steps.submit(job, workshop.reserve(job))
 
     assert workshop.status(job) is Status.UNCERTAIN
 
@@ -288,16 +289,16 @@ async def test_a_bug_while_sending_leaves_the_job_uncertain_and_stops_the_run(
 async def test_retry_after_closes_the_gate_of_the_model_within_bounds(
     workshop: Workshop, provider: FakeProvider, asked_s: float, waited_s: float
 ) -> None:
-    job, driver = workshop.take(), workshop.driver(provider)
-    driver._sending._context.pace.real = lambda seconds: seconds  # type: ignore[method-assign]
+    job, steps = workshop.take(), workshop.steps(provider)
+    steps.context.clock.real = lambda seconds: seconds  # type: ignore[method-assign]
     provider.answer(ServiceUnavailableError(503, retry_after_s=asked_s))
 
-    await driver.send(job, workshop.reserve(job))
+    await steps.submit(job, workshop.reserve(job))
 
-    wait = driver._sending._context.gates.why_not(MODEL)
+    wait = steps.context.limits.why_not(MODEL)
     assert wait is not None
     assert wait.seconds == pytest.approx(waited_s, abs=0.5)
-    assert driver._sending._context.gates.why_not("another/model") is None
+    assert steps.context.limits.why_not("another/model") is None
 
 
 # -- uncertain jobs -------------------------------------------------------------------------------------------------
@@ -306,16 +307,14 @@ async def test_retry_after_closes_the_gate_of_the_model_within_bounds(
 async def test_the_keys_usage_is_read_before_and_after_an_uncertain_submit(
     workshop: Workshop, provider: FakeProvider
 ) -> None:
-    from orbatch.runner.reconcile import record_usage
-
     provider.usage = KeyInfo("", Decimal("1.00"), None, None, None)
     await record_usage(workshop.ledger, provider)
     await asyncio.sleep(0.002)  # readings have the resolution of a millisecond
-    job, driver = workshop.take(), workshop.driver(provider)
+    job, steps = workshop.take(), workshop.steps(provider)
     provider.answer(UNKNOWN)
     reservation = workshop.reserve(job)
     await asyncio.sleep(0.002)
-    await driver.send(job, reservation)
+    await steps.submit(job, reservation)
 
     rise = workshop.ledger.usage.around(workshop.now(job)[1])
     assert rise is not None
@@ -329,38 +328,17 @@ async def test_the_keys_usage_is_read_before_and_after_an_uncertain_submit(
 
 
 async def test_a_found_job_is_followed_and_downloaded(workshop: Workshop, provider: FakeProvider) -> None:
-    job, driver = workshop.take(), workshop.driver(provider)
+    job, steps = workshop.take(), workshop.steps(provider)
     provider.answer(UNKNOWN)
-    await driver.send(job, workshop.reserve(job))
+    await steps.submit(job, workshop.reserve(job))
 
     workshop.ledger.attempts.attach_remote_id(workshop.now(job)[1], f"found-{job.id}")
     job, attempt = workshop.now(job)
     provider.polls = lambda: VideoJob(f"found-{job.id}", "completed", usage=Usage(Decimal("0.12")))
-    seen = await driver.follow(job, attempt)
-    await driver.collect(*workshop.now(job), seen)
+    seen = await steps.poll(job, attempt)
+    await steps.download(*workshop.now(job), seen)
 
     assert workshop.status(job) is Status.DONE
-
-
-async def test_an_uncertain_job_that_is_sent_again_counts_twice(workshop: Workshop, provider: FakeProvider) -> None:
-    job, driver = workshop.take(), workshop.driver(provider)
-    provider.answer(UNKNOWN)
-    before = workshop.ledger.attempts.committed(workshop.batch.id, MODEL).total
-    first = workshop.reserve(job)
-    await driver.send(job, first)
-
-    with pytest.raises(LedgerConflict):
-        workshop.reserve(job)
-    second = workshop.reserve(job, resubmit=True)
-
-    assert second.number == first.number + 1
-    assert workshop.ledger.attempts.committed(workshop.batch.id, MODEL).total - before == 2 * 120_000_000
-    workshop.ledger.attempts.accept(second.attempt_id, f"second-{job.id}")
-    workshop.ledger.attempts.accept(
-        first.attempt_id, f"first-{job.id}"
-    )  # the first answer comes after all: both are paid for
-    assert workshop.status(job) is Status.SUBMITTED
-    assert [attempt.status for attempt in workshop.ledger.queries.attempts(job.id)] == ["submitted", "submitted"]
 
 
 def failing(error: LedgerError, *, times: int = 1, then: Callable[..., None] | None = None) -> Callable[..., None]:

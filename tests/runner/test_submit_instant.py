@@ -21,10 +21,9 @@ from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.estimate import price_jobs
 from orbatch.plan.jobs import expand
 from orbatch.runner import results
-from orbatch.runner.context import Clock, Progress, RunContext
-from orbatch.runner.driver import StopRun, Terms
+from orbatch.runner.context import Clock, Event, RunContext, RunOptions, StopRun
 from orbatch.runner.limits import Limits
-from orbatch.runner.submit import Answering
+from orbatch.runner.submit import Submitter
 from orbatch_provider.catalog import snapshot
 from orbatch_provider.errors import (
     BadGatewayError,
@@ -110,7 +109,7 @@ class Bench:
         self.ledger.leases.claim(self.batch.id, self.holder, utc_now())
         self.out = folder / "out"
         self.service = Service()
-        self.said: list[Progress] = []
+        self.said: list[Event] = []
         self.blocked: dict[str, str] = {}
         self.attempts = 1
 
@@ -134,15 +133,12 @@ class Bench:
         assert not isinstance(decision, Refused)
         return decision
 
-    def step(self) -> Answering:
-        terms = Terms(Caps(), self.out, 30.0, 60.0, self.attempts, frozenset({Status.FAILED}))
-        gates = Limits(LimitsConfig())
+    async def submit(self, job: JobRecord) -> JobRecord:
+        options = RunOptions(LimitsConfig(), Caps(), self.out, 30.0, 60.0, self.attempts, frozenset({Status.FAILED}))
         provider: Any = self.service
-        shared = RunContext(self.ledger, provider, gates, terms, Clock(1000.0), self.said.append)
-        return Answering(shared, self.blocked.__setitem__)
-
-    async def answer(self, job: JobRecord) -> JobRecord:
-        await self.step().answer(job, self.reserve(job))
+        limits, blocked = Limits(LimitsConfig()), self.blocked.__setitem__
+        context = RunContext(self.ledger, provider, options, limits, Clock(1000.0), self.said.append, blocked)
+        assert await Submitter(context).submit(job, self.reserve(job)) is None
         return self.ledger.queries.job(job.id)
 
     def history(self, job: JobRecord) -> list[str]:
@@ -166,7 +162,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 async def test_pictures_are_in_their_places_before_the_job_is_done(bench: Bench) -> None:
-    done = await bench.answer(bench.job())
+    done = await bench.submit(bench.job())
     assert done.status is Status.DONE
     assert [(Path(each.path).name, each.width, each.height) for each in bench.ledger.queries.outputs(done.id)] == [
         ("image-1.png", 8, 6),
@@ -183,15 +179,15 @@ async def test_pictures_are_in_their_places_before_the_job_is_done(bench: Bench)
 
 async def test_fewer_pictures_than_asked_for_are_recorded_and_said(bench: Bench) -> None:
     bench.service.says = ["red"]
-    done = await bench.answer(bench.job())
+    done = await bench.submit(bench.job())
     [output] = bench.ledger.queries.outputs(done.id)
-    assert output.warning == "1 of 2 pictures came; picture 3: it is empty"
-    assert any("1 of 2 pictures came" in progress.text for progress in bench.said)
+    assert output.warning == "1 of 2 images were returned; picture 3: it is empty"
+    assert any("1 of 2 images were returned" in event.text for event in bench.said)
 
 
 async def test_a_text_is_a_file(bench: Bench) -> None:
     bench.service.says = "A cat.\nIt purrs \u2026"
-    done = await bench.answer(bench.text)
+    done = await bench.submit(bench.text)
     [output] = bench.ledger.queries.outputs(done.id)
     assert (Path(output.path).name, output.mime_type) == ("text-2.txt", "text/plain")
     assert Path(output.path).read_text("utf-8") == "A cat.\nIt purrs \u2026"
@@ -199,7 +195,7 @@ async def test_a_text_is_a_file(bench: Bench) -> None:
 
 async def test_json_that_was_asked_for_is_a_json_file(bench: Bench) -> None:
     bench.service.says = '{"cat": 1}'
-    done = await bench.answer(bench.structured)
+    done = await bench.submit(bench.structured)
     [output] = bench.ledger.queries.outputs(done.id)
     assert Path(output.path).suffix == ".json"
     assert json.loads(Path(output.path).read_text()) == {"cat": 1}
@@ -207,11 +203,11 @@ async def test_json_that_was_asked_for_is_a_json_file(bench: Bench) -> None:
 
 async def test_json_that_is_none_is_a_failed_job_with_its_cost_and_its_text_is_kept(bench: Bench) -> None:
     bench.service.says, bench.service.usage = "Sure! {broken" + "x" * 5000, CENTS
-    failed = await bench.answer(bench.structured)
+    failed = await bench.submit(bench.structured)
     assert failed.status is Status.FAILED
     assert bench.history(failed) == ["submitting", "submitted", "failed"]
     assert failed.error is not None
-    assert "JSON was asked for, and the answer is none" in failed.error
+    assert "JSON was requested, and the answer is not JSON" in failed.error
     assert len(failed.error) < 700
     [kept] = bench.out.iterdir()
     assert str(kept) in failed.error
@@ -222,7 +218,7 @@ async def test_json_that_is_none_is_a_failed_job_with_its_cost_and_its_text_is_k
 
 async def test_an_empty_text_is_a_failed_job_with_its_cost(bench: Bench) -> None:
     bench.service.says, bench.service.usage = " \n", CENTS
-    failed = await bench.answer(bench.text)
+    failed = await bench.submit(bench.text)
     assert failed.status is Status.FAILED
     assert "holds no text" in str(failed.error)
     assert bench.charged() == 50_000
@@ -232,14 +228,14 @@ async def test_a_failed_answer_is_asked_for_again_as_often_as_the_batch_says(ben
     bench.attempts = 2
     bench.service.says = "no json"
     job = bench.structured
-    assert (await bench.answer(job)).status is Status.PENDING
-    assert (await bench.answer(job)).status is Status.FAILED
+    assert (await bench.submit(job)).status is Status.PENDING
+    assert (await bench.submit(job)).status is Status.FAILED
     assert bench.charged() == 160_000_000
 
 
 async def test_an_answer_without_a_picture_is_a_failed_job_with_its_cost(bench: Bench) -> None:
     bench.service.says = UnusableResultError("The answer holds no picture that can be used: there was none", usage=PAID)
-    failed = await bench.answer(bench.job())
+    failed = await bench.submit(bench.job())
     assert failed.status is Status.FAILED
     assert bench.charged() == 80_000_000
 
@@ -247,7 +243,7 @@ async def test_an_answer_without_a_picture_is_a_failed_job_with_its_cost(bench: 
 async def test_a_charge_that_is_not_known_yet_stays_reserved_until_it_is_settled(bench: Bench) -> None:
     bench.service.usage = Usage(None)
     job = bench.job()
-    await bench.answer(job)
+    await bench.submit(job)
     [unsettled] = bench.ledger.queries.unsettled(bench.batch.id)
     assert unsettled.attempt is not None
     assert unsettled.attempt.generation_id == "gen-1"
@@ -258,9 +254,9 @@ async def test_a_charge_that_is_not_known_yet_stays_reserved_until_it_is_settled
 
 async def test_a_charge_above_the_reservation_is_written_down(bench: Bench) -> None:
     bench.service.usage = Usage(Decimal("0.50"))
-    done = await bench.answer(bench.job())
+    done = await bench.submit(bench.job())
     assert done.status is Status.DONE
-    assert any("more than" in progress.text for progress in bench.said)
+    assert any("more than" in event.text for event in bench.said)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +273,7 @@ async def test_each_refusal_leaves_the_job_where_its_money_is(
     bench: Bench, error: OpenRouterError, status: Status, reserved: int
 ) -> None:
     bench.service.says = error
-    assert (await bench.answer(bench.job())).status is status
+    assert (await bench.submit(bench.job())).status is status
     assert bench.reserved() == reserved
 
 
@@ -293,14 +289,14 @@ async def test_a_text_that_failed_is_uncertain_unless_the_answer_says_otherwise(
     bench: Bench, error: OpenRouterError, status: Status
 ) -> None:
     bench.service.says = error
-    assert (await bench.answer(bench.text)).status is status
+    assert (await bench.submit(bench.text)).status is status
 
 
 async def test_nothing_is_sent_where_nothing_can_be_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.out.write_text("a file where the folder should be")
     job = bench.job()
-    with pytest.raises(StopRun, match="so it was not sent"):
-        await bench.answer(job)
+    with pytest.raises(StopRun, match="was not submitted, because its output cannot be saved"):
+        await bench.submit(job)
     assert bench.service.asked == 0
     assert bench.job().status is Status.PENDING
     assert bench.reserved() == 0
@@ -309,14 +305,14 @@ async def test_nothing_is_sent_where_nothing_can_be_written(bench: Bench, monkey
 async def test_nothing_is_sent_when_the_disk_is_nearly_full(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "FREE_BYTES", 10**18)
     with pytest.raises(StopRun, match="MB are free on the disk"):
-        await bench.answer(bench.job())
+        await bench.submit(bench.job())
     assert bench.service.asked == 0
 
 
 async def test_a_file_in_the_way_is_left_alone_and_the_result_gets_another_name(bench: Bench) -> None:
     bench.out.mkdir()
     (bench.out / "image-1.png").write_bytes(b"somebody else's")
-    done = await bench.answer(bench.job())
+    done = await bench.submit(bench.job())
     assert done.status is Status.DONE
     first, _ = bench.ledger.queries.outputs(done.id)
     assert Path(first.path).name == "image-1-attempt1.png"
@@ -330,8 +326,8 @@ async def test_a_result_that_cannot_be_placed_is_lost_with_its_cost_and_named(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("orbatch.outputs.files.place", full)
-    lost = await bench.answer(bench.job())
+    monkeypatch.setattr("orbatch.runner.results.place", full)
+    lost = await bench.submit(bench.job())
     assert lost.status is Status.LOST
     assert bench.history(lost) == ["submitting", "submitted", "completed", "lost"]
     [*parts] = bench.parts()
@@ -348,7 +344,7 @@ async def test_stopped_while_the_request_is_on_its_way_the_job_is_uncertain(benc
 
     bench.service.before = hang
     job = bench.job()
-    task = asyncio.create_task(bench.answer(job))
+    task = asyncio.create_task(bench.submit(job))
     await sent.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -358,7 +354,7 @@ async def test_stopped_while_the_request_is_on_its_way_the_job_is_uncertain(benc
 
 async def test_stopped_after_the_answer_the_result_is_kept_all_the_same(bench: Bench) -> None:
     job = bench.job()
-    task = asyncio.create_task(bench.answer(job))
+    task = asyncio.create_task(bench.submit(job))
 
     def stop_soon() -> None:
         asyncio.get_running_loop().call_soon(task.cancel)
@@ -382,12 +378,12 @@ async def test_an_answer_that_comes_late_ends_an_uncertain_attempt(bench: Bench)
 async def test_what_an_earlier_attempt_left_is_never_written_over(bench: Bench) -> None:
     bench.service.says = OutcomeUnknownError("cut off")
     job = bench.job()
-    await bench.answer(job)
+    await bench.submit(job)
     leftover = bench.out / "answer-0123.part"
     leftover.write_bytes(b"perhaps paid for")
     uncertain = bench.ledger.queries.job(job.id)
     assert uncertain.attempt is not None
     bench.ledger.attempts.resolve_not_charged(uncertain.attempt)
     bench.service.says = ["green"]
-    assert (await bench.answer(job)).status is Status.DONE
+    assert (await bench.submit(job)).status is Status.DONE
     assert leftover.read_bytes() == b"perhaps paid for"

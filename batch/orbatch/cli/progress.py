@@ -16,7 +16,7 @@ from orbatch.cli.tables import amount
 from orbatch.ledger import BatchRecord, Ledger
 from orbatch.ledger.budget import Caps
 from orbatch.ledger.status import Status
-from orbatch.runner.context import Progress
+from orbatch.runner.context import Event
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,7 +48,7 @@ class Watcher:
     def waiting(self) -> str | None:
         return self._run.waiting if self._run is not None else None
 
-    def notify(self, progress: Progress) -> None:
+    def notify(self, progress: Event) -> None:
         text = f"{progress.job}: {progress.text}" if progress.job else progress.text
         text = printable(text).replace("\n", " ")
         if self._log is not None:
@@ -63,7 +63,7 @@ class Watcher:
             sys.stderr.flush()
 
     def say(self, text: str) -> None:
-        self.notify(Progress(text, level="warning"))
+        self.notify(Event(text, level="warning"))
 
 
 @contextlib.contextmanager

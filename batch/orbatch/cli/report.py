@@ -59,14 +59,14 @@ async def _settle(session: Session, ledger: Ledger, batch_id: int | None, *, sim
     """Ask for charges that were not known when their jobs ended."""
     from orbatch.cli.provider import connected
     from orbatch.ledger.budget import Caps
-    from orbatch.runner.reconcile import settle_unknown
+    from orbatch.runner.reconcile import reconcile
 
     unsettled = ledger.queries.unsettled(batch_id)
     if not unsettled:
         session.say("Every charge is known.")
         return
     async with connected(session, simulate=simulate) as connection:
-        result = await settle_unknown(ledger, connection.provider, unsettled, Caps())
+        result = await reconcile(ledger, connection.provider, unsettled, Caps())
     session.say(f"{result.settled} charges settled, {result.open} still unknown and pluralize at their worst case.")
 
 

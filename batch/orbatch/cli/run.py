@@ -28,9 +28,8 @@ from orbatch.ledger import BatchRecord, Counts, Filter, Ledger
 from orbatch.ledger.status import Status
 from orbatch.plan.plan import Plan, caps_from_config, is_loopback
 from orbatch.plan.plan_file import PlanFile, check_against_file, read_plan_file
-from orbatch.runner.context import Clock
-from orbatch.runner.driver import Terms
-from orbatch.runner.runner import BatchRun, Options, RunResult, Stop
+from orbatch.runner.context import Clock, RunOptions
+from orbatch.runner.runner import BatchRun, RunResult, Stop
 from orbatch_provider.errors import ConfigurationError
 
 SHOWN = 10  # ended jobs that are named one by one
@@ -212,30 +211,27 @@ def _ask(ledger: Ledger, plan: Plan) -> None:
         raise Failure(f"Batch {plan.batch.name} was planned anew meanwhile. Nothing was sent; run it again.")
 
 
-def options_of(config: BatchConfig, arguments: RunArguments) -> Options:
-    """The batch file's terms, with the command line's in their place where it gives any."""
+def options_of(config: BatchConfig, arguments: RunArguments) -> RunOptions:
+    """The batch file's options, with the command line's in their place where it gives any."""
     limits = config.limits if arguments.in_flight is None else replace(config.limits, in_flight=arguments.in_flight)
-    terms = Terms(
+    return RunOptions(
+        limits=limits,
         caps=caps_from_config(config.budget, arguments.budget),
         output_dir=config.output_dir,
         poll_interval_s=config.polling.interval,
         poll_timeout_s=config.polling.timeout,
         attempts=config.retries.attempts,
         retry_on=frozenset(Status(status) for status in config.retries.on),
-    )
-    return Options(
-        limits=limits,
-        terms=terms,
         only=arguments.only,
         fail_fast=arguments.fail_fast,
     )
 
 
 async def drive(
-    session: Session, ledger: Ledger, batch: BatchRecord, connection: Connection, options: Options
+    session: Session, ledger: Ledger, batch: BatchRecord, connection: Connection, options: RunOptions
 ) -> RunResult:
     """Run the batch under a live view, with signals handled."""
-    with watching(session, ledger, batch, options.terms.caps) as watcher:
+    with watching(session, ledger, batch, options.caps) as watcher:
         run = BatchRun(ledger, batch, connection.provider, options, Clock(connection.speed), watcher.notify)
         watcher.attend(run)
         with _stopping(run, watcher), _long_lived():

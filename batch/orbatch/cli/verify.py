@@ -74,7 +74,7 @@ async def _fetch_again(session: Session, ledger: Ledger, damages: list[Damage], 
     """Download what is missing. A changed file is kept beside the new one, as NAME.changed."""
     from orbatch.cli.provider import connected
     from orbatch.outputs.files import NotPlayable
-    from orbatch.runner.download import fetch_again
+    from orbatch.runner.download import redownload
     from orbatch_provider.errors import OpenRouterError
 
     fetched = 0
@@ -84,7 +84,7 @@ async def _fetch_again(session: Session, ledger: Ledger, damages: list[Damage], 
                 session.warn(f"{job.id} came in the answer itself ({job.kind}), which cannot be fetched again.")
                 continue
             try:
-                fetched += await fetch_again(ledger, connection.provider, job)
+                fetched += await redownload(ledger, connection.provider, job)
             except (OpenRouterError, NotPlayable, OSError, Failure) as exc:
                 session.warn(f"{job.id} could not be fetched again: {exc}")
     return fetched

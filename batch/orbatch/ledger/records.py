@@ -6,10 +6,12 @@ import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from orbatch.ledger.schema import LATEST_ATTEMPT
 from orbatch.ledger.status import Status
+from orbatch.money import to_nano
+from orbatch_provider.responses import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,12 @@ class Charge:
     cost_nusd: int | None = None
     is_byok: bool = False
     generation_id: str | None = None
+
+    @classmethod
+    def of(cls, usage: Usage | None, generation_id: str | None) -> Self:
+        """The charge in an answer's ``usage``; None: the answer has none yet."""
+        cost = usage.cost if usage is not None else None
+        return cls(None if cost is None else to_nano(cost), usage is not None and usage.is_byok, generation_id)
 
     def columns(self, at: str) -> dict[str, Any]:
         """Of the attempt, as far as they are known."""

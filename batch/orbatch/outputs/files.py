@@ -1,5 +1,5 @@
 """From a downloaded part to a file the ledger can vouch for: verified by decoding, placed atomically, never over
-another file."""
+another file. A part is a file that is still being put together; a target is its final name."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 PART_SUFFIX = ".part"
-# How far a clip may differ from the ordered length before it is worth a warning; renders of 5.04 s for 5 s are normal.
+# How far a clip may differ from the requested length without a warning; renders of 5.04 s for 5 s are normal.
 TOLERANCE_S = 0.5
 TOLERANCE_SHARE = 0.05
-# How much of its own length a clip may lack at its end: containers round, and some count the sound's length.
+# How much of its own length a clip may lack at its end: containers round, and some count the length of the audio.
 CUT_S = 1.0
 CUT_SHARE = 0.1
 
 _DEMUXERS = {"video/mp4": "mp4", "video/quicktime": "mov"}
 
-# What file systems say that have no hard links.
+# Errors of file systems without hard links (FAT, some network and FUSE mounts).
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
 
 
@@ -38,12 +38,12 @@ class NotPlayable(Exception):
     """The file is not the video that was paid for: it does not open, or does not decode."""
 
 
-class FileInTheWay(OSError):
+class FileConflict(OSError):
     """Another file already has the name."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        super().__init__(f"{path} is another file. Move it away; then the next run puts the video there.")
+        super().__init__(f"{path} already exists and is not from this job. Move it, then run the command again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,32 +59,33 @@ class Media:
 
 
 def part_path(target: Path, remote_id: str) -> Path:
-    """Where ``target`` is put together. Its name tells one remote job's content from another's, so that a part is never
-    gone on with that belongs to other content of the same name (another attempt, or another batch)."""
+    """Where ``target`` is put together. The name holds a hash of the remote id, so that a part of other content of the
+    same name (another attempt, or another batch) is never resumed."""
     tag = _sha256(remote_id.encode("utf-8", "replace")).hexdigest()[:8]
     return target.with_name(f"{target.name}.{tag}{PART_SUFFIX}")
 
 
 def target_path(output_dir: Path, stem: str, number: int, extension: str, attempt: int | None = None) -> Path:
-    """Where output ``number`` (0 is the first) goes; ``attempt`` for a result that a later attempt has overtaken."""
+    """Where output ``number`` (0 is the first) goes; with ``attempt`` in its name where the plain one is taken. Raises
+    OSError for a name that leaves ``output_dir``."""
     suffix = "" if attempt is None else f"-attempt{attempt}"
     suffix += "" if number == 0 else f"-{number + 1}"
     target = output_dir / f"{stem}{suffix}{extension}"
-    in_the_folder_itself = target.parent == output_dir and target.name != ".."
-    if not in_the_folder_itself and not target.resolve().is_relative_to(output_dir.resolve()):
-        raise OSError(errno.EACCES, "the file name leaves the output folder", str(target))
+    is_directly_inside = target.parent == output_dir and target.name != ".."
+    if not is_directly_inside and not target.resolve().is_relative_to(output_dir.resolve()):
+        raise OSError(errno.EACCES, "the file name leaves the output directory", str(target))
     return target
 
 
 def load_decoder() -> None:
-    """Load what ``probe`` needs: that takes 0.1 s, which nobody misses while the first job renders."""
-    with contextlib.suppress(ImportError):  # said when a file is there that needs it
+    """Load what ``probe`` needs: it takes 0.1 s, which nobody misses while the first job renders."""
+    with contextlib.suppress(ImportError):  # reported when there is a file that needs it
         import av  # noqa: F401
 
 
 def probe(path: Path, mime_type: str = "") -> Media:
-    """Open a video and decode its first and its last part. ``mime_type``: what its first bytes say it is, where they
-    were looked at; it is not guessed again then. Raises NotPlayable."""
+    """Open a video and decode its first and its last part. ``mime_type``: by its first bytes, so that the format is
+    not guessed again. Raises NotPlayable."""
     import av
 
     try:
@@ -103,7 +104,7 @@ def _probe(container: InputContainer) -> Media:
     stream = container.streams.video[0]
     first = next(iter(container.decode(stream)), None)
     if first is None:
-        raise NotPlayable("its video stream has no picture")
+        raise NotPlayable("its video stream has no frame")
     seconds = container.duration / 1_000_000 if container.duration else None
     if seconds is not None and seconds > 1:
         _check_end(container, stream, seconds)
@@ -119,11 +120,11 @@ def _probe(container: InputContainer) -> Media:
 
 
 def _check_end(container: InputContainer, stream: VideoStream, seconds: float) -> None:
-    """A file that was cut has its whole table of contents, and no pictures at its end."""
-    # Not every container can be searched, or is found at a keyframe; then it is read from the start.
+    """A file that was cut has its whole index, and no frames at its end."""
+    # Not every container can seek, or finds a keyframe; then it is read from the start.
     for start_s in (seconds - 0.5, 0.0):
-        shown, reached_s = _read_on(container, stream, start_s)
-        if shown:
+        decoded, reached_s = _read_on(container, stream, start_s)
+        if decoded:
             break
     else:
         raise NotPlayable("its end does not decode")
@@ -131,33 +132,33 @@ def _check_end(container: InputContainer, stream: VideoStream, seconds: float) -
     if stream.duration is not None and stream.time_base is not None:
         ends_s = float((stream.duration + (stream.start_time or 0)) * stream.time_base)
     elif container.streams.audio:
-        return  # the length is that of all streams, and the sound may be longer
+        return  # the length is that of all streams, and the audio may be longer
     if ends_s - reached_s > max(CUT_S, ends_s * CUT_SHARE):
-        raise NotPlayable(f"it breaks off after {reached_s:.1f} of {ends_s:.1f} s")
+        raise NotPlayable(f"it ends after {reached_s:.1f} of {ends_s:.1f} s")
 
 
 def _read_on(container: InputContainer, stream: VideoStream, start_s: float) -> tuple[bool, float]:
-    """Whether a picture can be shown from there on, and how far the pictures reach, in seconds. One is decoded, which
-    proves the codec; to decode them all would take longer than to fetch them."""
+    """Whether a frame decodes from there on, and how far the frames reach, in seconds. One is decoded, which proves the
+    codec; decoding all of them would take longer than the download."""
     import av
 
     with contextlib.suppress(av.FFmpegError):
         container.seek(int(start_s * 1_000_000))
-    shown, reached_s = False, 0.0
+    decoded, reached_s = False, 0.0
     for packet in container.demux(stream):
         if packet.pts is not None and packet.time_base is not None:
             reached_s = max(reached_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-        shown = shown or bool(packet.decode())
-    return shown, reached_s
+        decoded = decoded or bool(packet.decode())
+    return decoded, reached_s
 
 
-def describe(path: Path, size: int, sha256: str, mime_type: str, media: Media, ordered_s: int | None) -> OutputRecord:
-    """The ledger's record of a verified file; a length that is not what was ordered is a warning, not a failure."""
+def describe(path: Path, size: int, sha256: str, mime_type: str, media: Media, requested_s: int | None) -> OutputRecord:
+    """The ledger's record of a verified file; a length that was not requested is a warning, not a failure."""
     warning = None
-    if ordered_s is not None and media.seconds is not None:
-        tolerance = max(TOLERANCE_S, ordered_s * TOLERANCE_SHARE)
-        if abs(media.seconds - ordered_s) > tolerance:
-            warning = f"{media.seconds:.2f} s long, {ordered_s} s were ordered"
+    if requested_s is not None and media.seconds is not None:
+        tolerance = max(TOLERANCE_S, requested_s * TOLERANCE_SHARE)
+        if abs(media.seconds - requested_s) > tolerance:
+            warning = f"{media.seconds:.1f} s long, {requested_s} s were requested"
     return OutputRecord(
         path=str(path),
         bytes=size,
@@ -174,32 +175,33 @@ def describe(path: Path, size: int, sha256: str, mime_type: str, media: Media, o
 
 
 def sha256_of(path: Path) -> str:
+    """In hex; reads the whole file."""
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
 
 
 def place(part: Path, target: Path, sha256: str) -> None:
     """Give the verified part its name, without ever replacing another file. The part stays until ``discard``; the name
-    is durable after ``sync_folder``.
+    is durable after ``sync_directory``.
 
     A hard link, because it is atomic, fails where a file exists, and proves after a crash that the file is ours: part
-    and target are then one file. Raises FileInTheWay, or OSError for what the disk says.
+    and target are then one file. Raises FileConflict, or OSError for what the disk says.
     """
     try:
         os.link(part, target)
     except FileExistsError:
         if not _is_ours(part, target, sha256):
-            raise FileInTheWay(target) from None
+            raise FileConflict(target) from None
     except OSError as exc:
         if exc.errno not in _NO_LINKS:
             raise
         if target.exists() and not _is_ours(part, target, sha256):
-            raise FileInTheWay(target) from None
+            raise FileConflict(target) from None
         part.replace(target)
 
 
 def find_existing(part: Path) -> Path | None:
-    """The file that a killed run had already verified and placed: it is one file with its part."""
+    """The file that a killed run had already verified and placed: a hard link makes it one file with its part."""
     try:
         is_placed = part.stat().st_nlink > 1
     except (FileNotFoundError, NotADirectoryError):
@@ -212,37 +214,39 @@ def find_existing(part: Path) -> Path | None:
 
 
 def mime_type_of(path: Path) -> str:
+    """By the first bytes of the file, whatever its name."""
     with path.open("rb") as file:
         return video_type(file.read(SNIFF_BYTES)) or "application/octet-stream"
 
 
 def discard(part: Path) -> None:
-    """Remove the part of a file that the ledger has recorded. What cannot be removed is left: the file is safe."""
+    """Remove the part of a file that the ledger has recorded. One that cannot be removed stays: the file is safe."""
     with contextlib.suppress(OSError):
         part.unlink()
 
 
 def is_empty(part: Path) -> bool:
-    """Whether nothing has come of it."""
+    """Whether the part has no content; False when it cannot be read."""
     try:
         return part.stat().st_size == 0
     except OSError:
         return False
 
 
-def parts_below(folder: Path) -> Iterator[Path]:
-    yield from folder.rglob(f"*{PART_SUFFIX}")
+def parts_below(directory: Path) -> Iterator[Path]:
+    """Every part in a directory and its subdirectories."""
+    yield from directory.rglob(f"*{PART_SUFFIX}")
 
 
 def _is_ours(part: Path, target: Path, sha256: str) -> bool:
     return part.samefile(target) or sha256_of(target) == sha256
 
 
-def sync_folder(folder: Path) -> None:
+def sync_directory(path: Path) -> None:
     """Make new names durable, where the platform can."""
     if os.name != "posix":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

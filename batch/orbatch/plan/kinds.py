@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from orbatch_provider.catalog import (
@@ -40,7 +41,8 @@ class Kind:
     ``request``, ``model``: the classes of its bodies and catalog records. ``read_catalog`` takes a provider and the
     models in question (None: all). ``snapshot``: the packaged catalog, None where none is packaged. ``price_inputs``:
     what of a prompt may change the price or the check. ``is_synchronous``: the answer to the paid request holds the
-    output, so there is nothing to poll. ``needs_prompt``: an input image is not enough to start from.
+    output, so there is nothing to poll. ``needs_prompt``: an input image is not enough to start from. ``submit``: the
+    paid call of a provider, with the directory and the stem of the names for files that the answer holds.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Kind:
     estimate: Callable[[Any, Any], Estimate]
     unset_fields: Callable[[Any, Any], tuple[UnsetField, ...]]
     price_inputs: Callable[[Any], object]
+    submit: Callable[[Any, Any, Path, str], Awaitable[Any]]
     is_synchronous: bool = True
     needs_prompt: bool = True
 
@@ -94,6 +97,7 @@ KINDS: Mapping[str, Kind] = {
             estimate=estimate_video,
             unset_fields=unset_fields,
             price_inputs=lambda request: bool(request.prompt),
+            submit=lambda provider, request, _directory, _stem: provider.submit(request),
             is_synchronous=False,
             needs_prompt=False,
         ),
@@ -107,6 +111,7 @@ KINDS: Mapping[str, Kind] = {
             estimate=estimate_image,
             unset_fields=_all_priced,
             price_inputs=lambda request: len((request.prompt or "").encode()),
+            submit=lambda provider, request, directory, stem: provider.create_images(request, directory, stem),
         ),
         Kind(
             name="text",
@@ -118,6 +123,7 @@ KINDS: Mapping[str, Kind] = {
             estimate=estimate_text,
             unset_fields=_unset_length,
             price_inputs=_message_bytes,
+            submit=lambda provider, request, _directory, _stem: provider.complete_text(request),
         ),
     )
 }

@@ -1,6 +1,6 @@
 """Limits in front of the provider: submits, polls and downloads, per account and per model, and cool-downs after 429.
 
-A submit limit of N per minute holds in every window of 60 seconds: a tenth of it may go at once, the rest follows
+A submit limit of N per minute holds in every window of 60 seconds: a tenth of it may go immediately, the rest follows
 evenly. ``speed`` is how many times faster than real time a simulator runs; all periods shrink with it.
 """
 
@@ -14,14 +14,14 @@ from aiolimiter import AsyncLimiter
 
 from orbatch.batchfile.models import LimitsConfig, ModelLimits
 
-BURST_SHARE = 0.1
-LOOK_SHARE = 0.1
-SHORTEST_LOOK_S = 0.01
+BURST_SHARE = 0.1  # of a minute's submits
+RECHECK_SHARE = 0.1  # of the time to the next free place
+MIN_RECHECK_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Why nothing may be sent now. ``seconds``: when to ask again; None: when a job ends."""
+    """Why nothing may be submitted now. ``seconds``: when to check again; None: when a job ends."""
 
     reason: str
     seconds: float | None = None
@@ -40,17 +40,19 @@ def submit_limiter(per_minute: float, speed: float) -> AsyncLimiter:
     return AsyncLimiter(burst, burst / per_second / speed)
 
 
-def _look_again_s(limiter: AsyncLimiter) -> float:
-    """A part of the time to the next place: who comes a moment early would else miss it and wait for the one after."""
-    return max(SHORTEST_LOOK_S, limiter.time_period / limiter.max_rate * LOOK_SHARE)
+def _recheck_s(limiter: AsyncLimiter) -> float:
+    # Only a part of the time to the next place: who comes a moment early would else wait for the one after.
+    return max(MIN_RECHECK_S, limiter.time_period / limiter.max_rate * RECHECK_SHARE)
 
 
 class Limits:
-    """The gates of one run. Make it inside the running loop."""
+    """The limits of one run. Create it inside the running loop: the limiters belong to it.
+
+    ``polls`` and ``downloads`` are entered around each poll and each download.
+    """
 
     def __init__(self, limits: LimitsConfig, speed: float = 1.0) -> None:
-        self.limits = limits
-        self._speed = speed
+        self._config = limits
         self._clock = asyncio.get_running_loop().time
         self._account = submit_limiter(limits.submits_per_minute, speed)
         self._models = {
@@ -59,64 +61,66 @@ class Limits:
             if of_model.submits_per_minute is not None
         }
         self._in_flight: Counter[str] = Counter()
-        # By model; None is the whole account.
-        self._cool_downs: dict[str | None, _CoolDown] = {}
+        self._cool_downs: dict[str | None, _CoolDown] = {}  # by model; None is the whole account
         self._failures: Counter[str | None] = Counter()
+        # Below one poll a second a bucket of one fills more slowly; a smaller bucket would let nothing through.
         self.polls = AsyncLimiter(max(1.0, limits.polls_per_second), max(1.0, 1 / limits.polls_per_second) / speed)
         self.downloads = asyncio.Semaphore(limits.downloads)
 
     def why_not(self, model: str, elsewhere: int = 0, elsewhere_of_model: int = 0) -> Wait | None:
-        """What keeps a job of this model from being sent now; None when it may go.
+        """What keeps a job of this model from being submitted now; None when it may go.
 
         ``elsewhere``: jobs that other runs on the same ledger have in flight, which count as well.
         """
         for scope in (None, model):
             cool_down = self._cool_downs.get(scope)
             if cool_down is not None:
-                left = cool_down.until - self._clock()
-                if left > 0:
-                    return Wait(cool_down.reason, left)
+                left_s = cool_down.until - self._clock()
+                if left_s > 0:
+                    return Wait(cool_down.reason, left_s)
                 del self._cool_downs[scope]
-        of_model = self.limits.models.get(model, ModelLimits())
-        if self._in_flight.total() + elsewhere >= self.limits.in_flight:
-            return Wait(f"{self.limits.in_flight} jobs are in flight (limits.in_flight)", 1.0 if elsewhere else None)
+        of_model = self._config.models.get(model, ModelLimits())
+        if self.in_flight + elsewhere >= self._config.in_flight:
+            return Wait(f"{self._config.in_flight} jobs are in flight (limits.in_flight)", 1.0 if elsewhere else None)
         if of_model.in_flight is not None and self._in_flight[model] + elsewhere_of_model >= of_model.in_flight:
             text = f"{of_model.in_flight} jobs of {model} are in flight (limits.models)"
             return Wait(text, 1.0 if elsewhere_of_model else None)
         for limiter, name in ((self._account, "limits.submits_per_minute"), (self._models.get(model), "limits.models")):
             if limiter is not None and not limiter.has_capacity():
-                return Wait(f"rate limit of submits ({name})", _look_again_s(limiter))
+                return Wait(f"rate limit of submits ({name})", _recheck_s(limiter))
         return None
 
     async def take(self, model: str) -> None:
-        """Pass the submit gate; ``why_not`` has just said None, so this does not wait."""
+        """Count one submit. Does not wait, because ``why_not`` has just returned None."""
         await self._account.acquire()
         of_model = self._models.get(model)
         if of_model is not None:
             await of_model.acquire()
 
     def enter(self, model: str) -> None:
-        """A job of this model is in flight from now on."""
+        """Count a job of this model as in flight."""
         self._in_flight[model] += 1
 
     def leave(self, model: str) -> None:
+        """The provider is done with a job of this model."""
         self._in_flight[model] -= 1
 
     @property
     def in_flight(self) -> int:
+        """Jobs of this run that are in flight."""
         return self._in_flight.total()
 
     def cool_down(self, model: str | None, seconds: float, reason: str) -> None:
-        """Send nothing of this model (None: nothing at all) for ``seconds`` of real time; a longer one stays."""
+        """Submit nothing of this model (None: nothing at all) for ``seconds`` of real time; a longer one stays."""
         until = self._clock() + seconds
         known = self._cool_downs.get(model)
         if known is None or known.until < until:
             self._cool_downs[model] = _CoolDown(until, reason)
 
     def note_failure(self, model: str | None) -> int:
-        """Count a refusal that cost nothing; returns how many came in a row. One that comes while this scope cools down
-        already was on its way before: many requests in flight are refused together, for one reason."""
+        """Count a refusal that cost nothing; returns how many there were in a row."""
         known = self._cool_downs.get(model)
+        # Requests that were already on their way are refused together, for one reason: they count once.
         if known is None or known.until <= self._clock():
             self._failures[model] += 1
         return max(1, self._failures[model])

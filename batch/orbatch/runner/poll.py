@@ -1,167 +1,188 @@
-"""The patient step: ask for a paid job until the provider is done with it. No fault of a poll ever ends the job."""
+"""Poll a paid job until the provider has ended it. No failed poll ever ends a job.
+
+``poll_until_ended`` decides when to poll; ``apply`` records what an answer means, wherever the answer came from.
+"""
 
 from __future__ import annotations
 
 import random
 
-from orbatch.ledger import AttemptRecord, Charge, JobRecord, Settlement, utc_now
+from orbatch.ledger import AttemptRecord, Charge, JobRecord, utc_now
 from orbatch.ledger.database import parse_timestamp
 from orbatch.ledger.status import Status
-from orbatch.money import format_usd, to_nano
-from orbatch.runner import poll_schedule
-from orbatch.runner.context import Clock, PollDeadline, RunContext, StopRun
-from orbatch.runner.poll_schedule import Ended, PollSchedule
-from orbatch.runner.retry import BlockModel, check_overrun, say_ended
+from orbatch.runner.context import OUTAGE_LIMIT_S, Clock, RunContext, StopRun, is_outage
+from orbatch.runner.poll_schedule import MIN_POLL_INTERVAL_S, Observation, PollSchedule, backoff, next_poll
+from orbatch.runner.reconcile import charged_text, report_end, report_overrun
 from orbatch_provider.errors import AuthenticationError, NotFoundError, OpenRouterError, PermissionDeniedError, redact
 from orbatch_provider.responses import COMPLETED, ENDED_WITHOUT_RESULT, VideoJob
+
+OUTAGE_REPORTED_AFTER_S = 60.0
 
 
 class Poller:
     """submitted -> completed, failed, cancelled or expired."""
 
-    def __init__(
-        self,
-        shared: RunContext,
-        timetable: PollSchedule,
-        block_model: BlockModel,
-    ) -> None:
-        self._context = shared
-        self._timetable = timetable
-        self._block_model = block_model
+    def __init__(self, context: RunContext, schedule: PollSchedule) -> None:
+        self._context = context
+        self._schedule = schedule
 
-    async def follow(self, job: JobRecord, attempt: AttemptRecord, *, resumed: bool = False) -> VideoJob | None:
-        """The provider's last word on a completed job; None when it ended otherwise or is left for the next run.
+    async def poll_until_ended(
+        self, job: JobRecord, attempt: AttemptRecord, *, resumed: bool = False
+    ) -> VideoJob | None:
+        """The last answer about a completed job; None when it ended otherwise or is left for the next run.
 
         ``resumed``: an earlier run has submitted it. Raises StopRun and LedgerError.
         """
-        remote_id = attempt.remote_id
-        assert remote_id is not None
-        patience = PollDeadline(self._context.pace)
-        life = _Life(job, attempt, self._context.pace, resumed=resumed)
-        last_status = ""
-        failures = 0
-        pause_s = self._until_soonest_poll(life) if life.is_resumed else self._until_next_poll(life)
-        while await self._context.wait(pause_s):
+        answer = await self._last_answer(job, attempt, resumed)
+        return answer if answer is not None and await self.apply(job, attempt, answer) else None
+
+    async def apply(self, job: JobRecord, attempt: AttemptRecord, answer: VideoJob) -> bool:
+        """Record the end of a job and its charge, before any download. True when there are outputs to download."""
+        charge = Charge.of(answer.usage, answer.generation_id)
+        caps, ledger = self._context.options.caps, self._context.ledger
+        status = Status(answer.status)
+        error = None
+        if status is not Status.COMPLETED:
+            error = redact(answer.error or "") or f"the provider ended it as {status}"
+        settlement = await ledger.commits.durably(
+            lambda: ledger.attempts.end(attempt.id, status, charge, caps, error=error)
+        )
+        report_overrun(self._context, job, attempt.id, attempt.reserved_nusd, settlement)
+        if error is not None:
+            report_end(self._context, job, status, error, charge.cost_nusd)
+            return False
+        self._context.log(job, f"completed, {charged_text(charge.cost_nusd)}")
+        return True
+
+    async def _last_answer(self, job: JobRecord, attempt: AttemptRecord, resumed: bool) -> VideoJob | None:
+        """The answer that ends the job; None when the run stops, or leaves it for the next one."""
+        watch = _Watch(self._context, job, attempt, resumed=resumed)
+        # A run that was stopped right after a submit may be started again before a poll is polite.
+        soonest_s = max(0.0, MIN_POLL_INTERVAL_S - watch.age_s)
+        pause_s: float | None = self._context.clock.real(soonest_s) if watch.resumed else self._until_next(watch)
+        while pause_s is not None and await self._context.wait(pause_s):
             try:
-                async with self._context.gates.polls:
-                    seen = await self._context.provider.poll(remote_id)
+                async with self._context.limits.polls:
+                    answer = await self._context.provider.poll(attempt.remote_id or "")
             except AuthenticationError as exc:
                 raise StopRun(str(exc)) from exc
             except OpenRouterError as exc:
-                failures += 1
-                patience.failed(exc)
-                self._say_failure(job, attempt, exc, failures, patience)
-                if patience.is_over(self._context.terms.poll_timeout_s):
-                    self._context.leave(job, attempt, f"it could not be asked for: {exc}")
-                    return None
-                backoff_s = poll_schedule.backoff(failures, self._context.terms.poll_interval_s, random.random())
-                pause_s = self._context.pause_s(exc, backoff_s)
+                pause_s = self._after_failure(watch, exc)
                 continue
-            if patience.answered():
-                self._context.say(job, "the provider answers again")
-            failures = 0
-            if seen.status == COMPLETED:
-                life.ended(self._timetable)
-                return await self._complete(job, attempt, seen)
-            if seen.status in ENDED_WITHOUT_RESULT:
-                self._end(job, attempt, seen)
-                return None
-            if seen.status != last_status:
-                self._context.say(job, redact(seen.status))
-                last_status = seen.status
-            if patience.is_over(self._context.terms.poll_timeout_s):
-                self._context.leave(
-                    job, attempt, f"still {redact(seen.status)} after {self._context.terms.poll_timeout_s:g} s"
-                )
-                return None
-            life.was_running()
-            pause_s = self._until_next_poll(life)
+            if watch.deadline.answered():
+                self._context.log(job, "provider reachable again")
+            if answer.status == COMPLETED or answer.status in ENDED_WITHOUT_RESULT:
+                if answer.status == COMPLETED and watch.running_s is not None:
+                    self._schedule.learn(watch.kind, Observation(watch.running_s, watch.age_s))
+                return answer
+            pause_s = self._after_answer(watch, redact(answer.status))
         return None
 
-    def _until_soonest_poll(self, life: _Life) -> float:
-        """Real seconds. A run that was stopped right after a submit may be started again before a poll is polite."""
-        return self._context.pace.real(max(0.0, poll_schedule.MIN_POLL_INTERVAL_S - life.age_s))
+    def _after_answer(self, watch: _Watch, status: str) -> float | None:
+        """Real seconds to the next poll of a job that is still running; None when its time is up."""
+        timeout_s = self._context.options.poll_timeout_s
+        watch.failures = 0
+        watch.running_s = watch.age_s
+        if status != watch.status:
+            watch.status = status
+            self._context.log(watch.job, status)
+        if watch.deadline.is_over(timeout_s):
+            self._context.leave_for_next_run(watch.job, watch.attempt, f"still {status} after {timeout_s:g} s")
+            return None
+        return self._until_next(watch)
 
-    def _until_next_poll(self, life: _Life) -> float:
-        """Real seconds."""
-        interval_s = self._context.terms.poll_interval_s
-        ages = self._timetable.ages(life.kind)
-        return self._context.pace.real(poll_schedule.next_poll(life.age_s, interval_s, ages, random.random()))
+    def _after_failure(self, watch: _Watch, error: OpenRouterError) -> float | None:
+        watch.failures += 1
+        watch.deadline.failed(error)
+        self._report_failure(watch, error)
+        if watch.deadline.is_over(self._context.options.poll_timeout_s):
+            self._context.leave_for_next_run(watch.job, watch.attempt, f"polling failed: {error}")
+            return None
+        backoff_s = backoff(watch.failures, self._context.options.poll_interval_s, random.random())
+        return self._context.pause_s(error, backoff_s)
 
-    def _say_failure(
-        self, job: JobRecord, attempt: AttemptRecord, error: OpenRouterError, failures: int, patience: PollDeadline
-    ) -> None:
-        if patience.outage_worth_saying():
-            text = f"the provider cannot be reached ({error}); the job is paid for, and is asked for again"
-            self._context.say(job, text, "warning")
-        elif failures == 1:
-            by_other_key = isinstance(error, (NotFoundError, PermissionDeniedError)) and (
-                attempt.account != self._context.provider.account
-            )
+    def _until_next(self, watch: _Watch) -> float:
+        interval_s = self._context.options.poll_interval_s
+        pause_s = next_poll(watch.age_s, interval_s, self._schedule.ages(watch.kind), random.random())
+        return self._context.clock.real(pause_s)
+
+    def _report_failure(self, watch: _Watch, error: OpenRouterError) -> None:
+        if watch.deadline.outage_is_news():
+            self._context.log(watch.job, f"provider unreachable, retrying: {error}", "warning")
+        elif watch.failures == 1:
+            # A job is visible only to the account that has created it.
+            is_hidden = isinstance(error, (NotFoundError, PermissionDeniedError))
+            by_other_key = is_hidden and watch.attempt.account != self._context.provider.account
             hint = " It was submitted with another API key." if by_other_key else ""
-            self._context.say(
-                job, f"one poll failed ({error}{hint}); the job is asked for again", "warning" if hint else "info"
-            )
-
-    async def _complete(self, job: JobRecord, attempt: AttemptRecord, seen: VideoJob) -> VideoJob:
-        cost, is_byok = _charge(seen)
-        ledger = self._context.ledger
-        settlement = await ledger.commits.durably(
-            lambda: ledger.attempts.end(
-                attempt.id, Status.COMPLETED, Charge(cost, is_byok, seen.generation_id), self._context.terms.caps
-            )
-        )
-        self._check_overrun(job, attempt, settlement)
-        self._context.say(job, f"completed, charged {format_usd(cost, 'an amount not known yet,')} USD")
-        return seen
-
-    def _end(self, job: JobRecord, attempt: AttemptRecord, seen: VideoJob) -> None:
-        cost, is_byok = _charge(seen)
-        status = Status(seen.status)
-        reason = redact(seen.error or "") or f"the provider ended it as {seen.status}"
-        settlement = self._context.ledger.attempts.end(
-            attempt.id,
-            status,
-            Charge(cost, is_byok, seen.generation_id),
-            self._context.terms.caps,
-            error=reason,
-        )
-        self._check_overrun(job, attempt, settlement)
-        say_ended(self._context, job, status, reason, cost)
-
-    def _check_overrun(self, job: JobRecord, attempt: AttemptRecord, settlement: Settlement) -> None:
-        check_overrun(self._context, self._block_model, job, attempt, settlement)
+            self._context.log(watch.job, f"poll failed, retrying: {error}{hint}", "warning" if hint else "info")
 
 
-class _Life:
-    """A job's age since its acceptance, and when it was last seen running: what the timetable learns from.
+class _Watch:
+    """One job while it is polled: its age, and when it was last seen running, which is what the schedule learns.
 
-    ``is_resumed``: it was accepted by an earlier run. It may have ended long ago, so it is asked for at once, and
-    teaches nothing unless it is then still running.
+    ``resumed``: it was accepted a while ago. It may have ended long since, so it is polled immediately, and teaches
+    nothing unless it is then still running: ``running_s`` is None until it was seen.
     """
 
-    def __init__(self, job: JobRecord, attempt: AttemptRecord, pace: Clock, *, resumed: bool) -> None:
+    def __init__(self, context: RunContext, job: JobRecord, attempt: AttemptRecord, *, resumed: bool) -> None:
+        self.job = job
+        self.attempt = attempt
         self.kind = (job.model, job.seconds)
-        self._pace = pace
-        since = utc_now() if attempt.submitted_at is None else parse_timestamp(attempt.submitted_at)
-        passed_s = max(0.0, (utc_now() - since).total_seconds())
-        self.is_resumed = resumed or passed_s >= poll_schedule.MIN_POLL_INTERVAL_S
-        self._start = pace.now() - passed_s * pace.speed
-        self._running_s: float | None = None if self.is_resumed else 0.0
+        self.deadline = PollDeadline(context.clock)
+        self.failures = 0  # in a row
+        self.status = ""
+        now = utc_now()
+        since = now if attempt.submitted_at is None else parse_timestamp(attempt.submitted_at)
+        passed_s = max(0.0, (now - since).total_seconds())  # a wall clock may jump back
+        self._clock = context.clock
+        self._start = context.clock.now() - passed_s * context.clock.speed
+        self.resumed = resumed or passed_s >= MIN_POLL_INTERVAL_S
+        self.running_s: float | None = None if self.resumed else 0.0
 
     @property
     def age_s(self) -> float:
-        return self._pace.now() - self._start
-
-    def was_running(self) -> None:
-        self._running_s = self.age_s
-
-    def ended(self, timetable: PollSchedule) -> None:
-        if self._running_s is not None:
-            timetable.learn(self.kind, Ended(self._running_s, self.age_s))
+        return self._clock.now() - self._start
 
 
-def _charge(seen: VideoJob) -> tuple[int | None, bool]:
-    if seen.usage is None or seen.usage.cost is None:
-        return None, seen.usage is not None and seen.usage.is_byok
-    return to_nano(seen.usage.cost), seen.usage.is_byok
+class PollDeadline:
+    """How long this run has waited for a job, on a monotonic clock, and how much of that was an outage.
+
+    An outage does not count towards the timeout: the job cannot be blamed for it.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._start = self._last = clock.now()
+        self._excused_s = 0.0
+        self._is_reported = False
+        self.outage_s = 0.0
+
+    def answered(self) -> bool:
+        """An answer came. Returns whether it ends an outage that was reported."""
+        was_reported = self._is_reported
+        self._last = self._clock.now()
+        self.outage_s = 0.0
+        self._is_reported = False
+        return was_reported
+
+    def failed(self, error: Exception) -> None:
+        """A poll failed; only an outage is excused."""
+        if not is_outage(error):
+            self.answered()
+            return
+        passed_s = self._clock.now() - self._last
+        self._last += passed_s
+        self.outage_s += passed_s
+        self._excused_s += passed_s
+
+    def outage_is_news(self) -> bool:
+        """True once per outage, when it has lasted for OUTAGE_REPORTED_AFTER_S."""
+        if self._is_reported or self.outage_s < OUTAGE_REPORTED_AFTER_S:
+            return False
+        self._is_reported = True
+        return True
+
+    def is_over(self, timeout_s: float) -> bool:
+        """Whether the job has had its time, or the outage has lasted for OUTAGE_LIMIT_S."""
+        waited_s = self._clock.now() - self._start - self._excused_s
+        return waited_s > timeout_s or self.outage_s > OUTAGE_LIMIT_S

@@ -1,45 +1,34 @@
-"""Charges that were not known when a job ended, and readings of the account's usage: what makes the bill complete."""
+"""Charges: those not known when a job ended, those above their reservation, and readings of the account's usage."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
 
-from orbatch.ledger import AttemptRecord, Charge, JobRecord, Ledger, Settlement, utc_now
+from orbatch.ledger import Charge, JobRecord, Ledger, Settlement, utc_now
 from orbatch.ledger.budget import Caps
+from orbatch.ledger.status import Status
 from orbatch.money import format_usd, to_nano
+from orbatch.runner.context import Provider, RunContext
 from orbatch_provider.errors import AuthenticationError, NotFoundError, OpenRouterError
 
-if TYPE_CHECKING:
-    from orbatch_provider.responses import Generation, KeyInfo
-
-USAGE_PATIENCE_S = 10.0  # for a reading that is only evidence; submits wait for it
-LARGEST_USAGE_USD = 10**9  # beyond it a reading is an error, not a bill
-
-
-class Accounting(Protocol):
-    """What settling needs of the provider."""
-
-    @property
-    def account(self) -> str: ...
-    async def generation(self, generation_id: str) -> Generation: ...
-    async def key(self) -> KeyInfo: ...
+USAGE_TIMEOUT_S = 10.0  # for a reading that is only evidence; submits wait for it
+MAX_USAGE_USD = 10**9  # beyond it a reading is an error, not a charge
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """``settled`` attempts have their charge now; ``open`` ones still count at their worst case. ``broken``: caps that
-    a late charge broke, by model."""
+class SettleResult:
+    """``settled`` attempts have their charge now; ``open`` ones still count at their worst case. ``broken``: models
+    whose late charge broke a cap, each with the reason to submit no more of them."""
 
     settled: int
     open: int
     broken: dict[str, str]
 
 
-async def settle_unknown(ledger: Ledger, provider: Accounting, jobs: list[JobRecord], caps: Caps) -> Settled:
-    """Ask ``GET /generation`` for every charge that is still unknown.
+async def reconcile(ledger: Ledger, provider: Provider, jobs: list[JobRecord], caps: Caps) -> SettleResult:
+    """Read every charge that is still unknown from ``GET /generation``.
 
     It answers 404 for minutes after a job; such attempts stay open, at their worst case, for the next time. So does
     everything else once the provider fails otherwise. Raises AuthenticationError and LedgerError.
@@ -60,6 +49,7 @@ async def settle_unknown(ledger: Ledger, provider: Accounting, jobs: list[JobRec
             if exc.temporary:
                 break  # each of the others would wait for the same failure
             continue
+        # An answer about another request must never settle this one.
         if generation.total_cost is None or generation.id not in ("", attempt.generation_id):
             continue
         settlement = ledger.attempts.settle(
@@ -67,32 +57,58 @@ async def settle_unknown(ledger: Ledger, provider: Accounting, jobs: list[JobRec
         )
         settled += 1
         if settlement.overrun_nusd:
-            ledger.attempts.add_event(job.id, attempt.id, overrun_text(attempt, settlement))
+            ledger.attempts.add_event(job.id, attempt.id, _overrun_text(attempt.reserved_nusd, settlement))
         if settlement.cap_exceeded is not None:
-            broken[job.model] = broken_cap_text(job.model, settlement.cap_exceeded)
-    return Settled(settled, len(jobs) - settled, broken)
+            broken[job.model] = _broken_cap_text(job.model, settlement.cap_exceeded)
+    return SettleResult(settled, len(jobs) - settled, broken)
 
 
-def overrun_text(attempt: AttemptRecord, settlement: Settlement) -> str:
-    """What to say of a charge above its reservation."""
+def report_overrun(
+    context: RunContext, job: JobRecord, attempt_id: int, reserved_nusd: int | None, settlement: Settlement
+) -> None:
+    """Record and report a charge above its reservation; one that breaks a cap blocks its model."""
+    if not settlement.overrun_nusd:
+        return
+    text = _overrun_text(reserved_nusd, settlement)
+    context.ledger.attempts.add_event(job.id, attempt_id, text)
+    context.log(job, text, "warning")
+    if settlement.cap_exceeded is not None:
+        context.block_model(job.model, _broken_cap_text(job.model, settlement.cap_exceeded))
+
+
+def report_end(context: RunContext, job: JobRecord, status: Status, reason: str, cost_nusd: int | None) -> None:
+    """An attempt ended without output: set the job back to pending where the batch file allows another attempt."""
+    charged = charged_text(cost_nusd)
+    options = context.options
+    made = context.ledger.queries.attempts_made(job.id)
+    is_retried = status in options.retry_on and made < options.attempts and not job.retired
+    if is_retried and context.ledger.attempts.reopen([job.id], reset_attempts=False):
+        context.log(job, f"{status}: {reason} ({charged}); attempt {made} of {options.attempts}, retrying", "warning")
+    else:
+        context.log(job, f"{status}: {reason} ({charged})", "error")
+
+
+def charged_text(cost_nusd: int | None) -> str:
+    """A charge for a message; None is one that the provider has not reported yet."""
+    return "charge not reported yet" if cost_nusd is None else f"charged {format_usd(cost_nusd)} USD"
+
+
+async def record_usage(ledger: Ledger, provider: Provider) -> None:
+    """Read the key's usage into the ledger, as evidence about uncertain submits; without it, nothing is recorded."""
+    at = utc_now()
+    with contextlib.suppress(OpenRouterError, TimeoutError):
+        async with asyncio.timeout(USAGE_TIMEOUT_S):
+            key = await provider.key()
+        if key.usage is not None and abs(key.usage) < MAX_USAGE_USD:
+            ledger.usage.record(provider.account, to_nano(key.usage), at)
+
+
+def _overrun_text(reserved_nusd: int | None, settlement: Settlement) -> str:
     return (
         f"charged {format_usd(settlement.cost_nusd)} USD, {format_usd(settlement.overrun_nusd)} USD more than the "
-        f"{format_usd(attempt.reserved_nusd)} USD reserved"
+        f"{format_usd(reserved_nusd)} USD reserved"
     )
 
 
-def broken_cap_text(model: str, cap: str) -> str:
-    """Why nothing more of ``model`` is sent after a charge that broke ``cap``."""
+def _broken_cap_text(model: str, cap: str) -> str:
     return f"a charge of {model} broke {cap}: its price is not what was estimated"
-
-
-async def record_usage(ledger: Ledger, provider: Accounting) -> KeyInfo | None:
-    """Read the key's usage into the ledger, as evidence about submits of unknown fate; None when it cannot be read."""
-    at = utc_now()
-    key = None
-    with contextlib.suppress(OpenRouterError, TimeoutError):
-        async with asyncio.timeout(USAGE_PATIENCE_S):
-            key = await provider.key()
-        if key.usage is not None and abs(key.usage) < LARGEST_USAGE_USD:
-            ledger.usage.record(provider.account, to_nano(key.usage), at)
-    return key

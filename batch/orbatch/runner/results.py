@@ -1,4 +1,4 @@
-"""From the answer that holds a paid result to files that the ledger can vouch for. Nothing here asks the provider."""
+"""From an answer that holds a paid result to files that the ledger can vouch for. Nothing here asks the provider."""
 
 from __future__ import annotations
 
@@ -7,43 +7,45 @@ import json
 import os
 import secrets
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from orbatch.ledger import OutputRecord
-from orbatch.outputs import files as outputs
+from orbatch.outputs.files import FileConflict, discard, part_path, place, sync_directory, target_path
 from orbatch_provider.images import ImagesResult
 from orbatch_provider.media import extension
 from orbatch_provider.texts import TextResult
 
-FREE_BYTES = 100_000_000  # on the disk before a request is sent: an answer may hold ten large pictures
-_WORDS_SHOWN = 80  # characters of a text that an error repeats
+FREE_BYTES = 100_000_000  # on the disk before a request is submitted: an answer may hold ten large images
+_CHARACTERS_SHOWN = 80  # of a text that an error repeats
 
 
 class SaveError(Exception):
-    """The result is paid for and could not be put in its place; ``str()`` says why, and where what came of it is."""
+    """The result is paid for and could not be saved; ``str()`` says why, and where what there is of it lies."""
 
 
 class UnusableText(Exception):
-    """The text is not what was asked for; ``str()`` says why. ``text``: all of it."""
+    """The text is not what was requested; ``str()`` says why. ``text``: all of it."""
 
-    def __init__(self, why: str, text: str) -> None:
+    def __init__(self, reason: str, text: str) -> None:
         self.text = text
-        super().__init__(why)
+        super().__init__(reason)
 
 
 @dataclass(frozen=True, slots=True)
 class SavedFile:
-    """A file in its place, and the part that is the same file until it is recorded."""
+    """A file under its final name, and the part that is the same file until the ledger has recorded it."""
 
     record: OutputRecord
     part: Path
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where the results of one attempt go. ``stem``: of the file names, with ``/`` for folders; ``number``: of the
-    attempt, from 1; ``tag``: tells its parts from those of every other one."""
+class OutputTarget:
+    """Where the results of one attempt go. ``stem``: of the file names, with ``/`` for directories; ``number``: of the
+    attempt, from 1; ``tag``: tells its parts from those of every other attempt."""
 
     output_dir: Path
     stem: str
@@ -52,101 +54,112 @@ class Place:
     tag: str = field(default_factory=lambda: secrets.token_hex(4))
 
     @property
-    def folder(self) -> Path:
-        return self.target(0, "").parent
+    def directory(self) -> Path:
+        """Of all files of the attempt."""
+        return self.path(0, "").parent
 
     @property
     def part_stem(self) -> str:
-        """Of the parts while they come: no other attempt's, so that nothing that was paid for is written over. It names
-        the job, so that what a killed run leaves of an answer can be found."""
+        """Of the parts while they arrive. No other attempt's, so that nothing that was paid for is overwritten; it
+        names the job, so that what a killed run leaves can be found."""
         return f"answer-{self.job_id}-{self.tag}"
 
-    def target(self, index: int, ending: str, *, is_taken: bool = False) -> Path:
-        return outputs.target_path(self.output_dir, self.stem, index, ending, self.number if is_taken else None)
+    def path(self, index: int, suffix: str, *, is_taken: bool = False) -> Path:
+        """Of output ``index``; with the attempt's number where another file has the name. Raises OSError."""
+        return target_path(self.output_dir, self.stem, index, suffix, self.number if is_taken else None)
 
-    def part(self, target: Path) -> Path:
-        return outputs.part_path(target, f"{self.job_id} {self.tag}")
+    def part(self, path: Path) -> Path:
+        """Where the file at ``path`` is put together."""
+        return part_path(path, f"{self.job_id} {self.tag}")
 
     def check_writable(self) -> None:
-        """Raises OSError when a result could not be kept here."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        trial = self.part(self.target(0, ".trial"))
+        """Raises OSError when a result could not be saved here."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        probe = self.part(self.path(0, ".probe"))
         try:
-            trial.write_bytes(b"x")
+            probe.write_bytes(b"x")
         finally:
-            trial.unlink(missing_ok=True)
-        free = shutil.disk_usage(self.folder).free
+            probe.unlink(missing_ok=True)
+        free = shutil.disk_usage(self.directory).free
         if free < FREE_BYTES:
-            raise OSError(f"{free // 1_000_000} MB are free on the disk of {self.folder}, which may be too few")
+            raise OSError(f"only {free // 1_000_000} MB are free on the disk of {self.directory}")
 
 
-def keep_pictures(result: ImagesResult, place: Place) -> list[SavedFile]:
-    """Put the pictures in their places. Raises SaveError."""
-    warning = _fewer(result)
-    kept = []
-    for index, picture in enumerate(result.files):
-        target = place.target(index, extension(picture.mime_type))
+def save_images(result: ImagesResult, _request: Any, target: OutputTarget) -> list[SavedFile]:
+    """Give the images their names. Raises SaveError."""
+    warning = _missing_text(result)
+    saved = []
+    for index, image in enumerate(result.files):
+        path = target.path(index, extension(image.mime_type))
         record = OutputRecord(
-            path=str(target),
-            bytes=picture.size,
-            sha256=picture.sha256,
-            mime_type=picture.mime_type,
-            width=picture.width,
-            height=picture.height,
+            path=str(path),
+            bytes=image.size,
+            sha256=image.sha256,
+            mime_type=image.mime_type,
+            width=image.width,
+            height=image.height,
             warning=warning if index == 0 else None,
         )
         try:
-            part = picture.path.replace(place.part(target))
+            part = image.path.replace(target.part(path))
         except OSError as exc:
-            raise SaveError(f"{exc}; it is in {picture.path}") from exc
-        kept.append(_place(part, record, place, index))
-    return kept
+            raise SaveError(f"{exc}; it is in {image.path}") from exc
+        saved.append(_place(part, record, target, index))
+    return saved
 
 
-def _fewer(result: ImagesResult) -> str | None:
+def _missing_text(result: ImagesResult) -> str | None:
     if not result.missing:
         return None
     problems = "".join(f"; {problem}" for problem in result.problems)
-    return f"{len(result.files)} of {result.asked} pictures came{problems}"
+    return f"{len(result.files)} of {result.asked} images were returned{problems}"
 
 
-def keep_text(result: TextResult, place: Place, *, as_json: bool) -> list[SavedFile]:
-    """Put the text in its place, ``.json`` when it was asked for and is JSON. Raises SaveError, and UnusableText for an
-    empty answer and for one that was to be JSON and is not."""
+def save_text(result: TextResult, request: Any, target: OutputTarget) -> list[SavedFile]:
+    """Save the text, as ``.json`` when JSON was requested. Raises SaveError, and UnusableText for an empty answer and
+    for JSON that is invalid."""
+    is_cut = result.finish_reason == "length"
     if not result.text.strip():
-        hint = "; max_tokens may be too small" if result.finish_reason == "length" else ""
-        raise UnusableText(f"the answer holds no text (it ended by {result.finish_reason or 'nothing said'}){hint}", "")
-    if as_json:
-        _check_json(result)
-    ending, mime_type = (".json", "application/json") if as_json else (".txt", "text/plain")
-    warning = "cut off at max_tokens" if result.finish_reason == "length" else None
-    return [_keep(result.text, place, ending, mime_type, warning)]
+        hint = "; max_tokens may be too small" if is_cut else ""
+        raise UnusableText(f"the answer holds no text (finish_reason {result.finish_reason or 'not given'}){hint}", "")
+    suffix, mime_type = ".txt", "text/plain"
+    if request.wants_json:
+        _check_json(result.text, ", because it was cut off at max_tokens" if is_cut else "")
+        suffix, mime_type = ".json", "application/json"
+    return [_write(result.text, target, suffix, mime_type, "cut off at max_tokens" if is_cut else None)]
 
 
-def keep_unusable(text: str, place: Place) -> Path | None:
-    """A text that is no result is paid for all the same: kept beside the results, outside the ledger."""
+def save_unusable(text: str, target: OutputTarget) -> str:
+    """Save a text that is no output, beside the outputs and outside the ledger: it is paid for all the same. Returns
+    where it is, for the end of a message."""
     if not text.strip():
-        return None
-    kept = _keep(text, place, ".invalid.txt", "text/plain", None)
-    outputs.discard(kept.part)
-    return Path(kept.record.path)
-
-
-def _check_json(result: TextResult) -> None:
+        return ""
     try:
-        json.loads(result.text)
+        saved = _write(text, target, ".invalid.txt", "text/plain", None)
+    except SaveError as exc:
+        return f"; its text could not be saved: {exc}"
+    discard(saved.part)
+    return f"; the text is saved in {saved.record.path}"
+
+
+# By kind of job, for those whose result is in the answer itself.
+SAVERS: Mapping[str, Callable[[Any, Any, OutputTarget], list[SavedFile]]] = {"image": save_images, "text": save_text}
+
+
+def _check_json(text: str, hint: str) -> None:
+    try:
+        json.loads(text)
     except (ValueError, RecursionError) as exc:
-        why = exc.msg if isinstance(exc, json.JSONDecodeError) else "it is nested too deeply"
-        hint = ", because it was cut off at max_tokens" if result.finish_reason == "length" else ""
-        began = " ".join(result.text[:_WORDS_SHOWN].split())
-        raise UnusableText(f"JSON was asked for, and the answer is none ({why}){hint}: {began!r}", result.text) from exc
+        reason = exc.msg if isinstance(exc, json.JSONDecodeError) else "it is nested too deeply"
+        start = " ".join(text[:_CHARACTERS_SHOWN].split())
+        raise UnusableText(f"JSON was requested, and the answer is not JSON ({reason}){hint}: {start!r}", text) from exc
 
 
-def _keep(text: str, place: Place, ending: str, mime_type: str, warning: str | None) -> SavedFile:
-    target = place.target(0, ending)
-    # Half a character cannot be encoded, and a single odd one is no reason to lose the text.
+def _write(text: str, target: OutputTarget, suffix: str, mime_type: str, warning: str | None) -> SavedFile:
+    path = target.path(0, suffix)
+    # Half a character (a lone surrogate) cannot be encoded, and a single one is no reason to lose the text.
     content = text.encode("utf-8", "replace")
-    part = place.part(target)
+    part = target.part(path)
     try:
         with part.open("wb") as file:
             file.write(content)
@@ -155,24 +168,22 @@ def _keep(text: str, place: Place, ending: str, mime_type: str, warning: str | N
     except OSError as exc:
         raise SaveError(str(exc)) from exc
     digest = hashlib.sha256(content).hexdigest()
-    record = OutputRecord(str(target), len(content), digest, mime_type, warning=warning)
-    return _place(part, record, place, 0)
+    return _place(part, OutputRecord(str(path), len(content), digest, mime_type, warning=warning), target, 0)
 
 
-def _place(part: Path, record: OutputRecord, place: Place, index: int) -> SavedFile:
-    """Give a part its name. Where another file has it, the attempt's number makes it another: the result is paid for,
-    and cannot be fetched again."""
-    target = Path(record.path)
+def _place(part: Path, record: OutputRecord, target: OutputTarget, index: int) -> SavedFile:
+    path = Path(record.path)
     try:
         try:
-            outputs.place(part, target, record.sha256)
-        except outputs.FileInTheWay:
-            ending = target.name.removeprefix(place.target(index, "").name)
-            free = place.target(index, ending, is_taken=True)
-            outputs.place(part, free, record.sha256)
+            place(part, path, record.sha256)
+        except FileConflict:
+            # The result is paid for and cannot be downloaded again, so it gets another name: with the attempt's number.
+            suffix = path.name.removeprefix(target.path(index, "").name)
+            free = target.path(index, suffix, is_taken=True)
+            place(part, free, record.sha256)
             also = f"; {record.warning}" if record.warning else ""
-            record = replace(record, path=str(free), warning=f"another file has the name {target.name}{also}")
-        outputs.sync_folder(target.parent)
+            record = replace(record, path=str(free), warning=f"another file has the name {path.name}{also}")
+        sync_directory(path.parent)
     except OSError as exc:
         raise SaveError(f"{exc}; it is in {part}") from exc
     return SavedFile(record, part)
