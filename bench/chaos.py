@@ -1,11 +1,11 @@
-"""Kills real runs with SIGKILL, many times, and compares what is left with the provider's books.
+"""Kills real runs with SIGKILL, many times, and compares what is left with the simulator's journal.
 
     python -m bench.chaos --kills 200 --seed 1
 
 Each round is a batch of eight jobs against a simulator in another process. Its run is killed up to four times, at one
 named point or at random instants, started again until everything is done, and audited. Uncertain jobs are resolved as a
-user would, with the books in the place of the provider's activity page. Prints a table, and exits with 1 if a job was
-paid twice, a paid result was lost, or ledger, files and books disagree in anything else.
+user would, with the journal in the place of the provider's activity page. Prints a table, and exits with 1 if a job was
+paid twice, a paid result was lost, or ledger, files and journal disagree in anything else.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def play_round(arena: Arena, luck: random.Random, point: str, kills: int, row: C
     for _ in range(kills):
         before = arena.kills
         play(arena, luck)
-        found += unaccounted(arena.ledger, arena.books()) if arena.ledger.exists() else []
+        found += unaccounted(arena.ledger, arena.journal()) if arena.ledger.exists() else []
         if arena.kills == before or arena.kills >= kills:
             break
     arena.finish()

@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.harness import raise_file_limit
 from orbatch_simulator import SimulatorSettings, run_forever
-from orbatch_simulator.world import World
+from orbatch_simulator.state import State
 
 
 class Watch:
@@ -23,14 +23,14 @@ class Watch:
     def __init__(self) -> None:
         self.gaps: list[tuple[float, float]] = []
         self._last: dict[str, float] = {}
-        self._look_up = World.job_of
+        self._look_up = State.job_of
 
-    def job_of(self, world: World, owner: str, job_id: str) -> Any:
+    def job_of(self, state: State, owner: str, job_id: str) -> Any:
         now = time.monotonic()
         if job_id in self._last:
             self.gaps.append((now, now - self._last[job_id]))
         self._last[job_id] = now
-        return self._look_up(world, owner, job_id)
+        return self._look_up(state, owner, job_id)
 
 
 def ready(base_url: str) -> None:
@@ -44,7 +44,7 @@ def main() -> None:
     target = settings.pop("watch", None)
     watch = Watch()
     if target is not None:
-        World.job_of = lambda self, owner, job_id: watch.job_of(self, owner, job_id)  # type: ignore[method-assign]
+        State.job_of = lambda self, owner, job_id: watch.job_of(self, owner, job_id)  # type: ignore[method-assign]
     run_forever(SimulatorSettings().changed(settings), on_ready=ready)
     if target is not None:
         Path(target).write_text(json.dumps(watch.gaps), "ascii")

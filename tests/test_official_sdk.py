@@ -39,12 +39,12 @@ def test_generate_poll_and_download(sdk: OpenRouter, simulator: Simulator) -> No
     done = sdk.video_generation.get_generation(job_id=job.id)
     assert done.status == "completed"
     assert done.usage is not None
-    assert done.usage.cost == float(simulator.books.charged)
+    assert done.usage.cost == float(simulator.journal.charged)
     answer = sdk.video_generation.get_video_content(job_id=job.id)
     with av.open(io.BytesIO(answer.read()), "r") as clip:
         assert (clip.streams.video[0].width, clip.duration) == (480, 4 * av.time_base)
         assert clip.streams.audio
-    assert (simulator.books.accepted, simulator.books.downloads) == (1, 1)
+    assert (simulator.journal.accepted, simulator.journal.downloads) == (1, 1)
 
 
 async def test_the_same_from_async_code(simulator: Simulator) -> None:
@@ -87,7 +87,7 @@ def test_refusals_are_its_own_errors(sdk: OpenRouter, simulator: Simulator) -> N
         pytest.raises(errors.UnauthorizedResponseError),
     ):
         stranger.video_generation.get_generation(job_id="x")
-    assert simulator.books.accepted == 0
+    assert simulator.journal.accepted == 0
 
 
 def test_pictures_come_from_the_image_call(sdk: OpenRouter, simulator: Simulator) -> None:
@@ -100,7 +100,7 @@ def test_pictures_come_from_the_image_call(sdk: OpenRouter, simulator: Simulator
             sizes.append((image.format, image.size))
     assert sizes == [("PNG", (1365, 768))] * 2
     assert answer.usage is not None
-    assert answer.usage.cost == float(simulator.books.charged) == 0.08
+    assert answer.usage.cost == float(simulator.journal.charged) == 0.08
 
 
 async def test_a_text_comes_from_the_chat_call(simulator: Simulator) -> None:
@@ -111,7 +111,7 @@ async def test_a_text_comes_from_the_chat_call(simulator: Simulator) -> None:
     assert answer.choices[0].message.content == "A simulated answer of openai/gpt-4o-mini to: Say something"
     assert answer.choices[0].finish_reason == "stop"
     assert answer.usage is not None
-    assert answer.usage.cost == float(simulator.books.charged)
+    assert answer.usage.cost == float(simulator.journal.charged)
 
 
 def test_image_and_text_models_are_listed(sdk: OpenRouter) -> None:
@@ -136,4 +136,4 @@ def test_refused_pictures_and_texts_are_its_own_errors(sdk: OpenRouter, simulato
         sdk.images.generate(model="google/gemini-3-pro-image", prompt="A cat", n=2)
     with pytest.raises(errors.BadRequestResponseError, match="not a valid model ID"):
         sdk.chat.send(model="nobody/nothing", messages=[ChatUserMessage(role="user", content="x")])
-    assert simulator.books.accepted == 0
+    assert simulator.journal.accepted == 0

@@ -1,33 +1,17 @@
-"""A strict OpenRouter on loopback, for rehearsals and tests: real HTTP, real clips, play money.
+"""A strict OpenRouter on loopback, for rehearsals and tests: real HTTP, real clips, made-up money.
 
     async with Simulator(SimulatorSettings(speed=30)) as simulator:
         ...  # any client, with base URL simulator.base_url and a key that begins with sk-or-
-        simulator.books.accepted, simulator.books.charged
+        simulator.journal.accepted, simulator.journal.charged
 
-rules refuse what the service refuses, order settles what a request leaves open, billing prices it, timing says when it
-ends, clips draws it, books remember it, faults spoil it, routes answer. Images (imagerules, imagebilling, pictures) and
-texts (chat) come in the answer; their models are in examples.
+``server`` and ``middleware`` pass a call to ``videos``, ``images``, ``text``, ``content`` or ``account``, which check,
+price and answer it. ``state`` has time, keys and limits; ``journal`` records; ``faults`` go wrong; ``clips`` renders.
 """
 
 from __future__ import annotations
 
-from orbatch_simulator.books import Books, Job, Served, fingerprint
 from orbatch_simulator.faults import Fault
 from orbatch_simulator.server import Simulator, run_forever, simulator_thread
 from orbatch_simulator.settings import SimulatorSettings
-from orbatch_simulator.timing import Clock, ManualClock, WallClock
 
-__all__ = [
-    "Books",
-    "Clock",
-    "Fault",
-    "Job",
-    "ManualClock",
-    "Served",
-    "Simulator",
-    "SimulatorSettings",
-    "WallClock",
-    "fingerprint",
-    "run_forever",
-    "simulator_thread",
-]
+__all__ = ["Fault", "Simulator", "SimulatorSettings", "run_forever", "simulator_thread"]

@@ -1,7 +1,7 @@
-"""What can go wrong on purpose: a list of rules, the first that applies to a call decides.
+"""Faults on purpose: a list of rules; the first rule that matches a call decides what goes wrong.
 
-A fault of a paid call (submit, images, chat) strikes before anything is started, or, with ``accept``, after: the job
-then exists and is paid for, and its answer is what goes wrong.
+A fault of a paid call (submit, images, chat) strikes before anything has started. With ``accept`` it strikes after: the
+job then exists and is paid for, and only its answer goes wrong.
 """
 
 from __future__ import annotations
@@ -10,8 +10,20 @@ import dataclasses
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import field
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass
 
 Stage = Literal["head", "answer", "accepted"]
 
@@ -20,181 +32,197 @@ CALLS = PAID | frozenset({"poll", "content", "models", "key", "credits", "genera
 BODIES = frozenset({"json", "html", "text", "empty", "list", "truncated"})
 
 JOB_ENDS = frozenset({"failed", "cancelled", "expired"})
-_OF_ANSWERS = frozenset({"answer", "cut", "cut_answer", "delay", "redirect", "hang_up", "edit"})
+_ANSWER_ACTIONS = frozenset({"answer", "cut", "cut_answer", "delay", "redirect", "hang_up", "edit"})
 ACTIONS: Mapping[str, frozenset[str]] = {
-    **dict.fromkeys(CALLS, _OF_ANSWERS),
-    "content": _OF_ANSWERS - {"edit"} | {"stall", "content_type"},
-    "images": _OF_ANSWERS | {"fewer", "null_cost"},
-    "chat": _OF_ANSWERS | {"null_cost"},
+    **dict.fromkeys(CALLS, _ANSWER_ACTIONS),
+    "content": _ANSWER_ACTIONS - {"edit"} | {"stall", "content_type"},  # bytes have no fields to edit
+    "images": _ANSWER_ACTIONS | {"fewer", "null_cost"},
+    "chat": _ANSWER_ACTIONS | {"null_cost"},
     "job": JOB_ENDS | {"never_ends", "null_cost", "byok"},
 }
 
+_NEEDS_ANSWER = frozenset({"edit", "cut_answer"})  # without an accepted request there is no answer to spoil
+_CHANGES_RESULT = frozenset({"fewer", "null_cost"})  # imply acceptance: the result itself differs
+_RESULT_FIELDS = frozenset({"id", "data", "choices"})  # where submit, images and chat put what was paid for
 
-# What can only happen to a call that was accepted: otherwise there is no such answer.
-_IN_THE_ANSWER = frozenset({"edit", "cut_answer"})
-_IN_THE_RESULT = frozenset({"fewer", "null_cost"})
-_RESULT_FIELDS = frozenset({"id", "data", "choices"})  # where a submit, images and chat answer with what was bought
+# Strict: "500" is not a status and true is not a number, as in the JSON that the rules are sent as.
+STRICT = ConfigDict(strict=True, extra="forbid")
 
 
-@dataclass(frozen=True, slots=True)
+def _one_of(names: frozenset[str]) -> AfterValidator:
+    def check(value: str) -> str:
+        if value not in names:
+            raise ValueError(f"must be one of {_joined(names)}, not {value!r}")
+        return value
+
+    return AfterValidator(check)
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Fault:
-    """One rule.
+    """A single rule. Raises ValueError for values that make no sense together.
 
     ``call``: submit, images, chat, poll, content, models (all three catalogs), key, credits, generation; or job, for
-    how an accepted video goes on.
+    what happens to an accepted video.
     ``action``, for calls:
-      answer        ``status`` with ``body``: json (the error envelope), html, text, empty, list, truncated; under the
-                    media type ``word`` where it is given; ``fields`` are added to the error object
+      answer        ``status`` with ``body``: json (the error envelope), html, text, empty, list, truncated; sent under
+                    the media type ``word`` if given; ``fields`` are added to the error object
       cut           the connection is closed without an answer
       hang_up       the connection is reset before the request body is read
       cut_answer    the connection is closed inside the answer, after ``at_byte`` bytes (default: half of it)
       delay         the answer comes ``delay_s`` simulated seconds late (every other action takes ``delay_s`` too)
       redirect      ``status`` (default 307) to ``location``
-      edit          fields of the JSON answer are replaced (``fields``) or left out (``drop``)
+      edit          fields of the JSON answer are replaced (``fields``) or removed (``drop``)
       stall         content only: a pause of ``delay_s`` after ``at_byte`` bytes
       content_type  content only: the right bytes under the media type ``word``
-      fewer         images only: one picture fewer than asked for, and billed so
-      null_cost     images and chat only: all is well, but the answer does not know the cost
+      fewer         images only: one image fewer than requested, and charged accordingly
+      null_cost     images and chat only: the answer is complete but reports no cost
     ``action``, for jobs: failed, cancelled, expired (with ``message``; ``charged`` overrides the settings), never_ends,
-    null_cost (completed, cost still unknown), byok (completed, billed as the 5 % fee).
-    ``retry_after``: seconds, sent as such or with ``retry_after_as="date"`` as an HTTP date; text is sent as it is.
-    ``after``: calls to let pass first; ``times``: how often it strikes, None for ever; with ``per_job`` both are
-    pluralize for each job by itself. ``for_s``: it ends that many simulated seconds after it first struck.
+    null_cost (completed, cost still unknown), byok (completed, only the 5 % fee is charged).
+    ``retry_after``: seconds, sent as such or with ``retry_after_as="date"`` as an HTTP date; a string is sent as it is.
+    ``after``: calls to let pass first; ``times``: how often it strikes, None for always; with ``per_job`` both are
+    counted for each job separately. ``for_s``: it ends that many simulated seconds after it first struck.
     ``model`` and ``prompt_contains`` restrict it; ``probability`` is drawn from the simulator's seed.
     """
 
-    call: str
+    call: Annotated[str, _one_of(CALLS)]
     action: str = "answer"
     accept: bool = False
-    status: int = 500
-    body: str = "json"
+    status: Annotated[int, Field(ge=200, le=599)] = 500
+    body: Annotated[str, _one_of(BODIES)] = "json"
     message: str = ""
     error_type: str | None = None
     retry_after: float | str | None = None
-    retry_after_as: str = "seconds"
-    delay_s: float = 0.0
+    retry_after_as: Annotated[str, _one_of(frozenset({"seconds", "date"}))] = "seconds"
+    delay_s: NonNegativeFloat = 0.0
     at_byte: int | None = None
     location: str | None = None
     word: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
     drop: Sequence[str] = ()
     charged: bool | None = None
-    after: int = 0
-    times: int | None = None
+    after: NonNegativeInt = 0
+    times: PositiveInt | None = None
     per_job: bool = False
     for_s: float | None = None
     model: str | None = None
     prompt_contains: str | None = None
-    probability: float = 1.0
+    probability: Annotated[float, Field(ge=0, le=1)] = 1.0
 
-    def __post_init__(self) -> None:
-        _require(self.call in CALLS, f"call must be one of {_words(CALLS)}, not {self.call!r}")
-        actions = ACTIONS[self.call]
-        _require(self.action in actions, f"{self.call} knows the actions {_words(actions)}, not {self.action!r}")
-        _require(self.body in BODIES, f"body must be one of {_words(BODIES)}, not {self.body!r}")
-        _require(self.retry_after_as in ("seconds", "date"), "retry_after_as must be seconds or date")
-        _require(self.action != "redirect" or bool(self.location), "redirect needs a location")
-        _require(self.accept <= (self.call in PAID), "accept belongs to submit, images and chat alone")
-        _require(not (self.accept and self.action == "hang_up"), "hang_up strikes before anything can be accepted")
-        needs_answer = self.call in PAID and self.action in _IN_THE_ANSWER
-        missing = f"{self.action} on {self.call} needs accept: there is no answer otherwise"
-        _require(self.accept or not needs_answer, missing)
-        anyone = self.model is None and self.prompt_contains is None and not self.per_job
-        _require(anyone or self.action != "hang_up", "hang_up strikes before the model, prompt or job is known")
-        _require(0 <= self.probability <= 1, f"probability must be from 0 to 1, not {self.probability}")
-        _require(self.delay_s >= 0, f"delay_s must not be below 0, not {self.delay_s}")
-        _require(self.after >= 0, f"after must not be below 0, not {self.after}")
-        _require(self.times is None or self.times >= 1, f"times must be at least 1, not {self.times}")
-        _require(200 <= self.status <= 599, f"status must be an HTTP status from 200 to 599, not {self.status}")
+    @model_validator(mode="after")
+    def _check_together(self) -> Fault:
+        actions, paid = ACTIONS[self.call], self.call in PAID
+        is_restricted = self.model is not None or self.prompt_contains is not None or self.per_job
+        problems = {
+            f"{self.call} knows the actions {_joined(actions)}, not {self.action!r}": self.action not in actions,
+            "redirect needs a location": self.action == "redirect" and not self.location,
+            "accept is only for submit, images and chat": self.accept and not paid,
+            "hang_up strikes before anything can be accepted": self.accept and self.action == "hang_up",
+            f"{self.action} on {self.call} needs accept: there is no answer otherwise": (
+                paid and self.action in _NEEDS_ANSWER and not self.accept
+            ),
+            "hang_up strikes before the model, prompt or job is known": self.action == "hang_up" and is_restricted,
+        }
+        for sentence, applies in problems.items():
+            if applies:
+                raise ValueError(sentence)
+        return self
 
     @classmethod
     def from_json(cls, data: object) -> Fault:
         """Raises ValueError with a sentence for an unknown field or a value that makes no sense."""
         if not isinstance(data, Mapping):
             raise ValueError("a fault must be a JSON object")
-        names = {item.name for item in dataclasses.fields(cls)}
-        unknown = sorted(set(data) - names)
-        _require(not unknown, f"unknown field {unknown[:1]}; there are: {_words(names)}")
-        _require("call" in data, "a fault needs a call")
         try:
             return cls(**data)
-        except TypeError as exc:
-            raise ValueError(f"a field of the fault has the wrong type: {exc}") from exc
+        except ValidationError as exc:
+            raise ValueError(first_problem(exc, (item.name for item in dataclasses.fields(cls)))) from exc
 
     @property
     def stage(self) -> Stage:
+        """When it strikes: before the body is read, instead of the answer, or after the request was accepted."""
         if self.action == "hang_up":
             return "head"
-        return "accepted" if self.accept or (self.call in PAID and self.action in _IN_THE_RESULT) else "answer"
+        is_accepted = self.accept or (self.call in PAID and self.action in _CHANGES_RESULT)
+        return "accepted" if is_accepted else "answer"
 
     @property
-    def hides_the_job(self) -> bool:
-        """Whether the answer does not give the caller what was bought: the id of a job, the pictures, the text."""
+    def hides_result(self) -> bool:
+        """Whether the caller does not learn what was paid for: the job's id, the images, the text."""
         if self.action == "edit":
             return not _RESULT_FIELDS.isdisjoint({*self.drop, *self.fields})
-        return self.action != "delay" and self.action not in _IN_THE_RESULT
+        return self.action != "delay" and self.action not in _CHANGES_RESULT
 
     def concerns(self, model: str, prompt: str) -> bool:
-        return (self.model is None or self.model == model) and (
-            self.prompt_contains is None or self.prompt_contains in prompt
-        )
+        """Whether the restrictions on model and prompt let it strike."""
+        is_model = self.model in (None, model)
+        return is_model and (self.prompt_contains is None or self.prompt_contains in prompt)
 
 
-class FaultBook:
-    """The rules in force, with how often each was met. Counts start anew when the rules are replaced."""
+class FaultRules:
+    """The active rules, each with its own counts. Counts restart when the rules are replaced."""
 
     def __init__(self, faults: Iterable[Fault], seed: int) -> None:
         self._seed = seed
         self.replace(faults)
 
     def replace(self, faults: Iterable[Fault]) -> None:
+        """Use these rules instead of all others."""
+        # A generator of its own for each rule: adding a rule must not change the luck of the others.
         self._rules = [_Rule(fault, random.Random(f"{self._seed}:{n}")) for n, fault in enumerate(faults)]
 
     def pick(
-        self, call: str, stage: Stage, now_s: float, *, model: str = "", prompt: str = "", job: str = ""
+        self, call: str, stage: Stage, now_s: float, *, model: str = "", prompt: str = "", job_id: str = ""
     ) -> Fault | None:
-        """The fault that strikes now, None when the call goes well. ``now_s``: simulated seconds on any fixed scale."""
+        """The fault that strikes now; None if the call succeeds. ``now_s``: simulated seconds on any fixed scale."""
         for rule in self._rules:
             fault = rule.fault
-            if (
-                fault.call == call
-                and fault.stage == stage
-                and fault.concerns(model, prompt)
-                and rule.strikes(job, now_s)
-            ):
+            matches = fault.call == call and fault.stage == stage and fault.concerns(model, prompt)
+            # strikes() counts the call, so it must be asked last.
+            if matches and rule.strikes(job_id, now_s):
                 return fault
         return None
 
     def summary(self) -> list[dict[str, Any]]:
+        """The rules as JSON, each with the number of times it struck."""
         return [dataclasses.asdict(rule.fault) | {"struck": rule.struck.total()} for rule in self._rules]
 
 
 class _Rule:
+    """A fault and its counts."""
+
     def __init__(self, fault: Fault, luck: random.Random) -> None:
         self.fault = fault
-        self.met: Counter[str] = Counter()  # job id, or "" -> calls that it concerned
+        self.matched: Counter[str] = Counter()  # job id ("" unless per_job) -> calls that matched
         self.struck: Counter[str] = Counter()
         self._luck = luck
-        self._since: float | None = None
+        self._first_struck_s: float | None = None
 
-    def strikes(self, job: str, now_s: float) -> bool:
-        fault, who = self.fault, job if self.fault.per_job else ""
-        self.met[who] += 1
-        if self.met[who] <= fault.after or (fault.times is not None and self.struck[who] >= fault.times):
+    def strikes(self, job_id: str, now_s: float) -> bool:
+        """Whether it strikes this call that it concerns; counts the call."""
+        fault, key = self.fault, job_id if self.fault.per_job else ""
+        self.matched[key] += 1
+        if self.matched[key] <= fault.after or (fault.times is not None and self.struck[key] >= fault.times):
             return False
-        if fault.for_s is not None and self._since is not None and now_s - self._since >= fault.for_s:
+        first = self._first_struck_s
+        if fault.for_s is not None and first is not None and now_s - first >= fault.for_s:
             return False
         if fault.probability < 1 and self._luck.random() >= fault.probability:
             return False
-        self._since = now_s if self._since is None else self._since
-        self.struck[who] += 1
+        self._first_struck_s = now_s if first is None else first
+        self.struck[key] += 1
         return True
 
 
-def _require(condition: bool, sentence: str) -> None:
-    if not condition:
-        raise ValueError(sentence)
+def first_problem(error: ValidationError, known: Iterable[str]) -> str:
+    """The first error as a sentence that names the field. ``known``: the fields there are, for one that is not."""
+    problem = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "unexpected_keyword_argument":
+        return f"unknown field {name!r}; known fields: {_joined(known)}"
+    message = problem["msg"].removeprefix("Value error, ")  # pydantic's prefix for our own sentences
+    return f"{name}: {message}" if name else message
 
 
-def _words(names: Iterable[str]) -> str:
+def _joined(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))

@@ -3,34 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from aiohttp import web
 
 from orbatch_provider.catalog import Catalog, VideoModel, snapshot
-from orbatch_simulator.answers import RefusedError
-from orbatch_simulator.books import Books
+from orbatch_simulator.account import ROUTES as ACCOUNT_ROUTES
+from orbatch_simulator.content import ROUTES as CONTENT_ROUTES
 from orbatch_simulator.faults import Fault
-from orbatch_simulator.routes import all_routes
-from orbatch_simulator.routes.calls import WORLD, Handler
+from orbatch_simulator.images import ROUTES as IMAGE_ROUTES
+from orbatch_simulator.images import image_examples
+from orbatch_simulator.journal import Journal
+from orbatch_simulator.middleware import STATE, use_envelopes
 from orbatch_simulator.settings import SimulatorSettings
-from orbatch_simulator.timing import Clock, WallClock
-from orbatch_simulator.world import World
+from orbatch_simulator.state import Clock, State, WallClock
+from orbatch_simulator.text import ROUTES as TEXT_ROUTES
+from orbatch_simulator.text import text_examples
+from orbatch_simulator.videos import ROUTES as VIDEO_ROUTES
 
 LOOPBACK = "127.0.0.1"
-_CLOSING_S = 0.2  # how long answers that are being held back may keep a simulator from closing
+_CLOSING_S = 0.2  # how long answers that a fault holds back may keep a simulator from closing
 
 
 class Simulator:
-    """A strict imitation of the service on ``host``; ``port`` 0 takes a free one. Use it as ``async with``.
+    """A strict OpenRouter on ``host``; ``port`` 0 takes a free one. Use it as ``async with``.
 
-    ``books_path``: the journal that a later simulator goes on from, None to keep the books in memory. ``catalog``:
-    models and prices, None for the packaged snapshot. ``clock``: see ``timing``.
+    ``journal_path``: the file that a later simulator resumes from, None to keep everything in memory. ``catalog``:
+    video models and prices, None for the packaged snapshot. ``clock``: for tests that control the time.
     """
 
     def __init__(
@@ -39,46 +45,51 @@ class Simulator:
         *,
         port: int = 0,
         host: str = LOOPBACK,
-        books_path: Path | None = None,
+        journal_path: Path | None = None,
         catalog: Catalog[VideoModel] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._host, self._port = host, port
-        self._world = World(settings or SimulatorSettings(), clock or WallClock(), catalog or snapshot(), books_path)
+        self._state = State(
+            settings or SimulatorSettings(),
+            clock or WallClock(),
+            catalog or snapshot(),
+            image_examples(),
+            text_examples(),
+            journal_path,
+        )
         self._runner: web.AppRunner | None = None
 
     @property
     def base_url(self) -> str:
-        """The API's base URL, once it runs: ``http://127.0.0.1:PORT/api/v1``."""
-        return f"{self._world.origin}/api/v1"
+        """The API's base URL once it runs: ``http://127.0.0.1:PORT/api/v1``."""
+        return f"{self._state.origin}/api/v1"
 
     @property
-    def control_url(self) -> str:
-        """Where the control paths are: ``http://127.0.0.1:PORT/_sim``."""
-        return f"{self._world.origin}/_sim"
-
-    @property
-    def books(self) -> Books:
-        return self._world.books
+    def journal(self) -> Journal:
+        """What was accepted, charged and downloaded."""
+        return self._state.journal
 
     @property
     def settings(self) -> SimulatorSettings:
-        return self._world.settings
+        """The current settings; may be replaced while it runs."""
+        return self._state.settings
 
     @settings.setter
     def settings(self, settings: SimulatorSettings) -> None:
-        self._world.settings = settings
+        self._state.settings = settings
 
     def set_faults(self, *faults: Fault) -> None:
-        """Put these rules in the place of all others; none ends all faults."""
-        self._world.faults.replace(faults)
+        """Replace all rules with these; without arguments, end all faults."""
+        self._state.faults.replace(faults)
 
     async def start(self) -> None:
-        """Raises OSError when the port is taken, ValueError when ``books_path`` is no journal."""
-        self._world.books.open()
-        app = web.Application(middlewares=[_in_envelopes])
-        app[WORLD] = self._world
-        app.add_routes(all_routes())
+        """Raises OSError if the port is taken, ValueError if the file at ``journal_path`` is not a journal."""
+        self._state.journal.open()  # before the port: a file that is not a journal must not start a server
+        app = web.Application(middlewares=[use_envelopes])
+        app[STATE] = self._state
+        for routes in (VIDEO_ROUTES, CONTENT_ROUTES, IMAGE_ROUTES, TEXT_ROUTES, ACCOUNT_ROUTES, _CONTROL_ROUTES):
+            app.add_routes(routes)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSING_S)
         try:
             await self._runner.setup()
@@ -87,14 +98,15 @@ class Simulator:
             await self.stop()
             raise
         port = self._runner.addresses[0][1]
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        self._world.origin = f"http://{host}:{port}"
+        host = f"[{self._host}]" if ":" in self._host else self._host  # IPv6
+        self._state.origin = f"http://{host}:{port}"
 
     async def stop(self) -> None:
+        """Close all connections and the journal."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
-        self._world.books.close()
+        self._state.journal.close()
 
     async def __aenter__(self) -> Simulator:
         await self.start()
@@ -112,23 +124,29 @@ def simulator_thread(
     *,
     port: int = 0,
     host: str = LOOPBACK,
-    books_path: Path | None = None,
+    journal_path: Path | None = None,
     catalog: Catalog[VideoModel] | None = None,
 ) -> Iterator[Simulator]:
-    """A simulator in a background thread with a loop of its own, for blocking callers and those with another loop.
+    """A simulator in a background thread with its own event loop, for blocking callers and callers with another loop.
 
     Raises what ``Simulator.start`` raises.
     """
-    simulator = Simulator(settings, port=port, host=host, books_path=books_path, catalog=catalog)
+    simulator = Simulator(settings, port=port, host=host, journal_path=journal_path, catalog=catalog)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="simulator", daemon=True)
     thread.start()
+
+    async def stop() -> None:
+        await simulator.stop()
+        # Renders run in its threads, which would outlive the loop.
+        await loop.shutdown_default_executor()
+
     try:
         asyncio.run_coroutine_threadsafe(simulator.start(), loop).result()
         try:
             yield simulator
         finally:
-            asyncio.run_coroutine_threadsafe(_wind_up(simulator, loop), loop).result()
+            asyncio.run_coroutine_threadsafe(stop(), loop).result()
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
@@ -139,7 +157,7 @@ def run_forever(
     settings: SimulatorSettings | None = None,
     host: str = LOOPBACK,
     port: int = 0,
-    books_path: Path | None = None,
+    journal_path: Path | None = None,
     on_ready: Callable[[str], None] | None = None,
     catalog: Catalog[VideoModel] | None = None,
 ) -> None:
@@ -149,13 +167,13 @@ def run_forever(
     """
 
     async def serve() -> None:
-        simulator = Simulator(settings, port=port, host=host, books_path=books_path, catalog=catalog)
+        simulator = Simulator(settings, port=port, host=host, journal_path=journal_path, catalog=catalog)
         async with simulator, _interrupted() as interrupted:
             if on_ready is not None:
                 on_ready(simulator.base_url)
             await interrupted.wait()
 
-    # Where signals cannot be handled in the loop, Ctrl-C arrives as an exception.
+    # Where the loop cannot handle signals, Ctrl-C arrives as an exception.
     with suppress(KeyboardInterrupt):
         asyncio.run(serve())
 
@@ -178,15 +196,66 @@ async def _interrupted() -> AsyncIterator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-async def _wind_up(simulator: Simulator, loop: asyncio.AbstractEventLoop) -> None:
-    await simulator.stop()
-    await loop.shutdown_default_executor()
+# -- control paths, outside the API and without a key
 
 
-@web.middleware
-async def _in_envelopes(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Unknown paths and methods are refused in the service's envelope, too."""
-    try:
-        return await handler(request)
-    except web.HTTPError as error:
-        return RefusedError(error.status, error.reason).answer().response()
+async def _show_journal(request: web.Request) -> web.Response:
+    return _json(request.app[STATE].journal.summary())
+
+
+async def _show_faults(request: web.Request) -> web.Response:
+    return _json({"faults": request.app[STATE].faults.summary()})
+
+
+async def _show_settings(request: web.Request) -> web.Response:
+    return _json(request.app[STATE].settings.shown())
+
+
+async def _set_faults(request: web.Request, state: State, body: object) -> web.Response:
+    """``{"faults": [...]}`` replaces all rules; an empty list ends all faults."""
+    rules = body.get("faults") if isinstance(body, Mapping) else None
+    if not isinstance(rules, list):
+        raise ValueError('the body must be {"faults": [...]}')
+    # All are read before any is active.
+    state.faults.replace([Fault.from_json(rule) for rule in rules])
+    return await _show_faults(request)
+
+
+async def _set_settings(request: web.Request, state: State, body: object) -> web.Response:
+    """The fields of the body change; the others stay."""
+    state.settings = state.settings.changed(body)
+    return await _show_settings(request)
+
+
+async def _reset(request: web.Request, state: State, _: object) -> web.Response:
+    """Empty the journal and end all faults; the settings stay."""
+    state.journal.reset()
+    state.faults.replace(())
+    return await _show_journal(request)
+
+
+def _change(
+    change: Callable[[web.Request, State, object], Awaitable[web.Response]],
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handle(request: web.Request) -> web.Response:
+        sent = await request.text()
+        try:
+            return await change(request, request.app[STATE], json.loads(sent) if sent else {})
+        except ValueError as exc:
+            return _json({"error": str(exc)}, status=400)
+
+    return handle
+
+
+def _json(data: Mapping[str, Any], status: int = 200) -> web.Response:
+    return web.json_response(text=json.dumps(data, default=str), status=status)  # str: amounts keep all digits
+
+
+_CONTROL_ROUTES = [
+    web.get("/_sim/journal", _show_journal),
+    web.get("/_sim/faults", _show_faults),
+    web.get("/_sim/settings", _show_settings),
+    web.post("/_sim/faults", _change(_set_faults)),
+    web.post("/_sim/settings", _change(_set_settings)),
+    web.post("/_sim/reset", _change(_reset)),
+]

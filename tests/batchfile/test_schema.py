@@ -17,7 +17,8 @@ from orbatch.plan.estimate import price_jobs
 from orbatch.plan.jobs import expand
 from orbatch_provider.catalog import snapshot
 from orbatch_provider.requests import VideoRequest
-from orbatch_simulator.examples import image_examples, text_examples
+from orbatch_simulator.images import image_examples
+from orbatch_simulator.text import text_examples
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "configs").glob("*.yaml"))

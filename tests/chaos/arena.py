@@ -1,6 +1,6 @@
 """One batch, its ledger and a simulator in another process: killed, started again, and at last compared.
 
-The simulator's books are the truth about money; the ledger is what orbatch believes.
+The simulator's journal is the truth about money; the ledger is what orbatch believes.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Arena:
     # -- the simulator
 
     def start_simulator(self) -> None:
-        """On the same port as before, going on from its books."""
+        """On the same port as before, resuming from its journal."""
         log = self.folder / "simulator.log"
         log.touch()
         lines = len(log.read_text().splitlines())
@@ -121,15 +121,15 @@ class Arena:
             self._simulator.wait()
             self._simulator = None
 
-    def books(self) -> dict[str, Any]:
-        """The simulator's books, once no order is on its way into them any more."""
+    def journal(self) -> dict[str, Any]:
+        """The simulator's journal, once no request is on its way into it."""
         known = -1
         while True:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/_sim/books", timeout=30) as answer:
-                books: dict[str, Any] = json.load(answer)
-            if books["accepted"] == known:
-                return books
-            known = books["accepted"]
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/_sim/journal", timeout=30) as answer:
+                journal: dict[str, Any] = json.load(answer)
+            if journal["accepted"] == known:
+                return journal
+            known = journal["accepted"]
             time.sleep(0.02)
 
     # -- orbatch
@@ -197,7 +197,7 @@ class Arena:
         return self.log.read_text("utf-8", "replace")
 
     def finish(self) -> None:
-        """Run until everything is done, and resolve what is uncertain by the books."""
+        """Run until everything is done, and resolve what is uncertain by the journal."""
         for _ in range(MOST_RESTARTS):
             code = self.run()
             if code == Exit.DONE:
@@ -208,8 +208,8 @@ class Arena:
         raise AssertionError(f"{MOST_RESTARTS} runs did not finish the batch:\n{self.said()}")
 
     def resolve(self) -> None:
-        """What a user does who looks at the provider's activity page, which the books are."""
-        for job_id, remote_id in unknown_jobs(self.ledger, self.books()):
+        """What a user does who looks at the provider's activity page, which the journal stands for."""
+        for job_id, remote_id in unknown_jobs(self.ledger, self.journal()):
             self.uncertain += 1
             verdict = ["--not-charged"] if remote_id is None else ["--remote-id", remote_id]
             self.command("resolve", job_id, *verdict)
@@ -221,7 +221,7 @@ class Arena:
         return result.output
 
     def audit(self) -> Audit:
-        return Audit.of(self.ledger, self.folder / "out", self.books())
+        return Audit.of(self.ledger, self.folder / "out", self.journal())
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

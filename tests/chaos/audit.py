@@ -1,4 +1,4 @@
-"""Compares the ledger and the files on disk with the simulator's books. Reads plain SQL, not the product's verbs."""
+"""Compares the ledger and the files on disk with the simulator's journal. Reads plain SQL, not the product's verbs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 NANO = 1_000_000_000
-Books = Mapping[str, Any]
+Journal = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class Audit:
     mismatches: tuple[str, ...]
 
     @classmethod
-    def of(cls, ledger: Path, output_dir: Path, books: Books) -> Self:
+    def of(cls, ledger: Path, output_dir: Path, journal: Journal) -> Self:
         with closing(_open(ledger)) as db:
             return cls(
-                books["duplicates"],
-                tuple(_lost(db, books)),
-                (*_money(db, books), *_states(db), *_leftovers(db, output_dir)),
+                journal["duplicates"],
+                tuple(_lost(db, journal)),
+                (*_money(db, journal), *_states(db), *_leftovers(db, output_dir)),
             )
 
     @property
@@ -39,17 +39,17 @@ class Audit:
         return [*(f"{self.duplicates} duplicates",) * bool(self.duplicates), *self.lost, *self.mismatches]
 
 
-def unknown_jobs(ledger: Path, books: Books) -> list[tuple[str, str | None]]:
-    """Every uncertain job with the remote id that the books have for it, None where nothing was ever accepted."""
+def unknown_jobs(ledger: Path, journal: Journal) -> list[tuple[str, str | None]]:
+    """Every uncertain job with the remote id that the journal has for it, None where nothing was ever accepted."""
     with closing(_open(ledger)) as db:
         uncertain = db.execute(
             "select jobs.id, prompt, jobs.model from attempts join jobs on jobs.id = job_id "
             "where attempts.status = 'uncertain' order by attempts.id"
         ).fetchall()
-        return [(row["id"], _remote_id(_unrecorded(db, books), row)) for row in uncertain]
+        return [(row["id"], _remote_id(_unrecorded(db, journal), row)) for row in uncertain]
 
 
-def unaccounted(ledger: Path, books: Books) -> list[str]:
+def unaccounted(ledger: Path, journal: Journal) -> list[str]:
     """Accepted jobs that have neither an attempt with their id nor an attempt of unknown fate: what must never be, at
     any instant."""
     with closing(_open(ledger)) as db:
@@ -60,7 +60,7 @@ def unaccounted(ledger: Path, books: Books) -> list[str]:
                 "where attempts.status in ('uncertain', 'submitting')"
             )
         )
-        missing = Counter((job["prompt"], job["model"]) for job in _unrecorded(db, books))
+        missing = Counter((job["prompt"], job["model"]) for job in _unrecorded(db, journal))
     return [
         f"{count} of {job} were accepted, and the ledger does not know" for job, count in (missing - open_fates).items()
     ]
@@ -83,9 +83,9 @@ def _open(ledger: Path) -> sqlite3.Connection:
     return db
 
 
-def _unrecorded(db: sqlite3.Connection, books: Books) -> list[Mapping[str, Any]]:
+def _unrecorded(db: sqlite3.Connection, journal: Journal) -> list[Mapping[str, Any]]:
     known = {row[0] for row in db.execute("select remote_id from attempts where remote_id is not null")}
-    return [job for job in books["jobs"] if job["id"] not in known]
+    return [job for job in journal["jobs"] if job["id"] not in known]
 
 
 def _remote_id(candidates: list[Mapping[str, Any]], row: sqlite3.Row) -> str | None:
@@ -94,14 +94,14 @@ def _remote_id(candidates: list[Mapping[str, Any]], row: sqlite3.Row) -> str | N
     )
 
 
-def _lost(db: sqlite3.Connection, books: Books) -> Iterator[str]:
+def _lost(db: sqlite3.Connection, journal: Journal) -> Iterator[str]:
     files = defaultdict(list)
     for row in db.execute(
         "select remote_id, path, sha256, bytes, prompt, jobs.model from outputs "
         "join attempts on attempts.id = attempt_id join jobs on jobs.id = outputs.job_id"
     ):
         files[row["remote_id"]].append(row)
-    for job in books["jobs"]:
+    for job in journal["jobs"]:
         if not files[job["id"]]:
             yield f"{job['id']} was accepted, and the ledger has no file of it"
         for row in files[job["id"]]:
@@ -114,17 +114,17 @@ def _lost(db: sqlite3.Connection, books: Books) -> Iterator[str]:
                 yield f"{path} shows {job['prompt']}, and {row['prompt']} was ordered"
 
 
-def _money(db: sqlite3.Connection, books: Books) -> Iterator[str]:
+def _money(db: sqlite3.Connection, journal: Journal) -> Iterator[str]:
     attempts = {
         row["remote_id"]: row["cost_nusd"]
         for row in db.execute("select remote_id, cost_nusd from attempts where remote_id is not null")
     }
-    costs = {job["id"]: int(Decimal(job["cost_usd"]) * NANO) for job in books["jobs"]}
+    costs = {job["id"]: int(Decimal(job["cost_usd"]) * NANO) for job in journal["jobs"]}
     if attempts != costs:
-        yield f"charged by attempt: the ledger says {attempts}, the books say {costs}"
+        yield f"charged by attempt: the ledger says {attempts}, the journal says {costs}"
     (charged,) = db.execute("select coalesce(sum(charged_nusd), 0) from spend").fetchone()
-    if charged != int(Decimal(books["charged"]) * NANO):
-        yield f"{charged} nano-dollars charged in the ledger, {books['charged']} USD in the books"
+    if charged != int(Decimal(journal["charged"]) * NANO):
+        yield f"{charged} nano-dollars charged in the ledger, {journal['charged']} USD in the journal"
     sums = db.execute(
         "select batch_id, model, day, sum(case when settled = 0 then coalesce(reserved_nusd, 0) else 0 end), "
         "sum(case when settled = 1 then coalesce(cost_nusd, 0) else 0 end) from attempts group by 1, 2, 3"

@@ -33,4 +33,4 @@ def open_arena(launcher: Launcher, tmp_path: Path) -> Iterator[Open]:
 def finish_and_compare(arena: Arena) -> None:
     arena.finish()
     assert arena.audit().findings == []
-    assert len(arena.books()["jobs"]) == arena.scene.jobs
+    assert len(arena.journal()["jobs"]) == arena.scene.jobs

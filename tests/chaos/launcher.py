@@ -124,7 +124,7 @@ def _when_accepted(original: Callable[..., Any], trap: Trap) -> Callable[..., An
 
 
 def _accepted_jobs() -> int:
-    url = os.environ["OPENROUTER_BASE_URL"].removesuffix("/api/v1") + "/_sim/books"
+    url = os.environ["OPENROUTER_BASE_URL"].removesuffix("/api/v1") + "/_sim/journal"
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - the simulator on loopback
             return int(json.load(answer)["accepted"])
@@ -149,7 +149,7 @@ def simulate(order: Mapping[str, Any]) -> None:
     simulator = importlib.import_module("orbatch_simulator")
     slow = simulator.Fault("submit", "delay", accept=True, delay_s=order["answer_delay_s"])
     settings = simulator.SimulatorSettings(faults=(slow,)).changed(order["settings"])
-    simulator.run_forever(settings, port=order["port"], books_path=Path("books.jsonl"), on_ready=say)
+    simulator.run_forever(settings, port=order["port"], journal_path=Path("journal.jsonl"), on_ready=say)
 
 
 def run_orbatch(order: Mapping[str, Any]) -> None:

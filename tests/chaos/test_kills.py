@@ -22,7 +22,7 @@ def test_nothing_is_paid_twice_and_no_paid_result_is_lost_when_killed(point: str
     arena = open_arena(Scene(ranges=len(point) % 2 == 0))
     for number in (1, 2):
         arena.run(point, number)
-        assert unaccounted(arena.ledger, arena.books()) == []
+        assert unaccounted(arena.ledger, arena.journal()) == []
     assert arena.kills == 2
     finish_and_compare(arena)
 
@@ -32,7 +32,7 @@ def test_nothing_is_paid_twice_when_the_recovery_of_a_kill_is_killed(open_arena:
     arena.run("while the answer is awaited", 2)
     arena.run(_RECOVERY)
     assert arena.kills == 2
-    assert unaccounted(arena.ledger, arena.books()) == []
+    assert unaccounted(arena.ledger, arena.journal()) == []
     finish_and_compare(arena)
 
 
@@ -50,7 +50,7 @@ def test_nothing_is_paid_twice_and_no_paid_result_is_lost_when_killed_at_random(
     arena = open_arena(Scene(prompts=3, in_flight=3, ranges=seed % 2 == 0, answer_delay_s=20.0))
     for _ in range(5):
         arena.run_and_kill(luck.uniform(0.0, 0.25))
-        assert unaccounted(arena.ledger, arena.books()) == []
+        assert unaccounted(arena.ledger, arena.journal()) == []
     finish_and_compare(arena)
 
 
@@ -63,6 +63,6 @@ def test_the_provider_may_be_killed_and_come_back(seed: int, open_arena: Open) -
         arena.kill_simulator()
         time.sleep(luck.uniform(0.0, 0.2))
         arena.start_simulator()
-    assert unaccounted(arena.ledger, arena.books()) == []
+    assert unaccounted(arena.ledger, arena.journal()) == []
     arena.resolve()
     finish_and_compare(arena)

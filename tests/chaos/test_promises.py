@@ -22,12 +22,12 @@ WAN = Decimal("0.40")
 def test_a_submit_whose_answer_was_lost_is_never_sent_again_by_itself(open_arena: Open) -> None:
     arena = open_arena(ONE_AT_A_TIME)
     arena.run("while the answer is awaited")
-    assert len(arena.books()["jobs"]) == 1
+    assert len(arena.journal()["jobs"]) == 1
     for _ in range(2):
         assert arena.run() == Exit.UNCERTAIN
-    assert arena.books()["duplicates"] == 0
+    assert arena.journal()["duplicates"] == 0
     assert statuses(arena.ledger) == {"uncertain": 1, "done": 1}
-    [(job_id, remote_id)] = unknown_jobs(arena.ledger, arena.books())
+    [(job_id, remote_id)] = unknown_jobs(arena.ledger, arena.journal())
     assert "uncertain" in arena.command("status")
     assert job_id in arena.command("status")
     assert remote_id is not None
@@ -39,7 +39,7 @@ def test_a_submit_whose_answer_was_lost_is_never_sent_again_by_itself(open_arena
 def test_an_intent_is_on_disk_before_its_request_leaves(open_arena: Open) -> None:
     arena = open_arena(ONE_AT_A_TIME)
     arena.run("between intent and send")
-    assert arena.books()["jobs"] == []
+    assert arena.journal()["jobs"] == []
     assert statuses(arena.ledger) == {"submitting": 1, "pending": 1}
     with closing(sqlite3.connect(arena.ledger)) as db:
         assert db.execute("select sum(reserved_nusd) from spend").fetchone()[0] > 0
@@ -54,7 +54,7 @@ def test_every_commit_of_the_ledger_is_on_disk_when_it_returns(tmp_path: Path) -
 def test_a_remote_id_is_durable_before_anything_else_is_done(open_arena: Open) -> None:
     arena = open_arena(ONE_AT_A_TIME)
     arena.run("right after the id is committed")
-    assert ids(arena.ledger) == {job["id"] for job in arena.books()["jobs"]} != set()
+    assert ids(arena.ledger) == {job["id"] for job in arena.journal()["jobs"]} != set()
     assert arena.run() == Exit.DONE  # nothing was uncertain
     assert arena.audit().findings == []
 
@@ -74,10 +74,10 @@ def test_a_cap_holds_across_kills(open_arena: Open) -> None:
     arena = open_arena(Scene(prompts=4, in_flight=8, budget_usd=str(cap)))
     for _ in range(4):
         arena.run("between answer and commit")
-        assert Decimal(arena.books()["ordered"]) <= cap
+        assert Decimal(arena.journal()["committed"]) <= cap
     assert arena.run() == Exit.UNCERTAIN
-    assert Decimal(arena.books()["ordered"]) <= cap
-    assert unaccounted(arena.ledger, arena.books()) == []
+    assert Decimal(arena.journal()["committed"]) <= cap
+    assert unaccounted(arena.ledger, arena.journal()) == []
 
 
 def test_a_batch_that_is_being_run_is_not_run_by_a_second_process(open_arena: Open) -> None:
@@ -86,7 +86,7 @@ def test_a_batch_that_is_being_run_is_not_run_by_a_second_process(open_arena: Op
     wait_until(frozen.is_frozen)
     assert arena.run() == Exit.FAILED
     assert f"is being run by process {frozen.pid}" in arena.said()
-    assert arena.books()["jobs"] == []
+    assert arena.journal()["jobs"] == []
     frozen.signal(signal.SIGCONT)
     assert arena.wait(frozen) == Exit.DONE
     assert arena.audit().findings == []
@@ -107,7 +107,7 @@ def test_a_frozen_runner_that_wakes_after_its_lease_submits_nothing(open_arena: 
     frozen.signal(signal.SIGCONT)
     assert arena.wait(frozen) == Exit.FAILED
     assert "taken this batch over" in arena.said()
-    assert len(arena.books()["jobs"]) == 2
+    assert len(arena.journal()["jobs"]) == 2
     finish_and_compare(arena)
 
 
@@ -119,7 +119,7 @@ def test_an_intent_that_was_given_up_while_its_runner_was_frozen_is_not_sent(ope
     assert statuses(arena.ledger) == {"uncertain": 1, "done": 1}
     frozen.signal(signal.SIGCONT)
     assert arena.wait(frozen) == Exit.FAILED
-    assert len(arena.books()["jobs"]) == 1
+    assert len(arena.journal()["jobs"]) == 1
     finish_and_compare(arena)
 
 
@@ -127,6 +127,6 @@ def test_a_first_sigterm_lets_what_is_in_the_air_be_recorded(open_arena: Open) -
     arena = open_arena(Scene(prompts=4, in_flight=2))
     running = arena.start("while the answer is awaited", with_signal="SIGTERM")
     assert arena.wait(running) == Exit.INTERRUPTED
-    assert ids(arena.ledger) == {job["id"] for job in arena.books()["jobs"]} != set()
+    assert ids(arena.ledger) == {job["id"] for job in arena.journal()["jobs"]} != set()
     assert arena.run() == Exit.DONE
     assert arena.audit().findings == []

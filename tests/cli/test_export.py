@@ -21,7 +21,8 @@ from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.estimate import price_jobs
 from orbatch.plan.jobs import expand
 from orbatch_provider.catalog import snapshot
-from orbatch_simulator.examples import image_examples, text_examples
+from orbatch_simulator.images import image_examples
+from orbatch_simulator.text import text_examples
 
 OFFERS = Catalogs({"video": snapshot(), "image": image_examples(), "text": text_examples()})
 

@@ -170,10 +170,10 @@ class Desk:
         return [row["status"] for row in self.jobs()]
 
     def accepted(self) -> int:
-        return self.simulator.books.accepted
+        return self.simulator.journal.accepted
 
     def prompts_bought(self) -> list[str]:
-        return sorted(job.prompt for job in self.simulator.books.jobs.values())
+        return sorted(job.prompt for job in self.simulator.journal.jobs.values())
 
     def until(self, condition: Callable[[], object], what: str = "what the test waits for") -> None:
         """Wait for something that a process beside the test makes happen."""
@@ -185,19 +185,19 @@ class Desk:
             time.sleep(0.005)
 
     def assert_nothing_bought_twice(self) -> None:
-        books = self.simulator.books
-        assert books.duplicates == 0
+        journal = self.simulator.journal
+        assert journal.duplicates == 0
         with self.ledger() as ledger, ledger.database.read() as db:
             recorded = {row[0] for row in db.execute("select remote_id from attempts where remote_id is not null")}
             unknown = db.execute("select count(*) from attempts where status = 'uncertain'").fetchone()[0]
-        assert len(books.jobs.keys() - recorded) <= unknown
-        assert recorded <= books.jobs.keys()
+        assert len(journal.jobs.keys() - recorded) <= unknown
+        assert recorded <= journal.jobs.keys()
 
-    def assert_report_equals_books(self) -> None:
+    def assert_report_equals_journal(self) -> None:
         """To the nano-dollar, by every grouping, and through the commands that a user has."""
-        books = self.simulator.books
-        own = sum((job.cost_usd for job in books.ended() if not job.is_byok), Decimal(0))
-        fees = sum((job.cost_usd for job in books.ended() if job.is_byok), Decimal(0))
+        journal = self.simulator.journal
+        own = sum((job.cost_usd for job in journal.ended() if not job.is_byok), Decimal(0))
+        fees = sum((job.cost_usd for job in journal.ended() if job.is_byok), Decimal(0))
         with self.ledger() as ledger:
             total = ledger.reports.total(Filter())
             assert (from_nano(total.charged_nusd), from_nano(total.byok_fee_nusd)) == (own, fees)

@@ -137,7 +137,7 @@ def test_a_plan_is_executed_exactly(desk: Desk) -> None:
     assert "budget.total_usd 0.24" in run.err
     assert "leave out --only" in desk.run("plan.json", "--only", HORSE, code=2).err
     desk.run("plan.json", "--budget", "1")
-    assert [job.model for job in desk.simulator.books.jobs.values()] == [LITE] * 3
+    assert [job.model for job in desk.simulator.journal.jobs.values()] == [LITE] * 3
 
 
 Change = Callable[[Desk], dict[str, str]]

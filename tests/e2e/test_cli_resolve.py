@@ -38,7 +38,7 @@ def test_uncertain_jobs_are_named_everywhere_until_they_are_resolved(uncertain: 
 
 def test_each_verdict_leaves_the_job_and_the_money_where_it_says(uncertain: Desk) -> None:
     cat, dog, cow = [row["job_id"] for row in uncertain.jobs()]
-    [remote_id] = uncertain.simulator.books.jobs
+    [remote_id] = uncertain.simulator.journal.jobs
     uncertain.call("resolve", cat[:10], "--remote-id", remote_id)
     assert "sends it again" in uncertain.call("resolve", dog, "--not-charged").out
     assert "lost, charged 0.05 USD" in uncertain.call("resolve", cow, "--charged", "0.05").out
@@ -81,7 +81,7 @@ def test_a_verdict_that_is_none_changes_nothing(uncertain: Desk, arguments: list
 
 def test_a_remote_id_belongs_to_one_job_only(uncertain: Desk) -> None:
     cat, dog, _ = [row["job_id"] for row in uncertain.jobs()]
-    [remote_id] = uncertain.simulator.books.jobs
+    [remote_id] = uncertain.simulator.journal.jobs
     uncertain.call("resolve", cat, "--remote-id", remote_id)
     assert "already belongs to job" in uncertain.call("resolve", dog, "--remote-id", remote_id, code=1).err
 

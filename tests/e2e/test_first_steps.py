@@ -29,7 +29,7 @@ def test_the_starter_is_written_planned_rehearsed_and_accounted_for(desk: Desk) 
 
 
 def test_the_simulator_serves_another_process_until_it_is_interrupted(desk: Desk) -> None:
-    with desk.started("simulate", "--port", "0", "--speed", "400", "--json", "--books", "books.jsonl") as served:
+    with desk.started("simulate", "--port", "0", "--speed", "400", "--json", "--journal", "journal.jsonl") as served:
         assert served.process.stdout is not None
         announced = ""
         while not announced.rstrip().endswith("}"):
@@ -39,7 +39,7 @@ def test_the_simulator_serves_another_process_until_it_is_interrupted(desk: Desk
         assert run.json["total"]["cost_usd"] == 0.36
         served.signal(signal.SIGINT)
         served.finish(0)
-    assert (desk.folder / "books.jsonl").read_text().count('"accepted"') == 3
+    assert (desk.folder / "journal.jsonl").read_text().count('"accepted"') == 3
 
 
 def test_help_needs_none_of_the_heavy_packages() -> None:
@@ -70,4 +70,4 @@ def test_a_second_run_costs_nothing_and_a_new_prompt_buys_one_job(open_desk: Ope
     by_prompt = {row["prompt"]: row for row in desk.jobs()}
     assert by_prompt["a dog"]["retired"] == 1, "what has left the file is kept with all it cost"
     assert "done (retired)" in desk.call("jobs").out
-    desk.assert_report_equals_books()
+    desk.assert_report_equals_journal()

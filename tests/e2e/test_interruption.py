@@ -29,7 +29,7 @@ def test_a_signal_stops_in_order_and_the_same_command_goes_on(open_desk: Open, n
     assert "5 of 5 done" in desk.run(path).out
     assert desk.accepted() == 5
     desk.assert_nothing_bought_twice()
-    desk.assert_report_equals_books()
+    desk.assert_report_equals_journal()
 
 
 def test_under_nohup_a_closed_terminal_stops_nothing(open_desk: Open) -> None:
@@ -74,11 +74,11 @@ def _settle_the_uncertain_job(desk: Desk, path: object) -> None:
     assert "orbatch resolve JOB --remote-id ID" in run.err
     assert desk.accepted() == 1
     [row] = desk.jobs()
-    [remote_id] = desk.simulator.books.jobs
+    [remote_id] = desk.simulator.journal.jobs
     assert "follows and downloads it" in desk.call("resolve", row["job_id"], "--remote-id", remote_id).out
     assert "1 of 1 done" in desk.run(str(path)).out
     desk.assert_nothing_bought_twice()
-    desk.assert_report_equals_books()
+    desk.assert_report_equals_journal()
 
 
 def test_killed_while_polling_the_jobs_are_followed_and_not_bought_again(open_desk: Open) -> None:
@@ -91,7 +91,7 @@ def test_killed_while_polling_the_jobs_are_followed_and_not_bought_again(open_de
     assert "3 jobs done or paid for already" in desk.run(path).err
     assert desk.accepted() == 3
     desk.assert_nothing_bought_twice()
-    desk.assert_report_equals_books()
+    desk.assert_report_equals_journal()
 
 
 def test_killed_in_the_middle_of_a_download_the_file_is_fetched_again(open_desk: Open) -> None:
@@ -107,7 +107,7 @@ def test_killed_in_the_middle_of_a_download_the_file_is_fetched_again(open_desk:
     assert not [*desk.folder.rglob("*.part")]
     assert desk.call("verify").out.startswith("1 file checked, 0 missing or changed")
     desk.assert_nothing_bought_twice()
-    desk.assert_report_equals_books()
+    desk.assert_report_equals_journal()
 
 
 def test_a_run_that_is_going_on_says_who_holds_the_batch_and_keeps_its_plan(open_desk: Open) -> None:

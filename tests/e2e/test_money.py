@@ -1,4 +1,4 @@
-"""The ledger's report equals the simulator's books to the nano-dollar, whatever happened on the way."""
+"""The ledger's report equals the simulator's journal to the nano-dollar, whatever happened on the way."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_over_every_price_family_of_the_catalog(open_desk: Open) -> None:
     planned = desk.call("plan", path, "--json").json
     desk.run(path)
     assert desk.accepted() == len(models) + len(framed) == planned["jobs_to_send"]
-    desk.assert_report_equals_books()
+    desk.assert_report_equals_journal()
     for job in desk.jobs():
         if job["estimate_high_usd"] is not None:
             assert job["cost_usd"] <= job["estimate_high_usd"] + 1e-9, job["model"]
@@ -77,7 +77,7 @@ def test_after_failures_charged_and_not_retries_null_costs_and_byok(open_desk: O
     shown = desk.call("show", rows["billed failure"]["job_id"]).out
     assert "attempt   1: failed, charged 0.12 USD" in shown
     assert "attempt   2: done, charged 0.12 USD" in shown
-    desk.assert_report_equals_books()
+    desk.assert_report_equals_journal()
     report = desk.call("report")
     assert "1 attempts ran on your own provider keys" in report.out
     total = desk.call("report", "--json").json["total"]
@@ -97,7 +97,7 @@ def test_a_charge_that_is_known_only_later_is_settled_by_report(open_desk: Open)
     settled = desk.call("report", "--settle", "--format", "json")
     assert "3 charges settled, 0 still unknown" in settled.err
     assert json.loads(settled.out)["total"]["cost_usd"] == 0.36, "stdout holds the data and nothing else"
-    desk.assert_report_equals_books()
+    desk.assert_report_equals_journal()
     assert "Every charge is known." in desk.call("report", "--settle").err
 
 
@@ -110,11 +110,11 @@ def test_two_processes_on_one_ledger_share_the_day_s_cap_and_the_limits(open_des
         codes = {first.finish(None).code, second.finish(None).code}
     assert codes <= {0, 4}
     assert 4 in codes, "16 x 0.12 + 8 x 0.3952 USD do not fit in 1 USD"
-    assert Decimal("0.88") < desk.simulator.books.charged <= 1
+    assert Decimal("0.88") < desk.simulator.journal.charged <= 1
     # One more at times: each looks at what the other has in flight, and sends a moment later.
     assert most_at_a_time(desk) <= 4
     desk.assert_nothing_bought_twice()
-    desk.assert_report_equals_books()
+    desk.assert_report_equals_journal()
 
 
 def test_each_model_keeps_to_its_own_limit(open_desk: Open) -> None:
@@ -143,15 +143,15 @@ def test_after_an_interruption_in_the_middle_of_everything(open_desk: Open) -> N
         run.signal(signal.SIGINT)
         run.finish(130)
     desk.run(path)
-    failures = sum(job.ends_as == "failed" for job in desk.simulator.books.jobs.values())
+    failures = sum(job.ends_as == "failed" for job in desk.simulator.journal.jobs.values())
     assert desk.accepted() == 12 + failures
-    desk.assert_report_equals_books()
+    desk.assert_report_equals_journal()
 
 
 def test_the_expected_figure_comes_from_three_bills_of_the_same_shape(desk: Desk) -> None:
     model = {"model": "bytedance/seedance-2.0-mini", "resolution": "480p", "aspect_ratio": "16:9"}
     desk.run(desk.write(models=[model]))
-    bills = [job.cost_usd for job in desk.simulator.books.jobs.values()]
+    bills = [job.cost_usd for job in desk.simulator.journal.jobs.values()]
     path = desk.write(models=[model], prompts=["four", "five"])
     planned = desk.call("plan", path, "--json").json
     assert planned["expected_usd"] == float(2 * bills[0])
@@ -161,6 +161,6 @@ def test_the_expected_figure_comes_from_three_bills_of_the_same_shape(desk: Desk
 
 def most_at_a_time(desk: Desk, model: str | None = None) -> int:
     """The largest number of jobs that the simulator had in the making at once."""
-    jobs = [job for job in desk.simulator.books.jobs.values() if model in (None, job.model)]
+    jobs = [job for job in desk.simulator.journal.jobs.values() if model in (None, job.model)]
     spans = [(job.accepted_at, job.accepted_at + (job.queue_s + job.render_s) / desk.speed) for job in jobs]
     return max(sum(start <= moment < end for start, end in spans) for moment, _ in spans)

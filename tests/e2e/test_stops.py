@@ -46,7 +46,7 @@ def test_without_the_reservation_a_cap_would_be_broken(desk: Desk, monkeypatch: 
     monkeypatch.setattr("orbatch.ledger.attempts.decide", lambda model, high, caps, committed: Allowed(high))
     monkeypatch.setattr(scheduler, "room", lambda model, caps, committed: None)
     desk.run(desk.write(budget={"total_usd": 0.3}), code=None)
-    assert desk.simulator.books.charged > Decimal("0.3")
+    assert desk.simulator.journal.charged > Decimal("0.3")
 
 
 def test_a_job_without_an_upper_price_is_refused_under_a_cap_unless_an_amount_is_named(desk: Desk) -> None:
@@ -107,7 +107,7 @@ def test_some_jobs_without_a_result_end_with_3_and_retry_opens_them_again(desk: 
     assert "1 job of films is pending again" in desk.call("retry", "films", "--status", "expired,failed").out
     desk.run(path)
     assert desk.statuses() == ["done"] * 3
-    desk.assert_report_equals_books()
+    desk.assert_report_equals_journal()
 
 
 def test_fail_fast_submits_nothing_after_the_first_failure(desk: Desk) -> None:

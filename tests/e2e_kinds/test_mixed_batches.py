@@ -42,8 +42,8 @@ def test_a_mixed_batch_is_planned_run_reported_and_exported(desk: Desk) -> None:
     plan = desk.call("plan", path, "--json").json
     assert [model["to_send"] for model in plan["models"]] == [2, 2, 2]
     assert "6 of 6 done" in desk.run(path).out
-    assert (desk.accepted(), desk.simulator.books.duplicates) == (6, 0)
-    desk.assert_report_equals_books()
+    assert (desk.accepted(), desk.simulator.journal.duplicates) == (6, 0)
+    desk.assert_report_equals_journal()
     rows = exported(desk)
     assert [(row["kind"], row["prompt"], len(row["paths"])) for row in rows] == [
         (kind, prompt, count)
@@ -56,7 +56,7 @@ def test_a_mixed_batch_is_planned_run_reported_and_exported(desk: Desk) -> None:
                 with Image.open(name) as opened:
                     opened.load()
         assert (row["text"] is not None) == (row["kind"] == "text")
-    assert sum(Decimal(row["cost_usd"]) for row in rows) == sum(job.cost_usd for job in desk.simulator.books.ended())
+    assert sum(Decimal(row["cost_usd"]) for row in rows) == sum(job.cost_usd for job in desk.simulator.journal.ended())
     bought = desk.accepted()
     assert "nothing to send" in desk.run(path).err
     assert desk.accepted() == bought
@@ -101,7 +101,7 @@ def test_fewer_pictures_than_asked_for_are_recorded_and_shown(desk: Desk) -> Non
     assert "1 of 2 pictures came" in desk.run(path).err
     [row] = desk.jobs()
     assert "1 of 2 pictures came" in desk.call("show", row["job_id"]).out
-    desk.assert_report_equals_books()
+    desk.assert_report_equals_journal()
 
 
 def test_a_charge_that_the_answer_does_not_know_is_settled_later(desk: Desk) -> None:
@@ -110,7 +110,7 @@ def test_a_charge_that_the_answer_does_not_know_is_settled_later(desk: Desk) -> 
     assert "reserved 0.0000" in desk.run(path).out
     # The service knows it after a while only.
     desk.until(lambda: "Every charge is known" in desk.call("report", "--settle").err, "the charge")
-    desk.assert_report_equals_books()
+    desk.assert_report_equals_journal()
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_killed_while_an_answer_is_on_its_way_the_job_is_uncertain_and_not_sent_
     assert desk.accepted() == bought == 3
     [row] = [row for row in desk.jobs() if row["status"] == "uncertain"]
     desk.call("resolve", row["job_id"], "--charged", "0.08")
-    desk.assert_report_equals_books()
+    desk.assert_report_equals_journal()
 
 
 def test_interrupted_the_answers_in_the_air_are_kept_and_the_same_command_goes_on(desk: Desk) -> None:
@@ -161,7 +161,7 @@ def test_interrupted_the_answers_in_the_air_are_kept_and_the_same_command_goes_o
     assert desk.statuses() == ["done", "pending", "pending"]
     assert "3 of 3 done" in desk.run(path).out
     assert desk.accepted() == 3
-    desk.assert_report_equals_books()
+    desk.assert_report_equals_journal()
 
 
 @pytest.mark.parametrize("name", ["image-comparison", "mixed", "text"])
@@ -197,7 +197,7 @@ def test_a_prompt_file_may_mix_kinds_row_by_row(desk: Desk) -> None:
     )
     desk.run(mixed(desk, models=[SEEDREAM, MINI], prompts=None, prompts_from="rows.csv"))
     assert [(row["kind"], row["status"]) for row in exported(desk)] == [("image", "done"), ("text", "done")]
-    desk.assert_report_equals_books()
+    desk.assert_report_equals_journal()
 
 
 def test_an_uncertain_picture_cannot_be_followed_and_a_missing_one_not_fetched_again(desk: Desk) -> None:

@@ -88,13 +88,13 @@ async def test_an_uncertain_job_that_the_user_finds_is_followed_and_downloaded(t
             rise = workshop.ledger.usage.around(workshop.now(job)[1])
             assert rise is not None  # the key's usage was read before and after
 
-            (accepted,) = simulator.books.jobs.values()
+            (accepted,) = simulator.journal.jobs.values()
             workshop.ledger.attempts.attach_remote_id(workshop.now(job)[1], accepted.id)
             await run(workshop, provider)
 
             assert workshop.status(job) is Status.DONE
             assert workshop.now(job)[1].cost_nusd == int(Decimal("0.12") * 10**9)
-            assert len(simulator.books.jobs) == 1
+            assert len(simulator.journal.jobs) == 1
 
 
 async def test_every_fault_of_a_read_is_survived_in_one_run(tmp_path: Path) -> None:
@@ -121,5 +121,5 @@ async def test_every_fault_of_a_read_is_survived_in_one_run(tmp_path: Path) -> N
 
             assert result.stop is None
             assert workshop.ledger.queries.counts(workshop.batch.id)[Status.DONE] == 3
-            assert len(simulator.books.jobs) == 3
+            assert len(simulator.journal.jobs) == 3
             assert sorted(path.suffix for path in workshop.output_dir.iterdir()) == [".mp4"] * 3

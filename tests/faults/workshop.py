@@ -34,7 +34,8 @@ from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest
 from orbatch_provider.responses import Generation, KeyInfo, VideoJob
 from orbatch_provider.texts import TextResult
 from orbatch_simulator.clips import TINY, payload
-from orbatch_simulator.examples import image_examples, text_examples
+from orbatch_simulator.images import image_examples
+from orbatch_simulator.text import text_examples
 from tests.pictures import picture
 from tests.provider.rawserver import Exchange, RawServer, Step, raw_answer, read_request
 

@@ -18,7 +18,8 @@ from orbatch.plan.estimate import PricedJob, price_jobs
 from orbatch.plan.jobs import Job, expand, job_key, models_by_kind
 from orbatch.plan.kinds import KINDS, request_of
 from orbatch_provider.catalog import Catalog, ImageModel, TextModel, snapshot
-from orbatch_simulator.examples import image_examples, text_examples
+from orbatch_simulator.images import image_examples
+from orbatch_simulator.text import text_examples
 from tests.pictures import picture
 
 Jobs = Callable[[str], list[Job]]

@@ -26,7 +26,7 @@ def test_a_picture_and_a_text_in_one_call_each(tmp_path: Path) -> None:
         assert image.cost_usd == Decimal("0.08")
         assert sorted(file.path for file in image.images) == sorted(tmp_path.iterdir())
         assert (text.text, text.files) == ("A simulated answer o", ())
-        assert simulator.books.charged == Decimal("0.08") + (text.cost_usd or 0)
+        assert simulator.journal.charged == Decimal("0.08") + (text.cost_usd or 0)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -39,7 +39,8 @@ from orbatch_provider.images import Picture as PictureFile
 from orbatch_provider.requests import ImageRequest, TextRequest
 from orbatch_provider.responses import KeyInfo, Usage
 from orbatch_provider.texts import TextResult
-from orbatch_simulator.examples import image_examples, text_examples
+from orbatch_simulator.images import image_examples
+from orbatch_simulator.text import text_examples
 from tests.pictures import picture
 
 BATCH = """

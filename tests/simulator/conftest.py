@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import heapq
+import itertools
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
@@ -12,7 +15,7 @@ from typing import Any, Protocol
 import aiohttp
 import pytest
 
-from orbatch_simulator import ManualClock, Simulator, SimulatorSettings
+from orbatch_simulator import Simulator, SimulatorSettings
 
 KEY = "sk-or-v1-c0ffee0123456789"
 HOUR = 3600.0
@@ -35,6 +38,38 @@ class Reply:
     @property
     def json(self) -> Any:
         return json.loads(self.body)
+
+
+class ManualClock:
+    """Stands still until ``advance`` is called in the thread of the event loop, so that hours pass immediately."""
+
+    def __init__(self, start: float = 1_790_000_000.0) -> None:
+        self._now = start
+        self._number = itertools.count()
+        self._asleep = asyncio.Event()
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []  # min-heap by (due, number)
+
+    def now(self) -> float:
+        return self._now
+
+    def advance(self, real_s: float) -> None:
+        self._now += real_s
+        self._asleep.clear()
+        while self._sleepers and self._sleepers[0][0] <= self._now:
+            _, _, sleeper = heapq.heappop(self._sleepers)
+            if not sleeper.done():
+                sleeper.set_result(None)
+
+    async def sleep(self, real_s: float) -> None:
+        if real_s > 0:
+            sleeper = asyncio.get_running_loop().create_future()
+            heapq.heappush(self._sleepers, (self._now + real_s, next(self._number), sleeper))
+            self._asleep.set()
+            await sleeper
+
+    async def until_someone_sleeps(self) -> None:
+        """Return once an answer is held back until the next ``advance``."""
+        await self._asleep.wait()
 
 
 class Caller:
@@ -74,12 +109,17 @@ class Caller:
         assert reply.status == 200, reply.body
         return reply.json
 
-    async def books(self) -> Any:
-        return (await self.call("GET", f"{self.simulator.control_url}/books", key=None)).json
+    async def control(self, method: str, name: str, json: object = None) -> Reply:
+        """A control path of the simulator, which needs no key."""
+        url = self.simulator.base_url.replace("/api/v1", f"/_sim/{name}")
+        return await self.call(method, url, key=None, json=json)
+
+    async def journal(self) -> Any:
+        return (await self.control("GET", "journal")).json
 
 
 class Open(Protocol):
-    async def __call__(self, settings: SimulatorSettings = ..., books_path: Path | None = None) -> Caller: ...
+    async def __call__(self, settings: SimulatorSettings = ..., journal_path: Path | None = None) -> Caller: ...
 
 
 @pytest.fixture
@@ -87,9 +127,9 @@ async def open_simulator() -> AsyncIterator[Open]:
     """Opens simulators that are closed with the test."""
     async with AsyncExitStack() as stack:
 
-        async def open_one(settings: SimulatorSettings | None = None, books_path: Path | None = None) -> Caller:
+        async def open_one(settings: SimulatorSettings | None = None, journal_path: Path | None = None) -> Caller:
             clock = ManualClock()
-            simulator = await stack.enter_async_context(Simulator(settings, books_path=books_path, clock=clock))
+            simulator = await stack.enter_async_context(Simulator(settings, journal_path=journal_path, clock=clock))
             # A pool would hide which answer cut which connection.
             connector = aiohttp.TCPConnector(force_close=True)
             http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))

@@ -51,7 +51,7 @@ async def test_credits_are_for_management_keys(open_simulator: Open) -> None:
 
 async def test_a_generation_is_known_some_minutes_after_its_job_and_to_its_key_alone(caller: Caller) -> None:
     job_id = await caller.start()
-    job = caller.simulator.books.jobs[job_id]
+    job = caller.simulator.journal.jobs[job_id]
     path = f"/generation?id={job.generation_id}"
     caller.clock.advance(job.render_s + 60)
     assert (await caller.call("GET", path)).status == 404

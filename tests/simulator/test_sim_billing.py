@@ -11,8 +11,7 @@ import pytest
 
 from orbatch_provider.catalog import snapshot
 from orbatch_simulator import SimulatorSettings
-from orbatch_simulator.billing import charge
-from orbatch_simulator.order import Order
+from orbatch_simulator.videos import EffectiveRequest, charge_video
 from tests.simulator.conftest import Caller, Open
 
 TOLERANCE = Decimal("1e-9")
@@ -35,7 +34,7 @@ def bill(vector: Any) -> Decimal:
         source_height=hints.get("source_height", 720),
     )
     model = snapshot().models[vector["model"]]
-    return charge(Order.read(vector["request"], model, settings), model.prices, UNKNOWN)
+    return charge_video(EffectiveRequest.from_body(vector["request"], model, settings), model.prices, UNKNOWN)
 
 
 @pytest.mark.parametrize("vector", [pytest.param(v, id=f"{v['model']}: {v['note']}") for v in VECTORS])
@@ -64,19 +63,21 @@ def test_every_price_family_is_among_the_examples() -> None:
 
 @pytest.mark.parametrize("model", snapshot().models.values(), ids=lambda model: model.id)
 def test_every_model_of_the_catalog_has_a_price_for_a_bare_request(model: Any) -> None:
-    order = Order.read({"model": model.id, "prompt": "p"}, model, SimulatorSettings())
-    assert charge(order, model.prices, Decimal(-1)) > 0
+    order = EffectiveRequest.from_body({"model": model.id, "prompt": "p"}, model, SimulatorSettings())
+    assert charge_video(order, model.prices, Decimal(-1)) > 0
 
 
 def test_a_model_with_unknown_price_lines_is_never_free() -> None:
-    order = Order.read({"prompt": "p", "duration": 4}, snapshot().models["google/veo-3.1"], SimulatorSettings())
-    assert charge(order, {"per_gigaflop": "1"}, UNKNOWN) == UNKNOWN
+    order = EffectiveRequest.from_body(
+        {"prompt": "p", "duration": 4}, snapshot().models["google/veo-3.1"], SimulatorSettings()
+    )
+    assert charge_video(order, {"per_gigaflop": "1"}, UNKNOWN) == UNKNOWN
 
 
 def test_charges_are_whole_nano_dollars() -> None:
     model = snapshot().models["bytedance/seedance-2.5"]
-    order = Order.read({"size": "1112x834", "duration": 7}, model, SimulatorSettings())
-    assert charge(order, model.prices, UNKNOWN) == Decimal("1.628035763")  # of 1.6280357625
+    order = EffectiveRequest.from_body({"size": "1112x834", "duration": 7}, model, SimulatorSettings())
+    assert charge_video(order, model.prices, UNKNOWN) == Decimal("1.628035763")  # of 1.6280357625
 
 
 @pytest.mark.parametrize(
@@ -96,17 +97,17 @@ def test_charges_are_whole_nano_dollars() -> None:
     ids=lambda value: str(value),
 )
 def test_the_picture_has_the_size_that_was_ordered(order: dict[str, Any], size: tuple[int, int]) -> None:
-    read = Order.read(order, snapshot().models[order["model"]], SimulatorSettings())
+    read = EffectiveRequest.from_body(order, snapshot().models[order["model"]], SimulatorSettings())
     assert (read.width, read.height) == size
 
 
 async def test_a_job_is_charged_when_it_completes_and_the_poll_says_how_much(caller: Caller) -> None:
     job_id = await caller.start()
-    assert (caller.simulator.books.ordered, caller.simulator.books.charged) == (Decimal("0.12"), Decimal(0))
+    assert (caller.simulator.journal.committed, caller.simulator.journal.charged) == (Decimal("0.12"), Decimal(0))
     caller.clock.advance(3600)
     assert (await caller.poll(job_id))["usage"] == {"cost": 0.12, "is_byok": False}
-    assert caller.simulator.books.charged == Decimal("0.12")
-    assert (await caller.books())["charged"] == "0.12"
+    assert caller.simulator.journal.charged == Decimal("0.12")
+    assert (await caller.journal())["charged"] == "0.12"
 
 
 async def test_sound_is_billed_unless_it_is_turned_off(open_simulator: Open) -> None:

@@ -16,8 +16,7 @@ from orbatch_provider.errors import OutcomeUnknownError, ServerError
 from orbatch_provider.pricing import estimate_text
 from orbatch_provider.requests import TextRequest
 from orbatch_simulator import Fault, SimulatorSettings
-from orbatch_simulator import chat as simulated
-from orbatch_simulator.examples import text_examples
+from orbatch_simulator.text import charge_text, reply_to, text_examples
 from tests.simulator.conftest import HOUR, KEY, Caller, Open, Reply
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say something about cats"}]
@@ -47,8 +46,8 @@ async def test_the_answer_names_the_model_and_the_prompt_and_is_billed_by_its_to
     # 9 and 24 bytes, 4 of them a token, and 4 tokens for each message; 69 bytes of answer.
     assert (reply["usage"]["prompt_tokens"], reply["usage"]["completion_tokens"]) == (17, 18)
     charged = 17 * Decimal("0.00000015") + 18 * Decimal("0.0000006")
-    assert caller.simulator.books.charged == charged == Decimal(str(reply["usage"]["cost"]))
-    (job,) = (await caller.books())["jobs"]
+    assert caller.simulator.journal.charged == charged == Decimal(str(reply["usage"]["cost"]))
+    (job,) = (await caller.journal())["jobs"]
     assert (job["kind"], job["status"], job["prompt"]) == ("text", "completed", "Say something about cats")
 
 
@@ -95,7 +94,7 @@ async def test_what_makes_no_sense_is_refused_and_not_charged(
     reply = await complete(caller, **fields)
     assert reply.status == 400
     assert words in reply.json["error"]["message"]
-    assert caller.simulator.books.accepted == 0
+    assert caller.simulator.journal.accepted == 0
 
 
 async def test_the_credit_has_to_cover_all_that_was_allowed(open_simulator: Open) -> None:
@@ -112,7 +111,7 @@ def test_the_estimate_bounds_the_bill(model: TextModel) -> None:
         request = TextRequest(model.id, prompt, system="Be brief.", max_tokens=limit, response_format=wanted)
         if check_text(request, model):
             continue
-        charged = simulated.charge_text(simulated.answer(request.body(), model), model)
+        charged = charge_text(reply_to(request.body(), model), model)
         estimate = estimate_text(request, model)
         assert estimate.low is not None
         assert estimate.high is not None
@@ -135,7 +134,7 @@ async def test_the_catalog_is_in_the_form_of_the_live_one(caller: Caller) -> Non
 async def test_any_status_can_come_before_or_after_the_payment(caller: Caller, status: int, accept: bool) -> None:
     caller.simulator.set_faults(Fault("chat", status=status, accept=accept, prompt_contains="cats"))
     assert (await complete(caller)).status == status
-    assert caller.simulator.books.accepted == int(accept)
+    assert caller.simulator.journal.accepted == int(accept)
     assert (await complete(caller, messages=[{"role": "user", "content": "dogs"}])).status == 200
 
 
@@ -147,7 +146,7 @@ async def test_an_accepted_order_can_lose_its_answer(caller: Caller, action: str
     async with OpenRouterProvider(KEY, base_url=caller.simulator.base_url) as provider:
         with pytest.raises(OutcomeUnknownError):
             await provider.complete_text(ORDER)
-    assert [job.withheld for job in caller.simulator.books.jobs.values()] == [True, True]
+    assert [job.withheld for job in caller.simulator.journal.jobs.values()] == [True, True]
 
 
 async def test_an_answer_can_say_that_it_may_be_asked_again(caller: Caller) -> None:
@@ -167,13 +166,13 @@ async def test_a_cost_can_stay_unknown_until_the_generation_is_asked_for(caller:
         assert result.generation_id is not None
         caller.clock.advance(HOUR)
         found = await provider.generation(result.generation_id)
-    assert found.total_cost == caller.simulator.books.charged
+    assert found.total_cost == caller.simulator.journal.charged
 
 
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
-        pytest.param({"call": "poll", "accept": True}, "accept belongs to submit, images and chat alone", id="accept"),
+        pytest.param({"call": "poll", "accept": True}, "accept is only for submit, images and chat", id="accept"),
         pytest.param({"call": "chat", "action": "fewer"}, "chat knows the actions", id="fewer texts"),
         pytest.param({"call": "images", "action": "edit"}, "edit on images needs accept", id="edit"),
         pytest.param({"call": "chat", "action": "cut_answer"}, "cut_answer on chat needs accept", id="cut"),

@@ -21,8 +21,8 @@ async def make(caller: Caller, call: str) -> Any:
     """One call of the kind; reads are about a finished job."""
     if call == "submit":
         return await caller.submit()
-    job_id = next(iter(caller.simulator.books.jobs), None) or await caller.finish()
-    generation_id = caller.simulator.books.jobs[job_id].generation_id
+    job_id = next(iter(caller.simulator.journal.jobs), None) or await caller.finish()
+    generation_id = caller.simulator.journal.jobs[job_id].generation_id
     paths = {
         "poll": f"/videos/{job_id}",
         "content": f"/videos/{job_id}/content",
@@ -43,7 +43,7 @@ async def test_any_call_can_be_refused_with_any_status_in_an_envelope(caller: Ca
     assert reply.json["error"]["metadata"]["error_type"]
     assert "Retry-After" not in reply.headers
     if call == "submit":
-        assert caller.simulator.books.accepted == 0
+        assert caller.simulator.journal.accepted == 0
     caller.simulator.set_faults()
     assert (await make(caller, call)).status == (202 if call == "submit" else 200)
 
@@ -54,7 +54,7 @@ async def test_any_call_can_be_cut_without_an_answer(caller: Caller, call: str, 
     caller.simulator.set_faults(Fault(call, action))
     with pytest.raises((aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
         await make(caller, call)
-    assert call != "submit" or caller.simulator.books.accepted == 0
+    assert call != "submit" or caller.simulator.journal.accepted == 0
 
 
 @pytest.mark.parametrize("call", ["submit", *READS])
@@ -118,10 +118,10 @@ async def test_a_job_can_be_accepted_and_its_answer_lost(caller: Caller, fault: 
         pass
     else:
         assert b'"id": "gen-vid-' not in reply.body or fault.get("body") == "truncated"
-    (job,) = caller.simulator.books.jobs.values()
+    (job,) = caller.simulator.journal.jobs.values()
     assert job.withheld
     caller.clock.advance(HOUR)
-    assert (await caller.books())["charged"] == "0.12"
+    assert (await caller.journal())["charged"] == "0.12"
 
 
 @pytest.mark.parametrize("accept", [True, False])
@@ -129,10 +129,10 @@ async def test_a_delayed_submit_is_accepted_before_or_after_the_wait(caller: Cal
     caller.simulator.set_faults(Fault("submit", "delay", delay_s=90, accept=accept))
     submit = asyncio.ensure_future(caller.submit())
     await caller.clock.until_someone_sleeps()
-    assert caller.simulator.books.accepted == int(accept)
+    assert caller.simulator.journal.accepted == int(accept)
     caller.clock.advance(90)
     assert (await submit).status == 202
-    (job,) = caller.simulator.books.jobs.values()
+    (job,) = caller.simulator.journal.jobs.values()
     assert not job.withheld
 
 
@@ -199,10 +199,10 @@ async def test_a_download_can_be_cut_anywhere(open_simulator: Open, ranges: bool
         with pytest.raises(aiohttp.ClientPayloadError):
             await read_into(received, response)
     assert len(received) <= (50_000 if at_byte is None else at_byte)
-    assert caller.simulator.books.downloads == 0
+    assert caller.simulator.journal.downloads == 0
     whole = await caller.call("GET", path)
     assert (len(whole.body), whole.body[: len(received)]) == (100_000, bytes(received))
-    assert caller.simulator.books.downloads == 1
+    assert caller.simulator.journal.downloads == 1
 
 
 async def test_a_download_can_stall_and_go_on(open_simulator: Open) -> None:
@@ -279,33 +279,32 @@ async def test_faults_with_a_probability_repeat_with_the_seed(open_simulator: Op
 
 
 async def test_faults_are_set_shown_and_cleared_while_it_runs(caller: Caller) -> None:
-    url = f"{caller.simulator.control_url}/faults"
     rules = [{"call": "submit", "status": 503, "times": 1}]
-    assert (await caller.call("POST", url, key=None, json={"faults": rules})).status == 200
+    assert (await caller.control("POST", "faults", {"faults": rules})).status == 200
     assert await statuses(caller, 2) == [503, 202]
-    (shown,) = (await caller.call("GET", url, key=None)).json["faults"]
+    (shown,) = (await caller.control("GET", "faults")).json["faults"]
     assert (shown["call"], shown["status"], shown["struck"]) == ("submit", 503, 1)
-    assert (await caller.call("POST", url, key=None, json={"faults": []})).json == {"faults": []}
+    assert (await caller.control("POST", "faults", {"faults": []})).json == {"faults": []}
 
 
 @pytest.mark.parametrize(
     ("rule", "sentence"),
     [
-        ({"call": "sumbit"}, "call must be one of"),
+        ({"call": "sumbit"}, "call: must be one of"),
         ({"call": "submit", "action": "stall"}, "submit knows the actions"),
         ({"call": "submit", "staus": 500}, "unknown field"),
         ({"call": "submit", "action": "redirect"}, "redirect needs a location"),
-        ({"call": "poll", "accept": True}, "accept belongs to submit"),
+        ({"call": "poll", "accept": True}, "accept is only for submit"),
         ({"call": "submit", "action": "edit", "drop": ["id"]}, "edit on submit needs accept"),
-        ({"call": "poll", "status": 99}, "status must be an HTTP status"),
-        ({"call": "poll", "status": "500"}, "wrong type"),
-        ({"call": "poll", "times": 0}, "times must be at least 1"),
+        ({"call": "poll", "status": 99}, "status: Input should be greater than or equal to 200"),
+        ({"call": "poll", "status": "500"}, "status: Input should be a valid integer"),
+        ({"call": "poll", "times": 0}, "times: Input should be greater than 0"),
         ({"call": "submit", "action": "hang_up", "model": "m"}, "hang_up strikes before"),
-        ({"status": 500}, "a fault needs a call"),
+        ({"status": 500}, "call: Field required"),
         ("cut", "a fault must be a JSON object"),
     ],
 )
 async def test_a_rule_that_makes_no_sense_is_refused_with_a_sentence(caller: Caller, rule: Any, sentence: str) -> None:
-    reply = await caller.call("POST", f"{caller.simulator.control_url}/faults", key=None, json={"faults": [rule]})
+    reply = await caller.control("POST", "faults", {"faults": [rule]})
     assert reply.status == 400
     assert sentence in reply.json["error"]

@@ -20,9 +20,7 @@ from orbatch_provider.client import OpenRouterProvider
 from orbatch_provider.pricing import estimate_image
 from orbatch_provider.requests import ImageRequest
 from orbatch_simulator import Fault, SimulatorSettings
-from orbatch_simulator.examples import image_examples
-from orbatch_simulator.imagebilling import Painting, charge_images
-from orbatch_simulator.imagerules import choose_endpoint
+from orbatch_simulator.images import ImageCharge, choose_endpoint, image_examples
 from tests.simulator.conftest import HOUR, KEY, Caller, Open, Reply
 
 ORDER = {"model": "bytedance-seed/seedream-4.5", "prompt": "A cat playing with yarn"}  # 0.04 USD each
@@ -83,7 +81,7 @@ async def test_no_two_pictures_are_alike(caller: Caller, output_format: str) -> 
 
 async def test_n_pictures_are_in_the_books(caller: Caller) -> None:
     reply = await generate(caller, n=3)
-    books = await caller.books()
+    books = await caller.journal()
     (job,) = books["jobs"]
     assert (job["kind"], job["status"], job["cost_usd"], books["charged"]) == ("image", "completed", "0.12", "0.12")
     digests = [hashlib.sha256(each).hexdigest() for each in pictures(reply)]
@@ -120,8 +118,8 @@ async def test_what_is_not_supported_is_refused_and_not_charged(
     reply = await generate(caller, **fields)
     assert reply.status == status
     assert words in reply.json["error"]["message"]
-    assert caller.simulator.books.accepted == 0
-    assert caller.simulator.books.refused[status] == 1
+    assert caller.simulator.journal.accepted == 0
+    assert caller.simulator.journal.refused[status] == 1
 
 
 @pytest.mark.parametrize(
@@ -145,7 +143,7 @@ async def test_the_bill_follows_the_price_lines(
     caller: Caller, model: str, fields: Mapping[str, Any], usd: str
 ) -> None:
     reply = await generate(caller, model=model, **fields)
-    assert caller.simulator.books.charged == Decimal(usd)
+    assert caller.simulator.journal.charged == Decimal(usd)
     assert Decimal(str(reply.json["usage"]["cost"])) == Decimal(usd)
 
 
@@ -172,7 +170,7 @@ def test_the_check_lets_pass_what_the_rules_do_and_the_estimate_bounds_the_bill(
                 choose_endpoint(body, model)
             continue
         endpoint = choose_endpoint(body, model)
-        charged = charge_images(Painting.read(body, endpoint), endpoint, Decimal("0.1"))
+        charged = ImageCharge.from_body(body, endpoint, Decimal("0.1")).price
         estimate = estimate_image(request, model)
         if estimate.low is not None:
             assert estimate.low - Decimal("1e-9") <= charged, (body, estimate)
@@ -204,7 +202,7 @@ async def test_limits_hold_for_pictures_as_for_videos(
     caller = await open_simulator(settings)
     assert (await generate(caller)).status == 200
     assert (await generate(caller)).status == status
-    assert caller.simulator.books.accepted == 1
+    assert caller.simulator.journal.accepted == 1
 
 
 @pytest.mark.parametrize("accept", [False, True], ids=["refused", "accepted"])
@@ -212,8 +210,8 @@ async def test_limits_hold_for_pictures_as_for_videos(
 async def test_any_status_can_come_before_or_after_the_payment(caller: Caller, status: int, accept: bool) -> None:
     caller.simulator.set_faults(Fault("images", status=status, accept=accept, times=1))
     assert (await generate(caller)).status == status
-    assert caller.simulator.books.accepted == int(accept)
-    assert caller.simulator.books.downloads == 0
+    assert caller.simulator.journal.accepted == int(accept)
+    assert caller.simulator.journal.downloads == 0
     assert (await generate(caller)).status == 200
 
 
@@ -229,8 +227,8 @@ async def test_an_accepted_order_can_lose_its_answer(caller: Caller, fault: Mapp
     caller.simulator.set_faults(Fault("images", accept=True, **fault))
     with pytest.raises(aiohttp.ClientError):
         await generate(caller)
-    (job,) = caller.simulator.books.jobs.values()
-    assert (job.withheld, job.cost_usd, caller.simulator.books.downloads) == (True, Decimal("0.04"), 0)
+    (job,) = caller.simulator.journal.jobs.values()
+    assert (job.withheld, job.cost_usd, caller.simulator.journal.downloads) == (True, Decimal("0.04"), 0)
 
 
 async def test_one_picture_fewer_is_billed_so(caller: Caller) -> None:
@@ -245,8 +243,8 @@ async def test_a_cost_can_stay_unknown(caller: Caller) -> None:
     caller.simulator.set_faults(Fault("images", "null_cost"))
     reply = await generate(caller)
     assert reply.json["usage"]["cost"] is None
-    assert caller.simulator.books.charged == Decimal("0.04")
-    (job,) = caller.simulator.books.jobs.values()
+    assert caller.simulator.journal.charged == Decimal("0.04")
+    (job,) = caller.simulator.journal.jobs.values()
     caller.clock.advance(HOUR)
     found = (await caller.call("GET", f"/generation?id={job.generation_id}")).json["data"]
     assert (found["api_type"], found["total_cost"], found["num_media_completion"]) == ("image", 0.04, 1)
@@ -262,34 +260,34 @@ async def test_a_success_can_hold_an_error_or_nothing_readable(caller: Caller) -
     with pytest.raises(ValueError, match="line 1"):
         _ = (await generate(caller)).json
     assert (await generate(caller)).json["data"] == [{"b64_json": "!"}]
-    assert [job.withheld for job in caller.simulator.books.jobs.values()] == [True] * 3
+    assert [job.withheld for job in caller.simulator.journal.jobs.values()] == [True] * 3
 
 
 async def test_a_picture_is_no_video_job(caller: Caller) -> None:
     await generate(caller)
-    (job_id,) = caller.simulator.books.jobs
+    (job_id,) = caller.simulator.journal.jobs
     assert (await caller.call("GET", f"/videos/{job_id}")).status == 404
     assert (await caller.call("GET", f"/videos/{job_id}/content")).status == 404
 
 
 async def test_a_restarted_simulator_remembers_pictures(open_simulator: Open, tmp_path: Path) -> None:
     journal = tmp_path / "books.jsonl"
-    before = await open_simulator(books_path=journal)
+    before = await open_simulator(journal_path=journal)
     await generate(before)
-    seen = await before.books()
+    seen = await before.journal()
     await before.simulator.stop()
-    assert await (await open_simulator(books_path=journal)).books() == seen
+    assert await (await open_simulator(journal_path=journal)).journal() == seen
 
 
 async def test_a_journal_from_before_there_were_pictures_is_read(open_simulator: Open, tmp_path: Path) -> None:
     journal = tmp_path / "books.jsonl"
-    before = await open_simulator(books_path=journal)
+    before = await open_simulator(journal_path=journal)
     await before.start()
     await before.simulator.stop()
     old = journal.read_text("utf-8")
     assert ', "kind": "video"' in old
     journal.write_text(old.replace(', "kind": "video"', ""), "utf-8")
-    books = (await open_simulator(books_path=journal)).simulator.books
+    books = (await open_simulator(journal_path=journal)).simulator.journal
     assert [job.kind for job in books.jobs.values()] == ["video"]
 
 
@@ -297,7 +295,7 @@ async def test_the_provider_gets_its_pictures_and_pays_what_the_books_say(caller
     async with OpenRouterProvider(KEY, base_url=caller.simulator.base_url) as provider:
         result = await provider.generate_image("A cat", ORDER["model"], n=2, directory=tmp_path)
         catalog = await provider.image_catalog()
-    books = caller.simulator.books
+    books = caller.simulator.journal
     (job_id,) = books.jobs
     assert result.cost_usd == books.charged == Decimal("0.08")
     served = [each.sha256 for _, each in sorted(books.outputs(job_id).items())]

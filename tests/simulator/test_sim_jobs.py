@@ -63,7 +63,7 @@ async def test_render_times_lie_around_the_median_and_repeat_with_the_seed(open_
         caller = await open_simulator(SimulatorSettings(seed=seed))
         for n in range(20):
             await caller.start(prompt=str(n))
-        times.append([job.render_s for job in caller.simulator.books.jobs.values()])
+        times.append([job.render_s for job in caller.simulator.journal.jobs.values()])
     first, again, other = times
     assert first == again
     assert first != other
@@ -89,7 +89,7 @@ async def test_a_job_that_ends_without_a_result_says_why_and_costs_nothing_by_de
     assert isinstance(job["error"], str)
     assert "usage" not in job
     assert "unsigned_urls" not in job
-    assert caller.simulator.books.charged == 0
+    assert caller.simulator.journal.charged == 0
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ async def test_a_failed_job_can_be_charged(
     caller.simulator.set_faults(fault)
     job = await caller.poll(await caller.finish())
     assert job.get("usage") == usage
-    assert float(caller.simulator.books.charged) == charged
+    assert float(caller.simulator.journal.charged) == charged
     told = await caller.call("GET", f"/generation?id={job['generation_id']}")
     assert told.json["data"]["total_cost"] == charged
 
@@ -129,7 +129,7 @@ async def test_a_job_can_run_for_ever(caller: Caller) -> None:
 async def test_a_cost_that_is_null_at_first_is_told_by_the_generation_later(caller: Caller) -> None:
     caller.simulator.set_faults(Fault("job", "null_cost"))
     job_id = await caller.start()
-    caller.clock.advance(caller.simulator.books.jobs[job_id].render_s + 1)
+    caller.clock.advance(caller.simulator.journal.jobs[job_id].render_s + 1)
     job = await caller.poll(job_id)
     assert job["usage"] == {"cost": None, "is_byok": False}
     path = f"/generation?id={job['generation_id']}"

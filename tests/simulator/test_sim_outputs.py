@@ -97,10 +97,10 @@ async def test_the_books_know_the_hash_of_every_output_and_count_complete_downlo
     job_id = await caller.finish(**SMALL)
     bodies = [(await caller.call("GET", f"/videos/{job_id}/content?index={index}")).body for index in (0, 1, 1)]
     assert bodies[1] == bodies[2]
-    served = caller.simulator.books.outputs(job_id)
+    served = caller.simulator.journal.outputs(job_id)
     assert [served[index].sha256 for index in (0, 1)] == [hashlib.sha256(body).hexdigest() for body in bodies[:2]]
-    assert (served[0].downloads, served[1].downloads, caller.simulator.books.downloads) == (1, 2, 3)
-    assert (await caller.books())["jobs"][0]["outputs"][0]["bytes"] == len(bodies[0])
+    assert (served[0].downloads, served[1].downloads, caller.simulator.journal.downloads) == (1, 2, 3)
+    assert (await caller.journal())["jobs"][0]["outputs"][0]["bytes"] == len(bodies[0])
 
 
 async def test_ranges_and_lengths_can_be_turned_on(open_simulator: Open) -> None:
@@ -132,7 +132,7 @@ async def test_content_is_refused_while_there_is_none(caller: Caller) -> None:
 async def test_stored_copies_work_without_a_key_for_an_hour_and_refuse_one(open_simulator: Open) -> None:
     caller = await open_simulator(SimulatorSettings(stored_copies=True, clip_bytes=20_000))
     job_id = await caller.start()
-    caller.clock.advance(caller.simulator.books.jobs[job_id].render_s + 1)
+    caller.clock.advance(caller.simulator.journal.jobs[job_id].render_s + 1)
     job = await caller.poll(job_id)
     assert abs(job["expires_at"] - caller.clock.now() - HOUR) <= 2
     (url,) = job["urls"]

@@ -93,7 +93,7 @@ async def test_an_unsupported_request_is_refused_with_400_and_names_the_field(
         "invalid_image",
         "unsupported_image_format",
     }
-    assert (caller.simulator.books.accepted, caller.simulator.books.refused) == (0, {400: 1})
+    assert (caller.simulator.journal.accepted, caller.simulator.journal.refused) == (0, {400: 1})
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ async def test_an_unsupported_request_is_refused_with_400_and_names_the_field(
 )
 async def test_a_supported_request_is_accepted(caller: Caller, changes: dict[str, Any]) -> None:
     assert (await caller.submit(**changes)).status == 202
-    assert caller.simulator.books.accepted == 1
+    assert caller.simulator.journal.accepted == 1
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ async def test_a_job_beyond_the_money_is_refused(
     caller = await open_simulator(settings)
     replies = [await caller.submit(prompt=str(n)) for n in range(4)]
     assert [reply.status for reply in replies] == [202, 202, status, status]
-    assert caller.simulator.books.ordered == Decimal("0.24")
+    assert caller.simulator.journal.committed == Decimal("0.24")
 
 
 async def test_more_submits_than_the_rate_allows_are_refused_with_429_until_the_minute_is_over(

@@ -51,7 +51,7 @@ def test_a_killed_simulator_process_goes_on_where_it_was(tmp_path: Path) -> None
     with serving(journal) as (process, url):
         job = ask(f"{url}/videos/{job_id}")
         assert (job["status"], job["usage"]["cost"]) == ("completed", 0.12)
-        books = ask(url.replace("/api/v1", "/_sim/books"))
+        books = ask(url.replace("/api/v1", "/_sim/journal"))
         assert (books["accepted"], books["charged"]) == (1, "0.12")
 
 
@@ -67,7 +67,7 @@ def test_it_runs_in_a_thread_beside_blocking_code() -> None:
     with simulator_thread(SimulatorSettings(speed=1e6)) as simulator:
         job_id = ask(f"{simulator.base_url}/videos", dict(ORDER))["id"]
         assert ask(f"{simulator.base_url}/videos/{job_id}")["status"] == "completed"
-        assert simulator.books.accepted == 1
+        assert simulator.journal.accepted == 1
 
 
 def test_a_port_that_is_taken_is_an_error_at_once() -> None:

@@ -372,7 +372,9 @@ def simulate(
     context: typer.Context,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8787,
     speed: Annotated[float, typer.Option(min=0.1, max=10_000, help="How many times faster than real time.")] = 30,
-    books: Annotated[Path | None, typer.Option(help="Keep the books in this file and go on from it.")] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Save the simulator state to this file and resume from it.")
+    ] = None,
     credit: Annotated[Decimal | None, typer.Option(parser=parse_usd, metavar="USD", help="Account credit.")] = None,
     seed: Annotated[int, typer.Option(help="For repeatable render times and faults.")] = 0,
     fault: Annotated[
@@ -386,7 +388,7 @@ def simulate(
     """
     from orbatch.cli.setup import serve_simulator
 
-    serve_simulator(context.obj, port=port, speed=speed, books=books, credit=credit, seed=seed, faults=fault or [])
+    serve_simulator(context.obj, port=port, speed=speed, journal=journal, credit=credit, seed=seed, faults=fault or [])
 
 
 @_command

@@ -261,7 +261,7 @@ def list_models(session: Session, pattern: str | None, *, kind: str, shot: Shot,
     shot.check_kind(kind)
 
     async def read() -> Catalogs:
-        async with connected(session, simulate=simulate, with_books=False) as connection:
+        async with connected(session, simulate=simulate, with_journal=False) as connection:
             # Every endpoint record is a request of its own, so only those of the models in question are read.
             listed = await connection.catalogs({kind: () if pattern else None}, refresh=refresh)
             if kind != "image" or not pattern:

@@ -215,7 +215,7 @@ def show_plan(
         check_destination(output)
 
     async def make() -> Means:
-        async with connected(session, simulate=simulate, with_books=False) as connection:
+        async with connected(session, simulate=simulate, with_journal=False) as connection:
             with session.open_ledger(simulate=simulate, create=True) as ledger:
                 return await planned(session, ledger, connection, path, only=only, budget=budget, refresh=refresh)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SIMULATED_KEY = "sk-or-v1-simulated"  # any key of this form is good for play money
 SIMULATED_SPEED = 30.0
-BOOKS_SUFFIX = ".books.jsonl"
+JOURNAL_SUFFIX = ".simulator.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +42,17 @@ class Connection:
         return replace(loaded, note=note) if self.simulated else loaded
 
 
-def books_path(session: Session) -> Path:
+def journal_path(session: Session) -> Path:
     """The journal of the built-in simulator, beside its ledger, so that an interrupted rehearsal goes on."""
     ledger = session.ledger_path(simulate=True)
-    return ledger.with_name(ledger.name + BOOKS_SUFFIX)
+    return ledger.with_name(ledger.name + JOURNAL_SUFFIX)
 
 
 @asynccontextmanager
 async def connected(
-    session: Session, *, simulate: bool, speed: float | None = None, with_books: bool = True
+    session: Session, *, simulate: bool, speed: float | None = None, with_journal: bool = True
 ) -> AsyncIterator[Connection]:
-    """``with_books`` False: nothing depends on earlier simulated jobs, so their journal is left to those who run.
+    """``with_journal`` False: nothing depends on earlier simulated jobs, so their journal is left to those who run.
 
     Raises ConfigurationError for a base URL that must not receive a key.
     """
@@ -65,7 +65,7 @@ async def connected(
     from orbatch_simulator import SimulatorSettings, simulator_thread
 
     speed = speed or SIMULATED_SPEED
-    books = books_path(session) if with_books else None
-    with simulator_thread(SimulatorSettings(speed=speed), books_path=books) as simulator:
+    journal = journal_path(session) if with_journal else None
+    with simulator_thread(SimulatorSettings(speed=speed), journal_path=journal) as simulator:
         async with OpenRouterProvider(SIMULATED_KEY, base_url=simulator.base_url) as provider:
             yield Connection(provider, simulated=True, speed=speed)

@@ -70,7 +70,7 @@ def serve_simulator(
     *,
     port: int,
     speed: float,
-    books: Path | None,
+    journal: Path | None,
     credit: Decimal | None,
     seed: int,
     faults: list[str],
@@ -96,7 +96,7 @@ def serve_simulator(
         )
 
     try:
-        run_forever(settings, port=port, books_path=books, on_ready=ready)
+        run_forever(settings, port=port, journal_path=journal, on_ready=ready)
     except ValueError as exc:
         raise Failure(str(exc)) from exc
 
@@ -129,7 +129,7 @@ async def _findings(session: Session, *, simulate: bool) -> list[Finding]:
 
     findings = [_ledger(session, simulate=simulate), _space()]
     try:
-        async with connected(session, simulate=simulate, with_books=False) as connection:
+        async with connected(session, simulate=simulate, with_journal=False) as connection:
             loaded = await connection.catalogs({"video": None}, refresh=True)
             findings.append(Finding("catalog", True if loaded.freshness == "live" else None, loaded.note))
             try:

@@ -1,8 +1,8 @@
-"""The simulator's books: every accepted job of any kind and every download, in memory and in an append-only journal.
+"""The simulator's record of accepted jobs and complete downloads, in memory and in an append-only JSON Lines file.
 
-A line is written and flushed before the answer it stands for is given, and the journal is replayed at the start, so
-that a simulator that is killed goes on with the same jobs, charges and counts. A last line that was cut off is dropped:
-its answer was never given. API keys are not in the books; a key is known by the beginning of its hash.
+Each line is flushed before the answer that it stands for is sent, and the file is replayed at the start, so a simulator
+that was killed resumes with the same jobs, charges and counts. API keys are never recorded: a key is known by the start
+of its hash.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+_NANO = Decimal("0.000000001")
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """One output as it was first served completely; ``downloads`` counts complete ones."""
+class ServedOutput:
+    """An output that was served completely; ``downloads`` counts complete ones only."""
 
     sha256: str
     bytes: int
@@ -28,12 +30,12 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One accepted job. All that will happen to it is decided, and on record, when it is accepted.
+    """An accepted job. Everything that will happen to it is decided and recorded when it is accepted.
 
-    ``accepted_at`` in Unix seconds; ``queue_s`` and ``render_s`` in simulated seconds (the render ends ``queue_s +
-    render_s`` after the acceptance). ``ends_as``: completed, failed, cancelled, expired or never_ends. ``cost_usd``:
-    what is charged when it ends; ``list_usd``: the price of its order. ``submit_count``: which acceptance of this very
-    body it was. ``withheld``: the answer with the id, pictures or text was not given.
+    ``accepted_at`` in Unix seconds; ``queue_s`` and ``render_s`` in simulated seconds (the job ends ``queue_s +
+    render_s`` after its acceptance). ``ends_as``: completed, failed, cancelled, expired or never_ends. ``cost_usd``:
+    what is charged at its end; ``list_usd``: its list price. ``submit_count``: how often this very body had been
+    accepted by then. ``withheld``: the answer with the id, images or text was not sent.
     """
 
     id: str
@@ -58,42 +60,41 @@ class Job:
     kind: str = "video"  # or image, text: these end when they are accepted
 
 
-Status = Callable[[Job], str]
-
-
 @dataclass(slots=True)
-class Books:
-    """``jobs``: id -> Job; ``served``: job id -> output index -> Served; ``refused``: HTTP status -> submits refused
-    (in memory only); ``bodies``: fingerprint of a request body -> how often it was accepted; ``ordered``: USD of all
-    accepted jobs, running ones included; ``ordered_by``: the same by owner."""
+class Journal:
+    """``jobs``: id -> Job; ``served``: job id -> output index -> ServedOutput; ``refused``: HTTP status -> refused
+    paid calls (in memory only); ``bodies``: fingerprint of a request body -> how often it was accepted; ``committed``:
+    USD of all accepted jobs, running ones included; ``committed_by``: the same by owner."""
 
     path: Path | None
-    status_of: Status
+    status_of: Callable[[Job], str]
     jobs: dict[str, Job] = field(default_factory=dict)
-    served: dict[str, dict[int, Served]] = field(default_factory=dict)
+    served: dict[str, dict[int, ServedOutput]] = field(default_factory=dict)
     bodies: Counter[str] = field(default_factory=Counter)
     refused: Counter[int] = field(default_factory=Counter)
-    ordered: Decimal = Decimal(0)
-    ordered_by: defaultdict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
+    committed: Decimal = Decimal(0)
+    committed_by: defaultdict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
     _by_generation: dict[str, Job] = field(default_factory=dict, repr=False)
-    _journal: Any = field(default=None, repr=False)
+    _file: TextIO | None = field(default=None, repr=False)
 
     def open(self) -> None:
-        """Replay the journal and go on writing it. Raises ValueError when the file is something else."""
+        """Replay the file, then append to it. Raises ValueError if the file is not a journal."""
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             self._replay(self.path)
-        self._journal = self.path.open("a", encoding="utf-8")
+        self._file = self.path.open("a", encoding="utf-8")
 
     def close(self) -> None:
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
+        """Stop appending; what is in memory stays readable."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     @property
     def accepted(self) -> int:
+        """Number of accepted jobs."""
         return len(self.jobs)
 
     @property
@@ -103,45 +104,50 @@ class Books:
 
     @property
     def duplicates(self) -> int:
-        """Acceptances of a body that had been accepted before under the same key; ``bodies`` has the counts, for
-        batches that mean to order the same thing several times."""
+        """Acceptances of a body that had been accepted before under the same key. ``bodies`` has the counts, for
+        batches that repeat a request on purpose."""
         return self.accepted - len(self.bodies)
 
     @property
     def downloads(self) -> int:
-        return sum(served.downloads for outputs in list(self.served.values()) for served in list(outputs.values()))
+        """Number of complete downloads."""
+        # Copies here and below: tests read from other threads while the server adds to these.
+        return sum(output.downloads for outputs in list(self.served.values()) for output in list(outputs.values()))
 
     def ended(self) -> Iterator[Job]:
-        # A copy: the books are read from other threads while jobs come in.
+        """Jobs that are over, however they ended."""
         return (job for job in list(self.jobs.values()) if self.status_of(job) not in ("pending", "in_progress"))
 
     def of_generation(self, generation_id: str) -> Job | None:
+        """The job with this generation id, of any key."""
         return self._by_generation.get(generation_id)
 
-    def outputs(self, job_id: str) -> dict[int, Served]:
+    def outputs(self, job_id: str) -> dict[int, ServedOutput]:
         """The outputs of a job that were served, by index."""
         return self.served.get(job_id, {})
 
     def accept(self, job: Job) -> None:
+        """Record a job; it is on disk when this returns."""
         self._write({"event": "accepted", **asdict(job)})
         self._add(job)
 
     def serve(self, job_id: str, index: int, sha256: str, size: int) -> None:
+        """Record a complete download of an output."""
         self._write({"event": "served", "id": job_id, "index": index, "sha256": sha256, "bytes": size})
         self._count(job_id, index, sha256, size)
 
     def reset(self) -> None:
-        """Forget everything; the journal says so and keeps what it had."""
+        """Forget everything. The file keeps its lines and gets one that says so."""
         self._write({"event": "reset"})
         self._clear()
         self.refused.clear()
 
     def summary(self) -> dict[str, Any]:
-        """The books as JSON; amounts as decimal strings."""
+        """Everything as JSON; amounts as decimal strings."""
         return {
             "accepted": self.accepted,
             "charged": _plain(self.charged),
-            "ordered": _plain(self.ordered),
+            "committed": _plain(self.committed),
             "duplicates": self.duplicates,
             "downloads": self.downloads,
             "refused": {str(status): count for status, count in sorted(self.refused.items())},
@@ -152,45 +158,46 @@ class Books:
     def _entry(self, job: Job) -> dict[str, Any]:
         status = self.status_of(job)
         amounts = {"cost_usd": _plain(job.cost_usd), "list_usd": _plain(job.list_usd)}
-        outputs = [{"index": index, **asdict(served)} for index, served in sorted(self.outputs(job.id).items())]
+        outputs = [{"index": index, **asdict(output)} for index, output in sorted(self.outputs(job.id).items())]
         return asdict(job) | amounts | {"status": status, "outputs": outputs}
 
     def _add(self, job: Job) -> None:
         self.jobs[job.id] = job
         self._by_generation[job.generation_id] = job
         self.bodies[job.fingerprint] += 1
-        self.ordered += job.cost_usd
-        self.ordered_by[job.owner] += job.cost_usd
+        self.committed += job.cost_usd
+        self.committed_by[job.owner] += job.cost_usd
 
     def _count(self, job_id: str, index: int, sha256: str, size: int) -> None:
         outputs = self.served.setdefault(job_id, {})
         known = outputs.get(index)
-        outputs[index] = Served(sha256, size, known.downloads + 1 if known else 1)
+        outputs[index] = ServedOutput(sha256, size, known.downloads + 1 if known else 1)
 
     def _clear(self) -> None:
         self.jobs.clear()
         self.served.clear()
         self.bodies.clear()
         self._by_generation.clear()
-        self.ordered = Decimal(0)
-        self.ordered_by.clear()
+        self.committed = Decimal(0)
+        self.committed_by.clear()
 
     def _write(self, event: Mapping[str, Any]) -> None:
-        if self._journal is not None:
-            self._journal.write(json.dumps(event, default=str) + "\n")
-            self._journal.flush()
+        if self._file is not None:
+            self._file.write(json.dumps(event, default=str) + "\n")
+            self._file.flush()  # survives a kill of this process, which is what rehearsals do; not a power cut
 
     def _replay(self, path: Path) -> None:
         content = path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        for number, line in enumerate(whole.splitlines(), 1):
+        # A last line without its end was cut off by a kill, so its answer was never sent.
+        complete = content[: content.rfind(b"\n") + 1]
+        for number, line in enumerate(complete.splitlines(), 1):
             try:
                 self._apply(json.loads(line))
             except (ValueError, TypeError, KeyError) as exc:
-                raise ValueError(f"{path} is not a simulator's journal (line {number})") from exc
-        if len(whole) < len(content):
-            with path.open("r+b") as journal:
-                journal.truncate(len(whole))
+                raise ValueError(f"{path} is not a simulator journal (line {number})") from exc
+        if len(complete) < len(content):
+            with path.open("r+b") as file:
+                file.truncate(len(complete))
 
     def _apply(self, event: dict[str, Any]) -> None:
         match event.pop("event"):
@@ -206,10 +213,15 @@ class Books:
 
 
 def fingerprint(owner: str, body: Mapping[str, Any]) -> str:
-    """Names a request body: the same for the same key and JSON content, whatever the order of its fields."""
+    """Identify a request: equal for the same key and JSON content, whatever the order of the fields."""
     canonical = json.dumps([owner, body], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+def whole_nano(amount: Decimal) -> Decimal:
+    """USD rounded half up to whole nano-dollars, so that a ledger of nano-dollars can agree exactly."""
+    return amount.quantize(_NANO, ROUND_HALF_UP).normalize()
+
+
 def _plain(amount: Decimal) -> str:
-    return f"{amount:f}"
+    return f"{amount:f}"  # never 1E-7

@@ -9,38 +9,42 @@ from typing import Any
 
 from aiohttp import web
 
-from orbatch_simulator.answers import Answer, RefusedError
-from orbatch_simulator.books import Job
-from orbatch_simulator.routes.calls import api_call, say
-from orbatch_simulator.world import World
+from orbatch_simulator.journal import Job
+from orbatch_simulator.middleware import Answer, api_call, respond
+from orbatch_simulator.state import RefusedError, State
+
+_API_TYPES = {"video": "video", "image": "image", "text": "completions"}  # kind of a job -> name in the API
 
 
 @api_call("key")
-async def key(request: web.Request, world: World, owner: str) -> web.StreamResponse:
-    return await say(request, world, "key", lambda: Answer(200, {"data": _key(world, owner)}))
+async def key(request: web.Request, state: State, owner: str) -> web.StreamResponse:
+    """GET /key: limits and usage of the calling key."""
+    return await respond(request, state, "key", lambda: Answer(200, {"data": _key(state, owner)}))
 
 
 @api_call("credits")
-async def credits_left(request: web.Request, world: World, owner: str) -> web.StreamResponse:
-    if not _manages(world, owner):
+async def credits_left(request: web.Request, state: State, owner: str) -> web.StreamResponse:
+    """GET /credits: credits of the account, for management keys only."""
+    if not _manages(state, owner):
         raise RefusedError(403, "Only management keys can fetch credits for an account")
-    total = world.settings.credit_usd if world.settings.credit_usd is not None else Decimal(0)
-    data = {"total_credits": total, "total_usage": _sum(_shown(world))}
-    return await say(request, world, "credits", lambda: Answer(200, {"data": data}))
+    total = state.settings.credit_usd if state.settings.credit_usd is not None else Decimal(0)
+    data = {"total_credits": total, "total_usage": _sum(_shown(state))}
+    return await respond(request, state, "credits", lambda: Answer(200, {"data": data}))
 
 
 @api_call("generation")
-async def generation(request: web.Request, world: World, owner: str) -> web.StreamResponse:
-    job = world.books.of_generation(request.query.get("id", ""))
-    if job is None or job.owner != owner:
-        job = None
+async def generation(request: web.Request, state: State, owner: str) -> web.StreamResponse:
+    """GET /generation: the charge of an ended job, known some minutes after its end."""
+    job = state.journal.of_generation(request.query.get("id", ""))
+    if job is not None and job.owner != owner:
+        job = None  # jobs of other keys are invisible
 
     def make() -> Answer:
-        if job is None or world.ended_for_s(job) < world.settings.generation_lag_s:
+        if job is None or state.ended_for_s(job) < state.settings.generation_lag_s:
             raise RefusedError(404, f"Generation {request.query.get('id', '')} not found")
         return Answer(200, {"data": _generation(job)})
 
-    return await say(request, world, "generation", make, job)
+    return await respond(request, state, "generation", make, job)
 
 
 ROUTES = [
@@ -50,27 +54,24 @@ ROUTES = [
 ]
 
 
-_API_TYPES = {"video": "video", "image": "image", "text": "completions"}
+def _manages(state: State, owner: str) -> bool:
+    return any(state.owner_of(each) == owner for each in state.settings.management_keys)
 
 
-def _manages(world: World, owner: str) -> bool:
-    return any(world.owner_of(each) == owner for each in world.settings.management_keys)
+def _shown(state: State, owner: str | None = None) -> list[Job]:
+    """Jobs whose charge already shows in the account's figures, of all keys or of one."""
+    lag = state.settings.usage_lag_s
+    jobs = state.journal.jobs.values()
+    return [job for job in jobs if owner in (None, job.owner) and state.ended_for_s(job) >= lag]
 
 
-def _shown(world: World, owner: str | None = None) -> list[Job]:
-    """Jobs whose charge has reached the account's figures, of all keys or of one."""
-    lag = world.settings.usage_lag_s
-    jobs = world.books.jobs.values()
-    return [job for job in jobs if owner in (None, job.owner) and world.ended_for_s(job) >= lag]
-
-
-def _key(world: World, owner: str) -> dict[str, Any]:
-    settings, jobs = world.settings, _shown(world, owner)
+def _key(state: State, owner: str) -> dict[str, Any]:
+    settings, jobs = state.settings, _shown(state, owner)
     usage = _sum(jobs)
     limit = settings.key_limit_usd
-    budgets = []
+    budgets = []  # layers of limits; the one with the least left blocks first
     if settings.budget_usd is not None:
-        budgets.append(_budget("workspace", settings.budget_usd, _sum(_shown(world))))
+        budgets.append(_budget("workspace", settings.budget_usd, _sum(_shown(state))))
     if limit is not None:
         budgets.append(_budget("key_limit", limit, usage))
     return {
@@ -78,14 +79,14 @@ def _key(world: World, owner: str) -> dict[str, Any]:
         "limit": limit,
         "limit_remaining": None if limit is None else limit - usage,
         "limit_reset": None,
-        "usage": usage,
-        **_by_period(world, "usage", jobs),
+        "usage": usage,  # of this key; without BYOK, which has a sum of its own
+        **_by_period(state, "usage", jobs),
         "byok_usage": _byok(jobs),
-        **_by_period(world, "byok_usage", jobs),
+        **_by_period(state, "byok_usage", jobs),
         "include_byok_in_limit": False,
         "is_free_tier": False,
-        "is_management_key": _manages(world, owner),
-        "is_provisioning_key": _manages(world, owner),
+        "is_management_key": _manages(state, owner),
+        "is_provisioning_key": _manages(state, owner),
         "creator_user_id": None,
         "workspace_id": None,
         "organization_id": None,
@@ -112,14 +113,15 @@ def _budget(scope: str, limit: Decimal, spent: Decimal) -> dict[str, Any]:
     }
 
 
-def _by_period(world: World, name: str, jobs: list[Job]) -> dict[str, Decimal]:
+def _by_period(state: State, name: str, jobs: list[Job]) -> dict[str, Decimal]:
     """Sums of the current UTC day, week (from Monday) and month."""
-    midnight = datetime.fromtimestamp(world.clock.now(), UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    midnight = datetime.fromtimestamp(state.clock.now(), UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     starts = {
         "daily": midnight,
         "weekly": midnight - timedelta(days=midnight.weekday()),
         "monthly": midnight.replace(day=1),
     }
+    # A job counts on the day of its submit, as the service's activity page shows it.
     total = _byok if name == "byok_usage" else _sum
     return {
         f"{name}_{period}": total([job for job in jobs if job.accepted_at >= start.timestamp()])
@@ -136,6 +138,7 @@ def _byok(jobs: Iterable[Job]) -> Decimal:
 
 
 def _generation(job: Job) -> dict[str, Any]:
+    # The API documents these fields, but nothing here fills them.
     unknown = (
         "app_id", "cache_discount", "external_user", "finish_reason", "http_referer", "moderation_latency",
         "native_finish_reason", "native_tokens_cached", "native_tokens_completion", "native_tokens_completion_images",

@@ -1,0 +1,153 @@
+"""GET /videos/{id}/content, and the stored copies behind signed URLs.
+
+As the live service: chunked, without Content-Length and ETag, Range ignored, unless the setting ``ranges`` is on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import re
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from orbatch_simulator.clips import TINY, Clip, Payload, payload
+from orbatch_simulator.faults import Fault
+from orbatch_simulator.journal import Job
+from orbatch_simulator.middleware import Answer, api_call, close_connection, spoil
+from orbatch_simulator.state import STORED_COPY_S, RefusedError, State
+from orbatch_simulator.videos import EffectiveRequest
+
+# The other faults replace the whole answer and never look at the bytes.
+_WHILE_SENDING = frozenset({"delay", "cut_answer", "stall", "content_type"})
+
+
+@api_call("content")
+async def content(request: web.Request, state: State, owner: str) -> web.StreamResponse:
+    """An output of a completed job, for the key that submitted it."""
+    job = state.job_of(owner, request.match_info["job_id"])
+    index = _index(request.query.get("index", "0"), state)
+    status = state.status(job)
+    if status in ("pending", "in_progress"):
+        raise RefusedError(409, f"Video generation {job.id} is not completed")
+    if status != "completed":
+        raise RefusedError(404, f"Video generation {job.id} has no output: it is {status}")
+    fault = state.job_fault("content", job)
+    if fault is not None and fault.action not in _WHILE_SENDING:
+        return await spoil(request, state, fault, lambda: Answer(200, {}))
+    if fault is not None and fault.action != "stall":  # a stall waits between the bytes
+        await state.pause(fault.delay_s)
+    return await _send(request, state, job, index, fault)
+
+
+@api_call("store", needs_key=False)
+async def stored_copy(request: web.Request, state: State, _: str) -> web.StreamResponse:
+    """Works without a key, and refuses one: the bearer key must not be sent to a signed URL."""
+    job = state.journal.jobs.get(request.match_info["job_id"])
+    index = _index(request.match_info["index"], state)
+    if "Authorization" in request.headers:
+        raise RefusedError(400, "Only one way of authorization is allowed, and the URL is signed")
+    if job is None or not hmac.compare_digest(state.signature(job, index), request.query.get("signature", "")):
+        raise RefusedError(403, "The signature does not match")
+    if job.ends_as != "completed" or not 0 <= state.ended_for_s(job) < STORED_COPY_S:
+        raise RefusedError(403, "The URL has expired")
+    return await _send(request, state, job, index, None)
+
+
+ROUTES = [
+    web.get("/api/v1/videos/{job_id}/content", content, allow_head=False),  # the live service has no HEAD
+    web.get("/_store/{job_id}/{index}", stored_copy, allow_head=False),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Bytes ``start`` to ``stop`` of an output."""
+
+    start: int
+    stop: int
+    status: int
+
+
+async def _send(request: web.Request, state: State, job: Job, index: int, fault: Fault | None) -> web.StreamResponse:
+    output = await _rendered(state, job, index)
+    action = fault.action if fault is not None else ""
+    media_type = fault.word if fault is not None and action == "content_type" else "video/mp4"
+    response = web.StreamResponse(headers={"Content-Type": media_type})
+    part = _Part(0, output.size, 200)
+    if state.settings.ranges:
+        tag = f'"{job.id}-{index}"'
+        part = _requested(request, output.size, tag)
+        response.headers.update({"Accept-Ranges": "bytes", "ETag": tag})
+        response.set_status(part.status)
+        response.content_length = part.stop - part.start
+        if part.status == 206:
+            response.headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{output.size}"
+    else:
+        response.enable_chunked_encoding()
+    await response.prepare(request)
+    split = _fault_at(fault, part)
+    for chunk in output.chunks(part.start, split):
+        await response.write(chunk)
+    if action == "cut_answer":
+        close_connection(request)
+        return response
+    await state.pause(fault.delay_s if fault is not None and action == "stall" else 0)
+    # Before the last bytes leave: whoever has the whole file finds it in the journal.
+    if part.stop == output.size:
+        await _record(state, job, index, output)
+    for chunk in output.chunks(split, part.stop):
+        await response.write(chunk)
+    await response.write_eof()
+    return response
+
+
+async def _rendered(state: State, job: Job, index: int) -> Payload:
+    """Always the same bytes for the same job, also after a restart."""
+    size = state.settings.clip_bytes
+    if size is not None:
+        clip = TINY
+    else:
+        effective = EffectiveRequest.from_body(job.body, state.catalog.models[job.model], state.settings)
+        dimensions = effective.seconds, effective.width, effective.height, effective.audio
+        clip = Clip(effective.model, effective.prompt, *dimensions)
+    return await asyncio.to_thread(payload, clip, f"{job.id}/{index}", size)
+
+
+async def _record(state: State, job: Job, index: int, output: Payload) -> None:
+    known = state.journal.outputs(job.id).get(index)
+    # Hashing a large payload again for every download would slow down benchmarks.
+    digest = known.sha256 if known is not None else await asyncio.to_thread(output.sha256)
+    state.journal.serve(job.id, index, digest, output.size)
+
+
+def _fault_at(fault: Fault | None, part: _Part) -> int:
+    """The byte of the output before which a cut or a stall happens; without either, the last one."""
+    length = part.stop - part.start
+    if fault is None or fault.action not in ("cut_answer", "stall"):
+        return part.stop - 1
+    return part.start + (length // 2 if fault.at_byte is None else min(fault.at_byte, length - 1))
+
+
+def _requested(request: web.Request, size: int, tag: str) -> _Part:
+    """The requested single range, else everything. Raises RefusedError 416 for a range beyond the end."""
+    match = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", request.headers.get("Range", ""))
+    # RFC 9110: a range that cannot be read is ignored, and so is one whose If-Range names another version.
+    if match is None or match[0] == "bytes=-" or request.headers.get("If-Range", tag) != tag:
+        return _Part(0, size, 200)
+    first, last = match[1], match[2]
+    start = int(first) if first else max(0, size - int(last))  # "-5": the last five bytes
+    stop = min(size, int(last) + 1) if first and last else size
+    if start >= stop:
+        raise RefusedError(416, "The range is not satisfiable", "invalid_request", {"Content-Range": f"bytes */{size}"})
+    return _Part(start, stop, 206)
+
+
+def _index(text: str, state: State) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):  # int() would also take "+1" and thousands of digits
+        raise RefusedError(400, "index must be a whole number from 0")
+    index = int(text)
+    if index >= state.settings.outputs:
+        raise RefusedError(404, f"There is no output {index}")
+    return index

@@ -1,0 +1,212 @@
+"""The state behind the routes: settings, clock, catalogs, journal and faults, and what follows from them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import math
+import secrets
+import string
+import time
+from collections import defaultdict, deque
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Protocol
+
+from orbatch_provider.catalog import Catalog, ImageModel, TextModel, VideoModel
+from orbatch_simulator.faults import Fault, FaultRules, Stage
+from orbatch_simulator.journal import Job, Journal, fingerprint
+from orbatch_simulator.settings import SimulatorSettings
+
+_RATE_WINDOW_S = 60.0
+STORED_COPY_S = 3600.0  # how long `urls` work
+_ALPHANUMERIC = string.ascii_letters + string.digits
+
+
+class RefusedError(Exception):
+    """The service refuses a request; ``status`` is the HTTP status and the code of the error envelope."""
+
+    def __init__(
+        self, status: int, message: str, error_type: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.error_type = error_type
+        self.headers = headers or {}
+
+
+class Clock(Protocol):
+    """The time and the pauses of a simulator, so that tests can let hours pass."""
+
+    def now(self) -> float:
+        """Unix seconds: wall time, so that jobs continue after a restart of the simulator."""
+        ...
+
+    async def sleep(self, real_s: float) -> None:
+        """Pause for real seconds."""
+        ...
+
+
+class WallClock:
+    """The clock of the machine."""
+
+    def now(self) -> float:
+        """Unix seconds."""
+        return time.time()
+
+    async def sleep(self, real_s: float) -> None:
+        """Pause for real seconds."""
+        await asyncio.sleep(real_s)
+
+
+class State:
+    """The state of one simulated service. Not thread-safe: everything runs in the event loop of its server."""
+
+    def __init__(
+        self,
+        settings: SimulatorSettings,
+        clock: Clock,
+        catalog: Catalog[VideoModel],
+        image_catalog: Catalog[ImageModel],
+        text_catalog: Catalog[TextModel],
+        journal_path: Path | None,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.catalog = catalog
+        self.image_catalog = image_catalog
+        self.text_catalog = text_catalog
+        self.journal = Journal(journal_path, self.status)
+        self.faults = FaultRules(settings.faults, settings.seed)
+        self.origin = ""  # set when the port is known
+        self._submits: dict[str, deque[float]] = defaultdict(deque)  # owner -> times within the last minute
+        self._secret = secrets.token_bytes(16)
+
+    # -- time
+
+    def simulated_now(self) -> float:
+        """Simulated seconds on a scale of its own."""
+        return self.clock.now() * self.settings.speed
+
+    def age_s(self, job: Job) -> float:
+        """Simulated seconds since the job was accepted."""
+        return (self.clock.now() - job.accepted_at) * self.settings.speed
+
+    def ended_for_s(self, job: Job) -> float:
+        """Simulated seconds since the job's end; negative while it runs."""
+        return float("-inf") if job.ends_as == "never_ends" else self.age_s(job) - job.queue_s - job.render_s
+
+    async def pause(self, simulated_s: float) -> None:
+        """Sleep for simulated seconds."""
+        if simulated_s > 0:
+            await self.clock.sleep(simulated_s / self.settings.speed)
+
+    def status(self, job: Job) -> str:
+        """The job's status as the API reports it now."""
+        if self.ended_for_s(job) >= 0:
+            return job.ends_as
+        # The first tenth of a render still shows as pending, as with providers that queue.
+        renders = self.age_s(job) >= job.queue_s + 0.1 * job.render_s
+        return "in_progress" if renders and self.settings.shows_in_progress else "pending"
+
+    # -- faults
+
+    def fault(
+        self, call: str, stage: Stage = "answer", *, model: str = "", prompt: str = "", job_id: str = ""
+    ) -> Fault | None:
+        """The fault that strikes this call now; counts the call."""
+        return self.faults.pick(call, stage, self.simulated_now(), model=model, prompt=prompt, job_id=job_id)
+
+    def job_fault(self, call: str, job: Job) -> Fault | None:
+        """The fault that strikes a call about a job."""
+        return self.fault(call, model=job.model, prompt=job.prompt, job_id=job.id)
+
+    # -- keys
+
+    def owner_of(self, key: str) -> str:
+        """The caller. Raises RefusedError 401 for a malformed or unknown key."""
+        allowed = self.settings.api_keys
+        known = key in allowed | self.settings.management_keys if allowed is not None else key.startswith("sk-or-")
+        if not known:
+            raise RefusedError(401, "User not found." if key else "No auth credentials found")
+        return hashlib.sha256(key.encode()).hexdigest()[:16]  # in place of the key, which is never stored
+
+    def job_of(self, owner: str, job_id: str) -> Job:
+        """A video job of this owner. Raises RefusedError 404 for any other, since jobs of other keys are invisible."""
+        job = self.journal.jobs.get(job_id)
+        if job is None or job.owner != owner or job.kind != "video":
+            raise RefusedError(404, f"Video generation {job_id} not found")
+        return job
+
+    # -- limits
+
+    def limit_rate(self, owner: str) -> None:
+        """Raises RefusedError 429 if the key submits more than the settings allow."""
+        limit = self.settings.submits_per_minute
+        if limit is None:
+            return
+        now, recent = self.simulated_now(), self._submits[owner]
+        while recent and recent[0] <= now - _RATE_WINDOW_S:
+            recent.popleft()
+        if len(recent) >= limit:
+            # Real seconds, because that is how the caller waits.
+            wait_s = max(1, math.ceil((recent[0] + _RATE_WINDOW_S - now) / self.settings.speed))
+            reset_ms = round((self.clock.now() + wait_s) * 1000)
+            limits = {"X-RateLimit-Limit": limit, "X-RateLimit-Remaining": 0, "X-RateLimit-Reset": reset_ms}
+            headers = {name: str(value) for name, value in (limits | {"Retry-After": wait_s}).items()}
+            raise RefusedError(429, "Rate limit exceeded", headers=headers)
+        recent.append(now)
+
+    def check_credit(self, owner: str, price: Decimal) -> None:
+        """Raises RefusedError 402 or 403 if ``price`` no longer fits; running jobs count as spent."""
+        settings = self.settings
+        spent, spent_by_key = self.journal.committed, self.journal.committed_by[owner]
+        if settings.budget_usd is not None and spent + price > settings.budget_usd:
+            raise RefusedError(403, "The workspace budget is spent", "permission_denied")
+        if settings.key_limit_usd is not None and spent_by_key + price > settings.key_limit_usd:
+            raise RefusedError(402, "Key limit exceeded", "payment_required")
+        if settings.credit_usd is not None and spent + price > settings.credit_usd:
+            raise RefusedError(402, "Insufficient credits", "payment_required")
+
+    # -- jobs
+
+    def accept(
+        self, owner: str, body: Mapping[str, Any], price: Decimal, answer_fault: Fault | None, **job: Any
+    ) -> Job:
+        """Record a job whose list price is ``price`` USD; ``job`` overrides what holds for images and texts, which end
+        when they are accepted. ``answer_fault``: the fault that will strike the answer."""
+        now = int(self.clock.now())
+        request = fingerprint(owner, body)
+        usual: dict[str, Any] = {
+            "id": new_id("gen", now),
+            "generation_id": new_id("gen", now),
+            "owner": owner,
+            "model": body["model"],
+            "body": body,
+            "fingerprint": request,
+            "submit_count": self.journal.bodies[request] + 1,
+            "accepted_at": self.clock.now(),
+            "queue_s": 0,
+            "render_s": 0,
+            "ends_as": "completed",
+            "cost_usd": price,
+            "list_usd": price,
+            "reports_cost": answer_fault is None or answer_fault.action != "null_cost",
+            "reports_usage": True,
+            "is_byok": False,
+            "withheld": answer_fault is not None and answer_fault.hides_result,
+        }
+        accepted = Job(**usual | job)
+        self.journal.accept(accepted)
+        return accepted
+
+    def signature(self, job: Job, index: int) -> str:
+        """What makes a stored copy's URL work without a key. Valid as long as this simulator runs."""
+        return hmac.new(self._secret, f"{job.id}/{index}".encode(), hashlib.sha256).hexdigest()
+
+
+def new_id(prefix: str, now: int) -> str:
+    """An id in the service's format: prefix, Unix seconds and 20 alphanumerics."""
+    return f"{prefix}-{now}-{''.join(secrets.choice(_ALPHANUMERIC) for _ in range(20))}"

@@ -1,0 +1,262 @@
+"""POST /chat/completions and GET /models: which requests are refused, what is answered, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from aiohttp import web
+
+from orbatch_provider.catalog import Catalog, TextModel
+from orbatch_simulator.faults import Fault
+from orbatch_simulator.journal import whole_nano
+from orbatch_simulator.middleware import Answer, api_call, invalid, is_json, paid_call, respond
+from orbatch_simulator.state import State
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+FORMATS = ("text", "json_object", "json_schema")
+_BYTES_PER_TOKEN = 4
+_MESSAGE_TOKENS = 4  # overhead of each message
+_MAX_DEPTH = 8  # levels of a JSON schema that are filled in
+
+
+@cache
+def text_examples() -> Catalog[TextModel]:
+    """The simulator's example models with made-up prices: a real batch is priced by the live catalog."""
+    body = json.loads(files("orbatch_provider").joinpath("data/text-models.json").read_text("utf-8"))
+    captured_at = datetime.fromisoformat(body["captured_at"]).astimezone(UTC)
+    return Catalog.from_json(TextModel, body, captured_at=captured_at, source="simulator")
+
+
+# -- rules
+
+
+def check_form(body: object) -> Mapping[str, Any]:
+    """The body, if its form is valid. Raises RefusedError 400. As in the API, null means that a field is not set."""
+    if not isinstance(body, dict):
+        raise invalid("The request body must be a JSON object")
+    if not body.get("model") or not isinstance(body["model"], str):
+        raise invalid("model: required")
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise invalid("messages: required")
+    for message in messages:
+        if not isinstance(message, dict) or message.get("role") not in ROLES:
+            raise invalid(f"messages: every message needs a role: {', '.join(ROLES)}")
+        if not isinstance(message.get("content"), str | list):
+            raise invalid("messages: content must be a string or an array")
+    if body.get("stream"):
+        raise invalid("stream: the simulator does not stream")
+    for name in ("max_tokens", "max_completion_tokens"):
+        if body.get(name) is not None and (not is_json(body[name], "an integer") or body[name] < 1):
+            raise invalid(f"{name}: expected an integer of at least 1")
+    temperature = body.get("temperature")
+    if temperature is not None and (not is_json(temperature, "a number") or not 0 <= temperature <= 2):
+        raise invalid("temperature: must be from 0 to 2")
+    if body.get("seed") is not None and not is_json(body["seed"], "an integer"):
+        raise invalid("seed: expected an integer")
+    _check_format(body.get("response_format"))
+    return body
+
+
+def _check_format(wanted: object) -> None:
+    if wanted is None:
+        return
+    if not isinstance(wanted, dict) or wanted.get("type") not in FORMATS:
+        raise invalid(f"response_format: type must be one of {', '.join(FORMATS)}")
+    holder = wanted.get("json_schema")
+    schema = holder.get("schema") if isinstance(holder, Mapping) else None
+    if wanted["type"] == "json_schema" and not isinstance(schema, Mapping):
+        raise invalid("response_format: json_schema.schema is required")
+
+
+def check_model(body: Mapping[str, Any], model: TextModel) -> None:
+    """Raises RefusedError 400 for what the model cannot hold or write."""
+    limit, most = _max_tokens(body), model.max_completion_tokens
+    if limit is not None and most is not None and limit > most:
+        raise invalid(f"max_tokens: {model.id} writes at most {most}", "max_tokens_exceeded")
+    # The completion shares the context with the prompt.
+    if model.context_length is not None and _prompt_tokens(body) + (limit or 0) > model.context_length:
+        raise invalid(f"The prompt and max_tokens exceed {model.context_length} tokens", "context_length_exceeded")
+
+
+def _max_tokens(body: Mapping[str, Any]) -> int | None:
+    limit: int | None = body.get("max_tokens") or body.get("max_completion_tokens")
+    return limit
+
+
+def _prompt_tokens(body: Mapping[str, Any]) -> int:
+    texts = [_text(message["content"]) for message in body["messages"]]
+    return sum(math.ceil(len(text.encode("utf-8", "replace")) / _BYTES_PER_TOKEN) + _MESSAGE_TOKENS for text in texts)
+
+
+# -- answers
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the model writes; ``text`` ends where ``max_tokens`` does."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+def reply_to(body: Mapping[str, Any], model: TextModel) -> Reply:
+    """The answer to a request that passed the rules."""
+    text = _json_text(body) or f"A simulated answer of {model.id} to: {prompt_of(body)}"
+    content = text.encode("utf-8", "replace")
+    limit = _max_tokens(body)
+    # Cut in bytes, as tokens are counted here; half a character at the end is dropped below.
+    kept = content if limit is None else content[: limit * _BYTES_PER_TOKEN]
+    return Reply(
+        text=kept.decode("utf-8", "ignore"),
+        finish_reason="length" if len(kept) < len(content) else "stop",
+        prompt_tokens=_prompt_tokens(body),
+        completion_tokens=math.ceil(len(kept) / _BYTES_PER_TOKEN),
+    )
+
+
+def prompt_of(body: Mapping[str, Any]) -> str:
+    """The last message's text; "" if a body of any shape has none."""
+    messages = body.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    return _text(last.get("content")) if isinstance(last, Mapping) else ""
+
+
+def _text(content: object) -> str:
+    if isinstance(content, list):
+        return " ".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+    return content if isinstance(content, str) else ""
+
+
+def _json_text(body: Mapping[str, Any]) -> str | None:
+    wanted = body.get("response_format") or {}
+    if wanted.get("type") == "json_object":
+        return json.dumps({"answer": "simulated", "prompt": prompt_of(body)}, ensure_ascii=False)
+    if wanted.get("type") == "json_schema":
+        return json.dumps(_example(wanted["json_schema"]["schema"]), ensure_ascii=False)
+    return None
+
+
+def _example(schema: object, depth: int = 0) -> object:
+    """The smallest value that fits an ordinary schema."""
+    if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:  # a schema may nest without end
+        return None
+    if isinstance(schema.get("enum"), list) and schema["enum"]:
+        return schema["enum"][0]
+    match schema.get("type"):
+        case "object":
+            parts = schema.get("properties")
+            properties = parts if isinstance(parts, Mapping) else {}
+            return {name: _example(part, depth + 1) for name, part in properties.items()}
+        case "array":
+            return [_example(schema.get("items"), depth + 1)]
+        case "integer" | "number":
+            return schema.get("minimum", 0)
+        case "boolean":
+            return True
+        case "string":
+            return "simulated"
+    return None
+
+
+# -- charges
+
+
+def charge_text(reply: Reply, model: TextModel) -> Decimal:
+    """USD, at the prices for a prompt of this length."""
+    prices = dict(model.prices)
+    for override in model.overrides:  # long prompts cost more with some models
+        if reply.prompt_tokens > override.get("min_prompt_tokens", 0):
+            prices |= {name: str(override[name]) for name in ("prompt", "completion") if name in override}
+    prompt, completion, request = (Decimal(prices.get(name, "0")) for name in ("prompt", "completion", "request"))
+    return whole_nano(reply.prompt_tokens * prompt + reply.completion_tokens * completion + request)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedText:
+    """A request that passed all rules."""
+
+    body: Mapping[str, Any]
+    model: TextModel
+
+    @property
+    def price(self) -> Decimal:
+        """USD that the credit must cover: as with the service, for the completion that is allowed, not the one that is
+        written. Without a limit, it is all that the model can write."""
+        most = _max_tokens(self.body) or self.model.max_completion_tokens or 0
+        return charge_text(Reply("", "stop", _prompt_tokens(self.body), most), self.model)
+
+
+# -- routes
+
+
+def _check(state: State, _: str, raw: object) -> CheckedText:
+    body = check_form(raw)
+    model = state.text_catalog.models.get(body["model"])
+    if model is None:
+        raise invalid(f"{body['model']} is not a valid model ID")  # 400, but 404 for videos and images
+    check_model(body, model)
+    return CheckedText(body, model)
+
+
+async def _accept(state: State, owner: str, checked: CheckedText, answer_fault: Fault | None) -> Answer:
+    body, model = checked.body, checked.model
+    reply = reply_to(body, model)
+    price = charge_text(reply, model)
+    job = state.accept(owner, body, price, answer_fault, kind="text", prompt=prompt_of(body))
+    message = {"role": "assistant", "content": reply.text, "refusal": None}
+    choice = {"index": 0, "finish_reason": reply.finish_reason, "message": message, "logprobs": None}
+    usage = {
+        "prompt_tokens": reply.prompt_tokens,
+        "completion_tokens": reply.completion_tokens,
+        "total_tokens": reply.prompt_tokens + reply.completion_tokens,
+        "cost": job.cost_usd if job.reports_cost else None,
+        "is_byok": job.is_byok,
+    }
+    content = {
+        "id": job.generation_id,  # chat answers with the generation's id, not with a job's
+        "object": "chat.completion",
+        "created": int(job.accepted_at),
+        "model": job.model,
+        "system_fingerprint": None,
+        "choices": [choice],
+        "usage": usage,
+    }
+    return Answer(200, content)
+
+
+@api_call("models", needs_key=False)
+async def models(request: web.Request, state: State, _: str) -> web.StreamResponse:
+    """GET /models: all of them, or a page if ``offset`` or ``limit`` is given."""
+    records = state.text_catalog.records
+    start = _whole(request, "offset", 0)
+    stop = start + _whole(request, "limit", len(records))
+    following = f"/api/v1/models?offset={stop}&limit={stop - start}" if stop < len(records) else None
+    content = {"data": records[start:stop], "links": {"next": following}, "total_count": len(records)}
+    return await respond(request, state, "models", lambda: Answer(200, content))
+
+
+def _whole(request: web.Request, name: str, default: int) -> int:
+    text = request.query.get(name)
+    if text is None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise invalid(f"{name}: expected a whole number")
+    return int(text)
+
+
+ROUTES = [
+    web.post("/api/v1/chat/completions", paid_call("chat", _check, _accept, prompt_of)),
+    web.get("/api/v1/models", models),
+]

@@ -1,0 +1,524 @@
+"""POST /videos, GET /videos/{id}, GET /videos/models: which requests are refused, what the others cost, how jobs run.
+
+Rules and charges are written from the API's description and the model's record only, not with ``check_video`` or
+``orbatch_provider.pricing``, so that a mistake in one cannot hide in the other. A list that the record gives as null
+refuses nothing, except where the field belongs to some models only (frames, ``upscale_factor``, ``creativity``).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+from aiohttp import web
+
+from orbatch_provider.catalog import VideoModel
+from orbatch_simulator.faults import JOB_ENDS, Fault
+from orbatch_simulator.journal import Job, fingerprint, whole_nano
+from orbatch_simulator.middleware import (
+    Answer,
+    api_call,
+    check_input,
+    check_types,
+    display_name,
+    invalid,
+    paid_call,
+    respond,
+)
+from orbatch_simulator.settings import SimulatorSettings
+from orbatch_simulator.state import STORED_COPY_S, RefusedError, State, new_id
+
+RESOLUTIONS = ("360p", "480p", "720p", "768p", "1080p", "1K", "2K", "4K")
+ASPECT_RATIOS = ("16:9", "9:16", "1:1", "4:3", "3:4", "3:2", "2:3", "21:9", "9:21")
+FRAME_TYPES = ("first_frame", "last_frame")
+REFERENCE_TYPES = ("image_url", "video_url", "audio_url")
+
+_SIZE = re.compile(r"[1-9][0-9]{1,4}x[1-9][0-9]{1,4}")
+_TYPES: Mapping[str, str] = {
+    **dict.fromkeys(("model", "prompt", "resolution", "aspect_ratio", "size", "previous_job_id"), "a string"),
+    **dict.fromkeys(("callback_url", "user", "session_id"), "a string"),
+    **dict.fromkeys(("duration", "seed", "creativity"), "an integer"),
+    **dict.fromkeys(("frame_images", "input_references"), "an array"),
+    **dict.fromkeys(("provider", "trace"), "an object"),
+    "generate_audio": "a boolean",
+    "upscale_factor": "a number",
+}
+
+# Lines of the short side of each resolution class, and the long side of the 16:9 frame that defines its area.
+_SHORT_SIDE = {"360p": 360, "480p": 480, "720p": 720, "768p": 768, "1080p": 1080, "1k": 1024, "2k": 1440, "4k": 2160}
+_WIDE_LONG_SIDE = {"480p": 854, "720p": 1280, "768p": 1366, "1080p": 1920, "2k": 2560, "4k": 3840}
+_RATIO_TOLERANCE = 0.04  # between a listed size and an aspect ratio, as |ln(a / b)|
+
+_CENTS = Decimal(100)
+_TOKEN_PIXELS = Decimal(1024)
+_TOKEN_FPS = 24
+_MEGAPIXEL = Decimal(2**20)
+_BYOK_FEE = Decimal("0.05")  # of the list price: all that OpenRouter charges if the caller's own provider key pays
+
+_USUAL_LENGTH_S = 5.0  # a clip of this length takes the median render time
+_ERRORS: Mapping[str, str] = {
+    "failed": "Provider error: the generation did not pass the output check",
+    "cancelled": "The generation was cancelled by the provider",
+    "expired": "The generation was not processed in time",
+}
+
+
+# -- rules
+
+
+def check_form(body: object) -> Mapping[str, Any]:
+    """The body, if its form is valid. Raises RefusedError 400. What the model supports is another question."""
+    fields = check_types(body, _TYPES)
+    if fields.get("duration", 1) < 1:
+        raise invalid("duration: must be at least 1")
+    for name, values in (("resolution", RESOLUTIONS), ("aspect_ratio", ASPECT_RATIOS)):
+        if name in fields and fields[name] not in values:
+            raise invalid(f"{name}: must be one of {', '.join(values)}")
+    if "size" in fields and not _SIZE.fullmatch(fields["size"]):
+        raise invalid("size: must be WIDTHxHEIGHT in pixels")
+    if "size" in fields and ("resolution" in fields or "aspect_ratio" in fields):
+        raise invalid("size: cannot be combined with resolution or aspect_ratio")
+    if fields.get("upscale_factor", 1) <= 0:
+        raise invalid("upscale_factor: must be above 0")
+    if not fields.get("callback_url", "https://").startswith("https://"):
+        raise invalid("callback_url: must be an https URL")
+    options = fields.get("provider", {}).get("options", {})
+    if not isinstance(options, dict) or not all(isinstance(block, dict) for block in options.values()):
+        raise invalid("provider.options: must map provider slugs to objects")
+    _check_frames(fields.get("frame_images", []))
+    for item in fields.get("input_references", []):
+        check_input("input_references", item, REFERENCE_TYPES)
+    # An input image or reference may stand without a prompt.
+    if not any(fields.get(name) for name in ("prompt", "frame_images", "input_references")):
+        raise invalid("prompt: required", "invalid_prompt")
+    return fields
+
+
+def _check_frames(frames: list[Any]) -> None:
+    for item in frames:
+        check_input("frame_images", item, ("image_url",))
+        if item.get("frame_type") not in FRAME_TYPES:
+            raise invalid(f"frame_images: frame_type must be one of {', '.join(FRAME_TYPES)}")
+    types = [item["frame_type"] for item in frames]
+    if len(set(types)) != len(types):
+        raise invalid("frame_images: at most one frame of each frame_type")
+
+
+def check_model(body: Mapping[str, Any], model: VideoModel, *, refuse_audio_off: bool = False) -> None:
+    """Raises RefusedError 400 for the first thing that the model does not support."""
+    offered: Mapping[str, Sequence[object] | None] = {
+        "duration": model.durations,
+        "resolution": model.resolutions,
+        "aspect_ratio": model.aspect_ratios,
+        "size": model.sizes,
+        "creativity": model.creativity or (),
+    }
+    for name, values in offered.items():
+        if name in body and values is not None and body[name] not in values:
+            supported = ", ".join(str(value) for value in values) or "nothing"
+            raise invalid(f"{name}: {model.id} does not support {body[name]!r}; supported: {supported}")
+    for frame in body.get("frame_images", ()):
+        if frame["frame_type"] not in (model.frame_types or ()):
+            raise invalid(f"frame_images: {model.id} does not support {frame['frame_type']}")
+    # Audio off on a model without audio: accepted by most, refused by some (heygen-video-1).
+    if "generate_audio" in body and model.generate_audio is not True and (body["generate_audio"] or refuse_audio_off):
+        raise invalid(f"generate_audio: {model.id} does not support audio generation")
+    if "seed" in body and model.seed is not True:
+        raise invalid(f"seed: {model.id} does not support seed")
+    factor = body.get("upscale_factor")
+    if factor is not None:
+        if model.upscale_min is None or model.upscale_max is None:
+            raise invalid(f"upscale_factor: {model.id} is not an upscaler")
+        if not model.upscale_min <= factor <= model.upscale_max:
+            raise invalid(f"upscale_factor: must be between {model.upscale_min:g} and {model.upscale_max:g}")
+
+
+def _check_continuation(state: State, owner: str, body: Mapping[str, Any]) -> None:
+    if "previous_job_id" not in body:
+        return
+    previous = state.job_of(owner, body["previous_job_id"])
+    if state.status(previous) != "completed":
+        raise invalid("previous_job_id: the job is not completed")
+    if previous.model != body["model"]:
+        raise invalid(f"previous_job_id: the job was made with {previous.model}")
+
+
+# -- what an accepted request means
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveRequest:
+    """Every dimension that the frame and the charge depend on, whether the request sets it or not.
+
+    The service documents no defaults. The simulator's own: the shortest duration the model offers, 720p (else the
+    lowest resolution), 16:9 (else the first ratio), audio by the model's flag, upscaling by the smallest factor in
+    precise mode. Models without durations work on a source clip, which the settings describe.
+
+    ``resolution`` in lower case, None for models without; ``width`` and ``height`` of the output in pixels;
+    ``images``: image references, not counting ``frames``; ``factor`` and ``creativity`` None unless it upscales.
+    """
+
+    model: str
+    prompt: str
+    seconds: Decimal
+    resolution: str | None
+    width: int
+    height: int
+    audio: bool
+    mode: Literal["text", "image", "reference"]
+    frames: int
+    images: int
+    has_video: bool
+    continues: bool
+    source_width: int
+    source_height: int
+    factor: Decimal | None
+    creativity: int | None
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any], model: VideoModel, settings: SimulatorSettings) -> EffectiveRequest:
+        """From a request body that passed the rules."""
+        frames = body.get("frame_images") or []
+        references = [item["type"] for item in body.get("input_references") or []]
+        resolution = _resolution(body, model)
+        factor = None
+        if model.upscale_min is not None:
+            factor = Decimal(str(body.get("upscale_factor") or model.upscale_min))
+        width, height = _frame_size(body, model, resolution, factor, settings)
+        duration = body.get("duration") or (min(model.durations) if model.durations else settings.source_seconds)
+        audio = body.get("generate_audio")
+        return cls(
+            model=model.id,
+            prompt=body.get("prompt") or "",
+            seconds=Decimal(duration),
+            resolution=resolution,
+            width=width,
+            height=height,
+            audio=audio if audio is not None else model.generate_audio is True,
+            mode="image" if frames else "reference" if references else "text",  # frames win over references
+            frames=len(frames),
+            images=references.count("image_url"),
+            has_video="video_url" in references,
+            continues=body.get("previous_job_id") is not None,
+            source_width=settings.source_width,
+            source_height=settings.source_height,
+            factor=factor,
+            creativity=body.get("creativity") or 0 if model.creativity is not None else None,
+        )
+
+
+def _resolution(body: Mapping[str, Any], model: VideoModel) -> str | None:
+    if body.get("resolution"):
+        return str(body["resolution"]).lower()
+    offered = _lower(model.resolutions)
+    if not offered:
+        return None
+    if body.get("size"):
+        return _class_of(*_sides(body["size"]), offered)
+    return "720p" if "720p" in offered else min(offered, key=lambda name: _SHORT_SIDE[name])
+
+
+def _class_of(width: int, height: int, offered: Sequence[str]) -> str:
+    """The resolution class of a size: by its short side, else the nearest by area."""
+    short = min(width, height)
+    for name in offered:
+        if _SHORT_SIDE[name] == short:
+            return name
+
+    def distance(name: str) -> float:
+        side = _SHORT_SIDE[name]
+        return abs(math.log(width * height / (side * _WIDE_LONG_SIDE.get(name, _even(side * 16 / 9)))))
+
+    return min(offered, key=distance)
+
+
+def _frame_size(
+    body: Mapping[str, Any],
+    model: VideoModel,
+    resolution: str | None,
+    factor: Decimal | None,
+    settings: SimulatorSettings,
+) -> tuple[int, int]:
+    if body.get("size"):
+        return _sides(body["size"])
+    source = settings.source_width, settings.source_height
+    if factor is not None:
+        return _even(source[0] * float(factor)), _even(source[1] * float(factor))
+    ratio = body.get("aspect_ratio")
+    if resolution is None:
+        return source if ratio is None else _scaled(min(source), _ratio(ratio))
+    if ratio is None:
+        offered = model.aspect_ratios or ("16:9",)
+        ratio = "16:9" if "16:9" in offered else offered[0]
+    # A listed size wins over a computed one: providers round sides in their own ways (854x480, 480x854).
+    for width, height in map(_sides, model.sizes or ()):
+        fits = abs(math.log(width / height / _ratio(ratio))) <= _RATIO_TOLERANCE
+        if fits and _class_of(width, height, _lower(model.resolutions)) == resolution:
+            return width, height
+    return _scaled(_SHORT_SIDE[resolution], _ratio(ratio))
+
+
+def _lower(names: Sequence[str] | None) -> list[str]:
+    return [name.lower() for name in names or ()]
+
+
+def _scaled(short: int, ratio: float) -> tuple[int, int]:
+    long = _even(short * max(ratio, 1 / ratio))
+    return (long, short) if ratio >= 1 else (short, long)
+
+
+def _sides(size: str) -> tuple[int, int]:
+    width, _, height = size.partition("x")
+    return int(width), int(height)
+
+
+def _ratio(text: str) -> float:
+    width, _, height = text.partition(":")
+    return float(width) / float(height)
+
+
+def _even(length: float) -> int:
+    # H.264 with 4:2:0 colour has even sides only; the epsilon keeps 720.0000001 from becoming 722.
+    return 2 * math.ceil(length / 2 - 1e-9)
+
+
+# -- charges
+
+
+def charge_video(request: EffectiveRequest, prices: Mapping[str, str], unknown_price: Decimal) -> Decimal:
+    """USD for a completed job; ``unknown_price`` if none of the model's price lines is known here.
+
+    ``orbatch_provider.pricing`` weighs every line that applies. Here the names of the lines are tried from the most
+    specific to the most general, and the first that the model has is the rate.
+
+    Where the public rules leave a band, this takes an amount within it: tokens without the extra frame; a video
+    reference at the line for video input (output seconds only); a reference on a model with text and image lines at
+    the image line only; continuation for ``previous_job_id`` only; megapixels of 2^20; ``reference_images`` for each
+    image reference but not for frames. Charges are whole nano-dollars, rounded half up.
+    """
+    line = next((name for name in _price_lines(request) if name in prices), None)
+    if line is None:
+        return unknown_price
+    amount = Decimal(prices[line]) * _quantity(line, request)
+    if "cents_per_image_input" in prices:
+        amount += Decimal(prices["cents_per_image_input"]) / _CENTS * (request.frames + request.images)
+    if "reference_images" in prices:
+        amount += Decimal(prices["reference_images"]) * request.images
+    if "minimum_cents_per_generation" in prices:
+        amount = max(amount, Decimal(prices["minimum_cents_per_generation"]) / _CENTS)
+    return whole_nano(amount)
+
+
+def _price_lines(request: EffectiveRequest) -> Iterator[str]:
+    """Names of price lines that can set the rate, the decisive one first."""
+    at = f"_{request.resolution}"
+    if request.continues:
+        yield f"cents_per_second_video_continuation{at}"
+    if request.has_video:
+        yield f"video_tokens{at}_with_video_input"
+        yield "video_tokens_with_video_input"
+    yield f"video_tokens{at}"
+    if not request.audio:
+        yield "video_tokens_without_audio"
+    yield "video_tokens"
+    if request.mode == "reference":
+        yield f"reference_duration_seconds{at}"
+    audio = "with_audio" if request.audio else "without_audio"
+    yield f"duration_seconds_{audio}{at}"
+    yield f"duration_seconds_{audio}"
+    if request.mode != "text":
+        yield f"image_to_video_duration_seconds{at}"
+    if request.mode != "image":
+        yield f"text_to_video_duration_seconds{at}"
+    yield f"duration_seconds{at}"
+    yield "duration_seconds"
+    yield f"cents_per_video_output_second{at}"
+    yield f"cents_per_second_output{at}"
+    yield "cents_per_second_output"
+    yield f"cents_per_megapixel_second_{'creative' if request.creativity else 'precise'}"
+
+
+def _quantity(line: str, request: EffectiveRequest) -> Decimal:
+    """What the line's value is multiplied by to give USD."""
+    if line.startswith("video_tokens"):
+        return request.width * request.height * request.seconds * _TOKEN_FPS / _TOKEN_PIXELS
+    if line.startswith("cents_per_megapixel_second"):
+        factor = request.factor or Decimal(1)
+        # Of the upscaled frame, so the factor counts twice.
+        return request.source_width * request.source_height * factor**2 / _MEGAPIXEL * request.seconds / _CENTS
+    return request.seconds / _CENTS if line.startswith("cents") else request.seconds
+
+
+# -- jobs
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedVideo:
+    """A request that passed all rules; ``price``: USD."""
+
+    body: Mapping[str, Any]
+    effective: EffectiveRequest
+    price: Decimal
+
+
+def _check(state: State, owner: str, raw: object) -> CheckedVideo:
+    body = check_form(raw)
+    model = state.catalog.models.get(body["model"])
+    if model is None:
+        raise RefusedError(404, f"{body['model']} is not a valid video model ID")
+    check_model(body, model, refuse_audio_off=state.settings.refuse_audio_off)
+    _check_continuation(state, owner, body)
+    effective = EffectiveRequest.from_body(body, model, state.settings)
+    return CheckedVideo(body, effective, charge_video(effective, model.prices, state.settings.unknown_price_usd))
+
+
+async def _accept(state: State, owner: str, checked: CheckedVideo, answer_fault: Fault | None) -> Answer:
+    effective, settings = checked.effective, state.settings
+    job_id = new_id("gen-vid", int(state.clock.now()))
+    fault = state.fault("job", model=effective.model, prompt=effective.prompt, job_id=job_id)
+    action = fault.action if fault is not None else ""
+    ends_as = action if action in {*JOB_ENDS, "never_ends"} else "completed"
+    request = fingerprint(owner, checked.body)
+    job = state.accept(
+        owner,
+        checked.body,
+        checked.price,
+        answer_fault,
+        id=job_id,
+        prompt=effective.prompt,
+        queue_s=_queue_s(state, effective.model),
+        render_s=_render_s(settings, effective, f"{request}:{state.journal.bodies[request] + 1}"),
+        ends_as=ends_as,
+        cost_usd=_cost(settings, fault, ends_as, checked.price),
+        reports_cost=action != "null_cost",
+        reports_usage=ends_as == "completed" or settings.failures_report_usage,
+        is_byok=action == "byok",
+        error=(fault.message if fault is not None else "") or _ERRORS.get(ends_as),
+    )
+    return Answer(202, _submit_body(state, job))
+
+
+def _cost(settings: SimulatorSettings, fault: Fault | None, ends_as: str, price: Decimal) -> Decimal:
+    if fault is None or fault.action == "null_cost":
+        return price
+    if ends_as in JOB_ENDS:
+        charged = settings.charge_failures if fault.charged is None else fault.charged
+        return price if charged else Decimal(0)
+    return Decimal(0) if ends_as == "never_ends" else whole_nano(price * _BYOK_FEE)
+
+
+def _queue_s(state: State, model: str) -> float:
+    """Simulated seconds until one of the model's slots is free."""
+    slots = state.settings.slots_per_model
+    if slots is None:
+        return 0.0
+    left = (-state.ended_for_s(job) for job in state.journal.jobs.values() if job.model == model)
+    # A job that never ends holds no slot, or the queue behind it would never move.
+    running = sorted(seconds for seconds in left if 0 < seconds < float("inf"))
+    return running[-slots] if len(running) >= slots else 0.0
+
+
+def _render_s(settings: SimulatorSettings, request: EffectiveRequest, label: str) -> float:
+    """Simulated seconds from the start of a render to its end, at most four medians.
+
+    ``label`` names the job: the same seed and label give the same time.
+    """
+    fixed = settings.render_s.get(request.model)
+    if fixed is not None:
+        return fixed
+    by_length = 0.5 + 0.5 * float(request.seconds) / _USUAL_LENGTH_S  # half of a render does not depend on the length
+    luck = random.Random(f"{settings.seed}:{label}").lognormvariate(0, settings.render_spread)
+    return settings.render_median_s * by_length * min(luck, 4.0)
+
+
+def _submit_body(state: State, job: Job) -> dict[str, Any]:
+    """What a submit answers: only these three."""
+    path = f"/api/v1/videos/{job.id}"
+    polling_url = path if state.settings.polling_paths else f"{_origin(state)}{path}"
+    return {"id": job.id, "polling_url": polling_url, "status": "pending"}
+
+
+def _poll_body(state: State, job: Job) -> dict[str, Any]:
+    """What a poll answers."""
+    status = state.status(job)
+    body = _submit_body(state, job) | {"status": status}
+    if state.ended_for_s(job) < 0:
+        return body
+    body["generation_id"] = job.generation_id
+    if job.reports_usage:
+        body["usage"] = {"cost": job.cost_usd if job.reports_cost else None, "is_byok": job.is_byok}
+    if status != "completed":
+        return body | {"error": job.error}
+    outputs, origin = range(state.settings.outputs), _origin(state)
+    body["unsigned_urls"] = [f"{origin}/api/v1/videos/{job.id}/content?index={index}" for index in outputs]
+    if state.settings.stored_copies:
+        path = f"{origin}/_store/{job.id}"
+        body["urls"] = [f"{path}/{index}?signature={state.signature(job, index)}" for index in outputs]
+        # In real seconds, as the caller's clock runs.
+        body["expires_at"] = int(state.clock.now() + (STORED_COPY_S - state.ended_for_s(job)) / state.settings.speed)
+    return body
+
+
+def _origin(state: State) -> str:
+    return state.settings.public_origin or state.origin
+
+
+# -- routes
+
+
+@api_call("poll")
+async def poll(request: web.Request, state: State, owner: str) -> web.StreamResponse:
+    """GET /videos/{id}."""
+    job = state.job_of(owner, request.match_info["job_id"])
+    return await respond(request, state, "poll", lambda: Answer(200, _poll_body(state, job)), job)
+
+
+@api_call("models", needs_key=False)
+async def models(request: web.Request, state: State, _: str) -> web.StreamResponse:
+    """GET /videos/models."""
+    records = [_record(model, state.catalog.captured_at) for model in state.catalog.models.values()]
+    return await respond(request, state, "models", lambda: Answer(200, {"data": records}))
+
+
+ROUTES = [
+    web.post("/api/v1/videos", paid_call("submit", _check, _accept, lambda body: str(body.get("prompt") or ""))),
+    web.get("/api/v1/videos/models", models),  # before {job_id}, which would match "models", too
+    web.get("/api/v1/videos/{job_id}", poll),
+]
+
+
+def _record(model: VideoModel, captured_at: datetime) -> dict[str, Any]:
+    """A model as the documented catalog record, including the fields that the product does not read."""
+    upscales = model.upscale_min is not None or model.upscale_max is not None
+    return {
+        "id": model.id,
+        "canonical_slug": model.canonical_slug or model.id,
+        "name": model.name or display_name(model.id),
+        "created": _created(model.canonical_slug, captured_at),
+        "description": "",
+        "hugging_face_id": None,
+        "supported_resolutions": model.resolutions,
+        "supported_aspect_ratios": model.aspect_ratios,
+        "supported_sizes": model.sizes,
+        "supported_durations": model.durations,
+        "supported_frame_images": model.frame_types,
+        "generate_audio": model.generate_audio,
+        "seed": model.seed,
+        "upscale_factor": {"min": model.upscale_min, "max": model.upscale_max} if upscales else None,
+        "creativity": model.creativity,
+        "allowed_passthrough_parameters": model.passthrough,
+        "pricing_skus": dict(model.prices),
+    }
+
+
+def _created(canonical_slug: str, captured_at: datetime) -> int:
+    """Unix seconds: the day at the end of dated slugs, else the day of the catalog."""
+    day = re.search(r"(20\d{6})$", canonical_slug)
+    moment = datetime.strptime(day[1], "%Y%m%d").replace(tzinfo=UTC) if day else captured_at
+    return int(moment.timestamp())
