@@ -166,7 +166,7 @@ def test_a_plan_whose_inputs_changed_is_refused(desk: Desk, change: Change, caus
     change(desk)
     err = desk.run("plan.json", code=2).err
     assert cause in err
-    assert "Nothing was sent" in err
+    assert "Nothing was submitted" in err
     assert desk.accepted() == 0
 
 
@@ -191,7 +191,7 @@ def test_a_plan_does_not_buy_jobs_that_were_opened_again_since(desk: Desk) -> No
     desk.run(path, code=3)
     desk.call("plan", path, "-o", "plan.json")
     desk.call("retry")
-    assert "opened again" in desk.run("plan.json", code=2).err
+    assert "set back to pending" in desk.run("plan.json", code=2).err
 
 
 def _not_json(path: Path) -> None:
@@ -224,8 +224,8 @@ def test_a_plan_file_that_is_none_is_refused(desk: Desk, spoil: Callable[[Path],
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        pytest.param("plan.txt", "ends with .json", id="another suffix"),
-        pytest.param("data.json", "exists, is not a plan", id="another file"),
+        pytest.param("plan.txt", "must end with .json", id="another suffix"),
+        pytest.param("data.json", "exists and is not a plan", id="another file"),
         pytest.param("nowhere/plan.json", "cannot be written: No such file", id="a missing folder"),
     ],
 )

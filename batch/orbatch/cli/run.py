@@ -176,7 +176,7 @@ def _as_in_file(arguments: RunArguments, file: PlanFile) -> RunArguments:
     """What the plan was made with holds: exactly that is executed."""
     if arguments.only is not None and arguments.only != file.only:
         raise Failure("The plan says which jobs to run; leave out --only, or make another plan with it.")
-    budget = file.budget if arguments.budget is None else arguments.budget
+    budget = file.budget_usd if arguments.budget is None else arguments.budget
     return replace(arguments, only=file.only, budget=budget)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -29,6 +30,7 @@ CACHE_DIR_VARIABLE = "ORBATCH_CACHE_DIR"
 MAX_AGE = timedelta(hours=1)
 
 Freshness = Literal["live", "cache", "stale cache", "snapshot"]
+_utc_now = partial(datetime.now, UTC)
 _FRESHNESS: tuple[Freshness, ...] = ("live", "cache", "stale cache", "snapshot")  # the best first
 
 
@@ -142,17 +144,8 @@ class CatalogCache:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    """The catalog of one kind; ``source`` continues a sentence that begins with "Prices"."""
-
-    catalog: Catalog[Any]
-    freshness: Freshness
-    source: str
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
+# The catalog of a kind, how fresh it is, and the end of a sentence that begins with "Prices".
+_Loaded = tuple[Catalog[Any], Freshness, str]
 
 
 async def load_catalogs(
@@ -175,8 +168,8 @@ async def load_catalogs(
         for name, kind in KINDS.items()
         if name in models
     }
-    freshness = max((each.freshness for each in loaded.values()), key=_FRESHNESS.index)
-    return Catalogs({kind: each.catalog for kind, each in loaded.items()}, freshness, _note(loaded))
+    freshness = max((fresh for _, fresh, _ in loaded.values()), key=_FRESHNESS.index)
+    return Catalogs({kind: catalog for kind, (catalog, _, _) in loaded.items()}, freshness, _note(loaded))
 
 
 async def _load(
@@ -188,7 +181,7 @@ async def _load(
         models = None if models is None else {*models, *(name for name in copy.models if _covers(copy, [name]))}
         copy = None
     elif copy is not None and not refresh and timedelta(0) <= now - copy.captured_at <= MAX_AGE:
-        return _Loaded(copy, "cache", _from_copy(copy, now) + ".")
+        return copy, "cache", _from_copy(copy, now) + "."
     try:
         live = await kind.read_catalog(provider, models)
     except OpenRouterError as exc:
@@ -199,14 +192,14 @@ async def _load(
         if live.models or kind.snapshot is None:
             saved = cache.write(kind, live)
             lost = f" They could not be kept in {cache.directory}, so every plan reads them again."
-            return _Loaded(live, "live", f"read live from {cache.place} at {_minute(live)}." + ("" if saved else lost))
+            return live, "live", f"read live from {cache.place} at {_minute(live)}." + ("" if saved else lost)
         reason = "it was empty"
     because = f": the live catalog could not be read ({reason})."
     if copy is not None:
-        return _Loaded(copy, "stale cache", _from_copy(copy, now) + because)
+        return copy, "stale cache", _from_copy(copy, now) + because
     assert kind.snapshot is not None  # raised above
     packaged = kind.snapshot()
-    return _Loaded(packaged, "snapshot", f"from the packaged snapshot of {packaged.captured_at:%Y-%m-%d}{because}")
+    return packaged, "snapshot", f"from the packaged snapshot of {packaged.captured_at:%Y-%m-%d}{because}"
 
 
 def _covers(copy: Catalog[Any], models: Collection[str] | None) -> bool:
@@ -217,8 +210,8 @@ def _covers(copy: Catalog[Any], models: Collection[str] | None) -> bool:
 
 def _note(loaded: Mapping[str, _Loaded]) -> str:
     kinds: dict[str, list[str]] = {}
-    for kind, each in loaded.items():
-        kinds.setdefault(each.source, []).append(kind)
+    for kind, (_, _, source) in loaded.items():
+        kinds.setdefault(source, []).append(kind)
     if len(kinds) == 1:
         return f"Prices {next(iter(kinds))}"
     return " ".join(f"Prices of {' and '.join(names)} models {source}" for source, names in kinds.items())

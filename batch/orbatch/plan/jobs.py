@@ -55,11 +55,6 @@ class Job:
     file: str = ""
 
     @property
-    def key8(self) -> str:
-        """The first 8 hex digits of the key."""
-        return self.key[len(KEY_TAG) : len(KEY_TAG) + 8]
-
-    @property
     def where(self) -> str:
         """Where its prompt is, as ``file:line``."""
         return f"{self.file}:{self.line}" if self.line else self.file
@@ -296,26 +291,20 @@ class _Uniqueness:
             if hash(job.key) in keys:
                 other = first.setdefault(("key", job.key), job)
                 if other is not job:
-                    about.add(job.line, "", _same_request(job, other))
+                    same = (
+                        f"prompt '{job.prompt_id}' with {job.model} is the same request as prompt '{other.prompt_id}'"
+                    )
+                    about.add(job.line, "", f"{same} ({other.where}); remove one, or use repeat: 2 to pay for it twice")
                     continue
             if hash(job.stem.casefold()) in stems:
                 other = first.setdefault(("stem", job.stem.casefold()), job)
                 if other is not job:
-                    report.add(config.filename_line, "filename", _same_file(job, other))
+                    two = " and ".join(
+                        f"prompt '{each.prompt_id}' with {each.model} ({each.where})" for each in (other, job)
+                    )
+                    message = f"gives the name '{job.stem}' to two jobs, {two}; add {{{{ key8 }}}} to it"
+                    report.add(config.filename_line, "filename", message)
 
 
 def _doubles(values: array[int]) -> frozenset[int]:
     return frozenset(first for first, second in pairwise(sorted(values)) if first == second)
-
-
-def _same_request(job: Job, other: Job) -> str:
-    return (
-        f"prompt '{job.prompt_id}' with {job.model} is the same request as prompt '{other.prompt_id}' ({other.where}); "
-        "remove one, or use repeat: 2 to pay for it twice"
-    )
-
-
-def _same_file(job: Job, other: Job) -> str:
-    one = f"prompt '{other.prompt_id}' with {other.model} ({other.where})"
-    two = f"prompt '{job.prompt_id}' with {job.model} ({job.where})"
-    return f"gives the name '{job.stem}' to two jobs, {one} and {two}; add {{{{ key8 }}}} to it"

@@ -67,21 +67,12 @@ class Kind:
         return make(model=model, prompt=prompt, seed=seed, extra=extra, **named)
 
 
-def _all_priced(_request: ImageRequest, _model: object) -> tuple[UnsetField, ...]:
-    # The price range of an image covers what its request does not set.
-    return ()
-
-
 def _unset_length(request: TextRequest, model: Any) -> tuple[UnsetField, ...]:
     """Without ``max_tokens`` nothing bounds the answer, and so its price."""
     price = estimate_text(request, model)
     if request.max_tokens is not None or price.high is not None:
         return ()
     return (UnsetField("max_tokens", price.low, None),)
-
-
-def _message_bytes(request: TextRequest) -> object:
-    return tuple(len(str(message.get("content")).encode()) for message in request.all_messages())
 
 
 KINDS: Mapping[str, Kind] = {
@@ -109,7 +100,7 @@ KINDS: Mapping[str, Kind] = {
             snapshot=image_snapshot,
             check=check_image,
             estimate=estimate_image,
-            unset_fields=_all_priced,
+            unset_fields=lambda _request, _model: (),  # an image's price range covers what is not set
             price_inputs=lambda request: len((request.prompt or "").encode()),
             submit=lambda provider, request, directory, stem: provider.create_images(request, directory, stem),
         ),
@@ -122,7 +113,9 @@ KINDS: Mapping[str, Kind] = {
             check=check_text,
             estimate=estimate_text,
             unset_fields=_unset_length,
-            price_inputs=_message_bytes,
+            price_inputs=lambda request: tuple(
+                len(str(each.get("content")).encode()) for each in request.all_messages()
+            ),
             submit=lambda provider, request, _directory, _stem: provider.complete_text(request),
         ),
     )

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orbatch.plan.plan import Plan, PlanError, is_loopback
 
 SUFFIX = ".json"
-FORMAT = "orbatch plan 1"
+FORMAT: Final = "orbatch plan 1"
 
 
-@dataclass(frozen=True, slots=True)
-class PlanFile:
+class PlanFile(BaseModel):
     """A plan as it was made. ``origin``: the API it was made for, ``simulator`` for the built-in one; ``only`` and
-    ``budget_usd``: what the command line said, None where it said nothing."""
+    ``budget_usd``: what the command line set, None where it did not."""
 
+    # Strict, so that a number in quotes is an edit; and every field must be there, with no others.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    format: Literal["orbatch plan 1"]
     batch: str
     config: str
     config_sha256: str
     origin: str
     only: str | None
-    budget_usd: str | None
+    budget_usd: Annotated[Decimal, Field(ge=0, allow_inf_nan=False, strict=False)] | None
     catalog_digest: str
     catalog_read_at: str
     jobs_digest: str
@@ -34,13 +38,15 @@ class PlanFile:
 
     @classmethod
     def of(cls, plan: Plan, budget: Decimal | None, *, simulated: bool) -> PlanFile:
+        """The plan as it is written; ``budget`` is the one of the command line."""
         return cls(
+            format=FORMAT,
             batch=plan.config.name,
             config=str(plan.config.path.absolute()),
             config_sha256=plan.config.sha256,
             origin="simulator" if simulated else plan.batch.origin,
             only=plan.only,
-            budget_usd=None if budget is None else str(budget),
+            budget_usd=budget,
             catalog_digest=plan.catalogs.digest,
             catalog_read_at=plan.catalogs.captured_at.isoformat(),
             jobs_digest=plan.digest,
@@ -49,15 +55,11 @@ class PlanFile:
             high_nusd=plan.high_nusd,
         )
 
-    @property
-    def budget(self) -> Decimal | None:
-        return None if self.budget_usd is None else Decimal(self.budget_usd)
-
     def write(self, path: Path) -> None:
         """Raises PlanError when ``path`` cannot be written."""
         check_destination(path)
         try:
-            path.write_text(json.dumps({"format": FORMAT} | asdict(self), indent=2) + "\n", "utf-8")
+            path.write_text(self.model_dump_json(indent=2) + "\n", "utf-8")
         except OSError as exc:
             raise PlanError(f"The plan {path} cannot be written: {exc.strerror}.") from exc
 
@@ -65,9 +67,9 @@ class PlanFile:
 def check_destination(path: Path) -> None:
     """Raises PlanError when a plan must not be written to ``path``."""
     if path.suffix != SUFFIX:
-        raise PlanError(f"{path}: the name of a plan ends with {SUFFIX}, by which `run` knows it from a batch file.")
+        raise PlanError(f"{path}: the name of a plan must end with {SUFFIX}, which tells `run` that it is one.")
     if path.exists() and not _is_plan(path):
-        raise PlanError(f"{path} exists, is not a plan, and was left as it is. Name another file.")
+        raise PlanError(f"{path} exists and is not a plan, so it was not overwritten. Name another file.")
 
 
 def _is_plan(path: Path) -> bool:
@@ -87,31 +89,19 @@ def read_plan_file(path: Path) -> PlanFile | None:
         raise PlanError(f"The plan {path} cannot be read: {exc.strerror}.") from exc
     except (ValueError, RecursionError) as exc:
         raise PlanError(f"The plan {path} is not readable JSON: {exc}.") from exc
-    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-        raise PlanError(f"{path} is not a plan of this orbatch; make one with `orbatch plan CONFIG -o {path.name}`.")
-    return _parsed(path, content)
-
-
-def _parsed(path: Path, content: dict[str, Any]) -> PlanFile:
-    expected = {field.name: (int,) if field.type == "int" else (str, type(None)) for field in fields(PlanFile)}
-    wrong = [name for name, types in expected.items() if not isinstance(content.get(name), types)]
-    if wrong or content.keys() - expected.keys():
-        raise PlanError(f"The plan {path} was edited or is incomplete; make it again.")
-    file = PlanFile(**content)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise PlanError(f"{path} is not a plan of this orbatch. Make one with `orbatch plan CONFIG -o {path.name}`.")
     try:
-        budget = file.budget
-    except InvalidOperation:
-        budget = Decimal("nan")
-    if budget is not None and not (budget.is_finite() and budget >= 0):
-        raise PlanError(f"The plan {path} was edited or is incomplete; make it again.")
-    return file
+        return PlanFile.model_validate(content)
+    except ValidationError as exc:
+        raise PlanError(f"The plan {path} was edited or is incomplete. Make it again.") from exc
 
 
 def check_against_file(plan: Plan, file: PlanFile, *, simulated: bool) -> None:
     """Raises PlanError when the plan made now differs from the one in the file, saying in what."""
-    now = PlanFile.of(plan, file.budget, simulated=simulated)
+    now = PlanFile.of(plan, file.budget_usd, simulated=simulated)
     if now.origin != file.origin and not (is_loopback(now.origin) and is_loopback(file.origin)):
-        raise PlanError(f"The plan was made for {file.origin}, and this would be {now.origin}. Nothing was sent.")
+        raise PlanError(f"The plan was made for {file.origin}, not {now.origin}. Nothing was submitted.")
     if file.jobs_digest != now.jobs_digest:
         causes = []
         if file.config_sha256 != now.config_sha256:
@@ -120,12 +110,12 @@ def check_against_file(plan: Plan, file: PlanFile, *, simulated: bool) -> None:
             causes.append("the catalog has other prices or models")
         raise PlanError(_not_the_plan(plan, causes or ["a prompt file or an input file has changed"]))
     if now.jobs_to_send > file.jobs_to_send or now.high_nusd > file.high_nusd:
-        more = f"{now.jobs_to_send} jobs would be sent, {file.jobs_to_send} were planned"
-        raise PlanError(_not_the_plan(plan, [f"some jobs were opened again since ({more})"]))
+        more = f"{now.jobs_to_send} jobs would be submitted, {file.jobs_to_send} were planned"
+        raise PlanError(_not_the_plan(plan, [f"some jobs were set back to pending ({more})"]))
 
 
 def _not_the_plan(plan: Plan, causes: list[str]) -> str:
     return (
-        f"This is not the plan that was made: {' and '.join(causes)}. Nothing was sent; look at "
-        f"`orbatch plan {plan.config.path}` and make the plan again."
+        f"The jobs differ from the plan: {' and '.join(causes)}. Nothing was submitted; review `orbatch plan "
+        f"{plan.config.path}` and make the plan again."
     )

@@ -133,7 +133,6 @@ class ImageModel:
     id: str
     capabilities: Capabilities | None = None
     endpoints: tuple[ImageEndpoint, ...] = ()
-    name: str = ""
     canonical_slug: str = ""
 
     @classmethod
@@ -143,7 +142,6 @@ class ImageModel:
             id=str(data["id"]),
             capabilities=_capabilities(data.get("supported_parameters")),
             endpoints=tuple(map(ImageEndpoint.from_json, _mappings(data.get("endpoints")))),
-            name=_text(data, "name"),
             canonical_slug=_text(data, "canonical_slug"),
         )
 
@@ -185,7 +183,6 @@ class TextModel:
     context_length: int | None = None
     max_completion_tokens: int | None = None
     capabilities: tuple[str, ...] | None = None
-    name: str = ""
     canonical_slug: str = ""
 
     @classmethod
@@ -200,7 +197,6 @@ class TextModel:
             context_length=_length(data.get("context_length")),
             max_completion_tokens=_length(_mapping(data.get("top_provider")).get("max_completion_tokens")),
             capabilities=tuple(map(str, items(data.get("supported_parameters")))) or None,
-            name=_text(data, "name"),
             canonical_slug=_text(data, "canonical_slug"),
         )
 
