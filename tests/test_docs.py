@@ -124,26 +124,27 @@ def test_the_errors_of_the_sdk_page_are_those_of_the_code() -> None:
 
 def errors_table() -> str:
     """One row for each error that can follow a paid request, by status."""
-    by_kind: list[tuple[str, Sequence[errors.OpenRouterError]]] = [
-        (str(status), [kind_of_error(status, kind=kind) for kind in KINDS])
-        for status, kind_of_error in errors.ERROR_BY_STATUS.items()
+    rules = [
+        *((str(status), status, rule) for status, rule in errors.STATUS_RULES.items()),
+        ("other 4xx", 418, errors.OTHER_4XX),
+        ("other", 599, errors.OTHER_STATUS),
     ]
-    rows: list[tuple[str, Sequence[errors.OpenRouterError]]] = [
-        *by_kind,
-        ("other 4xx", [errors.ClientStatusError(418)]),
-        ("other", [errors.UnexpectedStatusError(599)]),
-        ("none", [errors.ConfigurationError()]),
-        ("none", [errors.NotSentError()]),
-        ("none", [errors.OutcomeUnknownError()]),
-        ("2xx", [errors.InvalidResponseError("unreadable")]),
+    rows: list[tuple[str, str, Sequence[errors.OpenRouterError]]] = [
+        (name, rule.meaning, [rule.error(status, kind=kind) for kind in KINDS]) for name, status, rule in rules
     ]
+    for name, error in [
+        ("none", errors.ConfigurationError()),
+        ("none", errors.NotSentError()),
+        ("none", errors.OutcomeUnknownError()),
+        ("2xx", errors.InvalidResponseError("unreadable")),
+    ]:
+        meaning = " ".join((inspect.getdoc(error) or "").split("\n\n")[0].split())
+        rows.append((name, meaning[:1].lower() + meaning[1:].rstrip("."), [error]))
     lines = ["| Status | Error | Meaning | Nothing was started | May be sent again |", "|---|---|---|---|---|"]
-    for status, found in rows:
-        meaning = " ".join((inspect.getdoc(type(found[0])) or "").split("\n\n")[0].split())
-        meaning = re.sub(r"^\d+: ", "", meaning).replace("``", "`")
+    for name, meaning, found in rows:
         started = where([error.nothing_started for error in found])
         again = where([error.may_resend for error in found])
-        lines.append(f"| {status} | `{type(found[0]).__name__}` | {meaning} | {started} | {again} |")
+        lines.append(f"| {name} | `{type(found[0]).__name__}` | {meaning} | {started} | {again} |")
     return "\n".join(lines) + "\n"
 
 

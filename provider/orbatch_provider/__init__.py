@@ -19,30 +19,17 @@ if TYPE_CHECKING:
     from orbatch_provider.sync import generate_image, generate_text, generate_video
     from orbatch_provider.texts import TextResult
 
+# Where each name of __all__ is found.
 _HOME = {
-    "Catalog": "catalog",
-    "Estimate": "pricing",
-    "FileOutput": "responses",
-    "ImageModel": "catalog",
-    "ImageRequest": "requests",
     "ImagesResult": "images",
-    "MultimodalResponse": "responses",
     "OpenRouterError": "errors",
     "OpenRouterProvider": "client",
-    "Problem": "catalog",
-    "TextModel": "catalog",
-    "TextRequest": "requests",
     "TextResult": "texts",
-    "Usage": "responses",
-    "VideoJob": "responses",
-    "VideoModel": "catalog",
-    "VideoRequest": "requests",
-    "estimate_image": "pricing",
-    "estimate_text": "pricing",
-    "estimate_video": "pricing",
-    "generate_image": "sync",
-    "generate_text": "sync",
-    "generate_video": "sync",
+    **dict.fromkeys(("Catalog", "ImageModel", "Problem", "TextModel", "VideoModel"), "catalog"),
+    **dict.fromkeys(("Estimate", "estimate_image", "estimate_text", "estimate_video"), "pricing"),
+    **dict.fromkeys(("ImageRequest", "TextRequest", "VideoRequest"), "requests"),
+    **dict.fromkeys(("FileOutput", "MultimodalResponse", "Usage", "VideoJob"), "responses"),
+    **dict.fromkeys(("generate_image", "generate_text", "generate_video"), "sync"),
 }
 
 __all__ = [

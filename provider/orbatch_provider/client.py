@@ -1,6 +1,6 @@
 """OpenRouterProvider: paid generations in their phases, and in one call.
 
-A video is a job that is submitted, polled, waited for and fetched; images and texts come in the answer itself.
+A video is a job that is submitted, polled until it ends, and downloaded; images and texts come in the response itself.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar, Unpack
 from urllib.parse import quote
 
-from orbatch_provider import images, texts
+import httpx
+
 from orbatch_provider.catalog import (
-    AnyModel,
     Catalog,
     ImageModel,
     Problem,
@@ -32,7 +32,6 @@ from orbatch_provider.errors import (
     ConfigurationError,
     DownloadError,
     InvalidResponseError,
-    JobEndedError,
     JobTimeoutError,
     NotFoundError,
     OpenRouterError,
@@ -40,152 +39,54 @@ from orbatch_provider.errors import (
 from orbatch_provider.http.credentials import ApiKey, read_base_url
 from orbatch_provider.http.decode import read_json
 from orbatch_provider.http.transport import Timeouts, Transport, attribution_headers
-from orbatch_provider.images import ImagesResult
+from orbatch_provider.images import ImagesResult, create, generate
 from orbatch_provider.inputs import with_local_files
 from orbatch_provider.media import extension, file_stem
-from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest, strip_prefix, with_first_frame
+from orbatch_provider.requests import (
+    ImageFields,
+    ImageRequest,
+    TextFields,
+    TextRequest,
+    VideoFields,
+    VideoRequest,
+    strip_prefix,
+    with_first_frame,
+)
 from orbatch_provider.responses import (
     COMPLETED,
     ENDED_WITHOUT_RESULT,
     PENDING,
     FileOutput,
     Generation,
+    JobEndedError,
     KeyInfo,
     MultimodalResponse,
     VideoJob,
     is_job_id,
 )
-from orbatch_provider.texts import TextResult
-
-ENDPOINTS_AT_ONCE = 8  # reads of endpoint records at a time
-
-
-async def read_videos(transport: Transport) -> Catalog[VideoModel]:
-    """``GET /videos/models``."""
-    body = await _models(transport, "/videos/models")
-    try:
-        return Catalog.from_json(VideoModel, body, captured_at=datetime.now(UTC), source=transport.base_url)
-    except (TypeError, ValueError) as exc:
-        raise _unreadable(exc) from None
-
-
-async def read_images(transport: Transport, only: Collection[str] | None) -> Catalog[ImageModel]:
-    """``GET /images/models``, and for each model, or each of ``only``, the records of its endpoints."""
-    body = await _models(transport, "/images/models")
-    wanted = None if only is None else {strip_prefix(model) for model in only}
-    slots = asyncio.Semaphore(ENDPOINTS_AT_ONCE)
-
-    async def joined(item: Mapping[str, Any]) -> Mapping[str, Any]:
-        model = str(item["id"])
-        async with slots:
-            is_wanted = wanted is None or model in wanted
-            return {**item, "endpoints": await _endpoints(transport, model) if is_wanted else []}
-
-    named = (item for item in body["data"] if isinstance(item, Mapping) and item.get("id"))
-    data = await asyncio.gather(*map(joined, named))
-    try:
-        return Catalog.from_json(ImageModel, {"data": data}, captured_at=datetime.now(UTC), source=transport.base_url)
-    except (TypeError, ValueError) as exc:
-        raise _unreadable(exc) from None
-
-
-async def read_texts(transport: Transport) -> Catalog[TextModel]:
-    """``GET /models``, which lists the models that write text, all at once where no page is asked for."""
-    body = await _models(transport, "/models")
-    try:
-        return Catalog.from_json(TextModel, body, captured_at=datetime.now(UTC), source=transport.base_url)
-    except (TypeError, ValueError) as exc:
-        raise _unreadable(exc) from None
-
-
-async def _models(transport: Transport, path: str) -> Mapping[str, Any]:
-    body = read_json(await transport.read(path, keyed=False))
-    if not isinstance(body, Mapping) or not isinstance(body.get("data"), list):
-        raise InvalidResponseError("The catalog has no list of models", detail=repr(body))
-    return body
-
-
-async def _endpoints(transport: Transport, model: str) -> list[Any]:
-    """The records of a model's endpoints; none for a model that has just gone."""
-    try:
-        body = read_json(await transport.read(f"/images/models/{quote(model)}/endpoints", keyed=False))
-    except NotFoundError:
-        return []
-    endpoints = body.get("endpoints") if isinstance(body, Mapping) else None
-    if not isinstance(endpoints, list):
-        raise InvalidResponseError(f"The endpoints of {model} are no list", detail=repr(body))
-    return endpoints
-
-
-def _unreadable(exc: Exception) -> InvalidResponseError:
-    return InvalidResponseError(f"The catalog cannot be read ({exc})")
-
+from orbatch_provider.texts import TextResult, complete
 
 POLL_INTERVAL_S = 30.0
 WAIT_TIMEOUT_S = 600.0
+ENDPOINTS_AT_ONCE = 8  # reads of endpoint records at a time
 
-
-async def wait(
-    poll: Callable[[str], Awaitable[VideoJob]],
-    job_id: str,
-    *,
-    poll_interval: float,
-    timeout: float,  # noqa: ASYNC109 - it ends with an error of its own, and the job goes on
-    on_poll: Callable[[VideoJob], None] | None,
-) -> VideoJob:
-    """Poll until the job has ended; see ``wait`` of the provider."""
-    loop = asyncio.get_running_loop()
-    started = loop.time()
-    status, pause, failure = PENDING, poll_interval, None
-    while True:
-        left = started + timeout - loop.time()
-        await asyncio.sleep(max(0.0, min(pause, left)))
-        pause = poll_interval
-        try:
-            job = await poll(job_id)
-        except OpenRouterError as exc:
-            if not exc.temporary:
-                raise
-            failure = exc
-            pause = max(pause, exc.retry_after_s or 0.0) if isinstance(exc, APIError) else pause
-        else:
-            status, failure = job.status, None
-            if on_poll is not None:
-                on_poll(job)
-            if job.is_terminal:
-                return job
-        if loop.time() >= started + timeout:
-            raise JobTimeoutError(job_id, status, timeout) from failure
-
-
-def require_result(job: VideoJob) -> None:
-    """Raises JobEndedError or DownloadError for a job that has nothing to fetch, or not yet."""
-    if job.status in ENDED_WITHOUT_RESULT:
-        raise JobEndedError(job)
-    if job.status != COMPLETED:
-        raise DownloadError(f"Job {job.id} is {job.status}; its content is there once it is completed: wait for it.")
-
-
-def path_of(job_id: str) -> str:
-    """Below the base URL. Raises ConfigurationError for what cannot be a job id."""
-    if not is_job_id(job_id):
-        raise ConfigurationError(f"{str(job_id)[:80]!r} is not a job id. Nothing was sent.")
-    return f"/videos/{quote(job_id, safe='')}"
-
+_ModelT = TypeVar("_ModelT", VideoModel, ImageModel, TextModel)
+_RequestT = TypeVar("_RequestT", VideoRequest, ImageRequest, TextRequest)
 
 _log = logging.getLogger(__name__)
 
 
 class OpenRouterProvider:
-    """A client for one key and one base URL; use it as ``async with OpenRouterProvider() as provider``.
+    """A client for one key and one base URL; use it as ``async with OpenRouterProvider() as provider``. It may be used
+    in several event loops, one after another.
 
     ``api_key``: None reads OPENROUTER_API_KEY; without a key only the catalog can be read. ``base_url``: None reads
     OPENROUTER_BASE_URL, else the public API. ``referer``, ``title``, ``categories`` (at most 2) name your app to
     OpenRouter. Timeouts in seconds: ``connect_timeout_s`` for name lookup, connect and TLS, ``submit_timeout_s`` for
-    the answer to a paid request, ``read_timeout_s`` for the answer to a free one and for a silence in a download.
-    Proxies are those of the environment (HTTPS_PROXY, NO_PROXY ...).
+    the response to a paid request, ``read_timeout_s`` for the response to a free one and for a silence in a download.
+    Proxies are those of the environment (HTTPS_PROXY, NO_PROXY ...). ``transport`` replaces the network in tests.
 
-    A paid request is sent exactly once, on a connection of its own; what its error means for the money is said by
+    A paid request is sent exactly once, on a connection of its own; what its error means for the money is in
     ``error.nothing_started`` and ``error.may_resend``. Raises ConfigurationError for an unusable key or base URL.
     """
 
@@ -202,18 +103,16 @@ class OpenRouterProvider:
         submit_timeout_s: float = 600.0,
         read_timeout_s: float = 60.0,
         connect_timeout_s: float = 20.0,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._key = ApiKey.read(api_key)
         api_key = None  # no frame that an error passes may hold the text
         if not self._key.is_missing:  # without a key there is still the catalog
             self.require_key()
         self.base_url = read_base_url(base_url)
-        self._transport = Transport(
-            self.base_url,
-            self._key,
-            attribution_headers(referer, title, tuple(categories)),
-            Timeouts(connect_s=connect_timeout_s, submit_s=submit_timeout_s, read_s=read_timeout_s),
-        )
+        timeouts = Timeouts(connect_s=connect_timeout_s, submit_s=submit_timeout_s, read_s=read_timeout_s)
+        headers = attribution_headers(referer, title, tuple(categories))
+        self._transport = Transport(self.base_url, self._key, headers, timeouts, transport)
         self._catalog: Catalog[VideoModel] | None = None
         self._image_catalog: Catalog[ImageModel] | None = None
         self._text_catalog: Catalog[TextModel] | None = None
@@ -225,7 +124,7 @@ class OpenRouterProvider:
 
     @property
     def account(self) -> str:
-        """Tells one API key's jobs from another's: a short digest, from which the key cannot be found."""
+        """Distinguishes the jobs of two API keys: a short digest, from which the key cannot be found."""
         return self._key.digest
 
     async def __aenter__(self) -> Self:
@@ -235,10 +134,11 @@ class OpenRouterProvider:
         await self.aclose()
 
     async def aclose(self) -> None:
+        """Close all connections; later calls raise ConfigurationError."""
         await self._transport.aclose()
 
     def __repr__(self) -> str:
-        # A traceback may show it half made.
+        # A traceback may show it half constructed.
         return f"<OpenRouterProvider {getattr(self, 'base_url', '(not set up)')}>"
 
     # Phases of a video job
@@ -246,24 +146,24 @@ class OpenRouterProvider:
     async def submit(self, request: VideoRequest | Mapping[str, Any]) -> VideoJob:
         """Start a paid job and return it as soon as it has an id. Never sent twice.
 
-        Where a picture's URL is expected, the path of a local PNG, JPEG or WebP file may stand; it is sent as a data
-        URL. ``downscale`` beside the path is the longest side in pixels that it is sent with. Raises InputError, a
+        In place of an image's URL, the path of a local PNG, JPEG or WebP file is allowed; it is sent as a data URL.
+        ``downscale`` beside the path is the longest side in pixels that it is sent with. Raises InputError, a
         ConfigurationError, for a file that cannot be sent; NotSentError, OutcomeUnknownError, InvalidResponseError or
         the APIError of the status. Only where ``error.nothing_started`` is true is it certain that nothing will be
         charged.
         """
         self.require_key()
-        wanted = await with_local_files(VideoRequest.of(request))
-        job = VideoJob.from_submit(read_json(await self._transport.submit("/videos", wanted.to_json())))
+        body = (await with_local_files(VideoRequest.of(request))).to_json()
+        job = VideoJob.from_submit(read_json(await self._transport.submit("/videos", body)))
         _log.info("Job %s was accepted", job.id)
         return job
 
     async def poll(self, job_id: str) -> VideoJob:
-        """What the provider says of the job now. Free, and safe to repeat."""
+        """The job's current state. Free, and safe to repeat. Raises ConfigurationError for what is not a job id."""
         self.require_key()
-        job = VideoJob.from_json(read_json(await self._transport.read(path_of(job_id))))
+        job = VideoJob.from_json(read_json(await self._transport.read(_job_path(job_id))))
         if job.id != job_id:
-            raise InvalidResponseError(f"The answer to a poll for job {job_id} is about job {job.id}; poll again.")
+            raise InvalidResponseError(f"The response to a poll of job {job_id} is about job {job.id}. Poll again.")
         return job
 
     async def wait(
@@ -271,15 +171,35 @@ class OpenRouterProvider:
         job_id: str,
         *,
         poll_interval: float = POLL_INTERVAL_S,
-        timeout: float = WAIT_TIMEOUT_S,  # noqa: ASYNC109 - it ends with an error of its own, and the job goes on
+        timeout: float = WAIT_TIMEOUT_S,  # noqa: ASYNC109 - it ends with an error of its own, and the job continues
         on_poll: Callable[[VideoJob], None] | None = None,
     ) -> VideoJob:
         """Poll every ``poll_interval`` seconds until the job is completed, failed, cancelled or expired.
 
-        Polls that fail for a passing reason are repeated. Raises JobTimeoutError after ``timeout`` seconds: the job
-        goes on and is paid for, and calling this again goes on waiting. There is always a poll before that.
+        Polls that fail for a temporary reason are repeated. Raises JobTimeoutError after ``timeout`` seconds: the job
+        continues and is paid for, and calling this again keeps waiting. There is always a poll before that.
         """
-        return await wait(self.poll, job_id, poll_interval=poll_interval, timeout=timeout, on_poll=on_poll)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        status, pause, failure = PENDING, poll_interval, None
+        while True:
+            await asyncio.sleep(max(0.0, min(pause, deadline - loop.time())))
+            pause = poll_interval
+            try:
+                job = await self.poll(job_id)
+            except OpenRouterError as exc:
+                if not exc.temporary:
+                    raise
+                failure = exc
+                pause = max(pause, exc.retry_after_s or 0.0) if isinstance(exc, APIError) else pause
+            else:
+                status, failure = job.status, None
+                if on_poll is not None:
+                    on_poll(job)
+                if job.is_terminal:
+                    return job
+            if loop.time() >= deadline:
+                raise JobTimeoutError(job_id, status, timeout) from failure
 
     async def download(self, job_id: str, index: int, part: Path) -> Download:
         """Stream output ``index`` of a completed job into ``part``, resuming what is there; nothing is renamed.
@@ -292,8 +212,8 @@ class OpenRouterProvider:
         return await run_in_disk_pool(received.finish)
 
     async def receive(self, job_id: str, index: int, part: Path) -> PartFile:
-        """``download`` without its last step: ``finish`` of what is returned, which blocks while it puts the file on
-        disk and checks it. For callers who have more to do with the file in the same thread."""
+        """``download`` without its last step: call ``finish`` of the returned file, which blocks while it syncs and
+        checks it. For callers who have more to do with the file in the same thread."""
         self.require_key()
 
         async def stored_copy() -> str | None:
@@ -303,12 +223,15 @@ class OpenRouterProvider:
         return await download_with_fallback(self._transport, self._content_url(job_id, index), part, stored_copy)
 
     async def fetch(self, job: VideoJob, directory: str | Path, *, stem: str | None = None) -> tuple[FileOutput, ...]:
-        """Download all outputs of a completed job into ``directory``, each renamed into place when it is whole.
+        """Download all outputs of a completed job into ``directory``, each renamed when it is complete.
 
         Named ``stem`` (the job id when None), numbered from 1 if there are several, with the extension of their type.
         Raises JobEndedError for a job without a result, and what ``download`` raises.
         """
-        require_result(job)
+        if job.status in ENDED_WITHOUT_RESULT:
+            raise JobEndedError(job)
+        if job.status != COMPLETED:
+            raise DownloadError(f"Job {job.id} is {job.status}, and only completed jobs have content. Wait for it.")
         folder, name, count = Path(directory), file_stem(job.id if stem is None else stem), job.output_count
         await run_in_disk_pool(folder.mkdir, parents=True, exist_ok=True)
         names = [name] if count == 1 else [f"{name}-{index + 1}" for index in range(count)]
@@ -320,30 +243,29 @@ class OpenRouterProvider:
         await run_in_disk_pool(loaded.path.replace, target)
         return FileOutput(self._content_url(job_id, index), target, loaded.mime_type, target.name, loaded.size)
 
-    # Images and texts, which come in the answer
+    # Images and texts, which come in the response
 
     async def create_images(
         self, request: ImageRequest | Mapping[str, Any], directory: str | Path, stem: str
     ) -> ImagesResult:
-        """Send a paid image request, once, and put its pictures into ``directory`` as ``stem.part``, ``stem-2.part``
-        and so on: decoded as the answer comes, synced, opened. Giving them their names is the caller's step.
+        """Send a paid image request, once, and put its images into ``directory`` as ``stem.part``, ``stem-2.part`` and
+        so on: decoded as the response comes, synced, opened. Renaming them is the caller's step.
 
-        A file of that name is replaced. Raises OSError when the first one cannot be made, and ConfigurationError for a
-        ``stem`` that is no file name, before anything is sent; then what ``submit`` raises, or UnusableResultError when
-        no picture of a whole answer can be used. Where the answer broke off, the files that came whole are kept and
-        named in a note of the error.
+        A file of that name is replaced. Raises OSError when the first one cannot be created, and ConfigurationError for
+        a ``stem`` that is not a file name, before anything is sent; then what ``submit`` raises, or UnusableResultError
+        when no image of a complete response can be used. Where the response was cut off, the complete files are kept
+        and named in a note of the error.
         """
         self.require_key()
-        wanted = await with_local_files(ImageRequest.of(request))
-        return await images.create(self._transport, wanted, Path(directory), stem)
+        return await create(self._transport, await with_local_files(ImageRequest.of(request)), Path(directory), stem)
 
     async def complete_text(self, request: TextRequest | Mapping[str, Any]) -> TextResult:
         """Send a paid text request, once.
 
-        Raises what ``submit`` raises, or UnusableResultError when a whole answer holds no text.
+        Raises what ``submit`` raises, or UnusableResultError when a complete response holds no text.
         """
         self.require_key()
-        return await texts.complete(self._transport, TextRequest.of(request))
+        return await complete(self._transport, TextRequest.of(request))
 
     # One call
 
@@ -352,49 +274,34 @@ class OpenRouterProvider:
         prompt: str | None,
         model: str,
         image_url: str | None = None,
-        duration: int | None = None,
-        resolution: str | None = None,
-        aspect_ratio: str | None = None,
-        generate_audio: bool | None = None,
-        seed: int | None = None,
-        frame_images: Sequence[Mapping[str, Any]] | None = None,
-        input_references: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        directory: str | Path | None = None,
         poll_interval: float = POLL_INTERVAL_S,
         timeout: float = WAIT_TIMEOUT_S,  # noqa: ASYNC109 - see wait
-        directory: str | Path | None = None,
-        **kwargs: Any,
+        extra: Mapping[str, Any] | None = None,
+        **fields: Unpack[VideoFields],
     ) -> MultimodalResponse:
         """Submit, wait and fetch. ``duration``, ``poll_interval`` and ``timeout`` in seconds.
 
-        ``image_url`` (https or data URL, or local file) is the short form for a first frame; unknown keyword arguments
-        go into the body as they are. The files are put into ``directory``, or a new temporary folder that outlives the
-        client.
-        Raises JobEndedError when the job fails, JobTimeoutError when it takes longer: that one is paid for, and
-        ``wait`` and ``fetch`` go on with its id. Any other error after the submit has the id in a note.
+        ``image_url`` (https or data URL, or local file) is the short form for a first frame; ``extra``: body fields
+        that VideoFields does not name. The files are put into ``directory``, or a new temporary directory that
+        outlives the client. Raises TypeError for an unknown keyword, JobEndedError when the job fails, JobTimeoutError
+        when it takes longer: that one is paid for, and ``wait`` and ``fetch`` continue with its id. Any other error
+        after the submit has the id in a note.
         """
-        body = {
-            **kwargs,
-            "prompt": prompt,
-            "model": model,
-            "duration": duration,
-            "resolution": resolution,
-            "aspect_ratio": aspect_ratio,
-            "generate_audio": generate_audio,
-            "seed": seed,
-            "frame_images": with_first_frame(image_url, frame_images),
-            "input_references": input_references,
-        }
-        job = await self.submit(body)
+        options = ("image_url", "poll_interval", "timeout")
+        request = VideoRequest.from_keywords(prompt, model, fields, extra, options)
+        frames = with_first_frame(image_url, request.frame_images)
+        job = await self.submit(request.body() | {"frame_images": frames})
         try:
             job = await self.wait(job.id, poll_interval=poll_interval, timeout=timeout)
-            if job.status != COMPLETED:
+            if job.status != COMPLETED:  # before a directory is created for nothing
                 raise JobEndedError(job)
-            folder = directory if directory is not None else tempfile.mkdtemp(prefix="orbatch-")
-            files = await self.fetch(job, folder)
-        except (JobEndedError, JobTimeoutError):  # which say it themselves
+            files = await self.fetch(job, tempfile.mkdtemp(prefix="orbatch-") if directory is None else directory)
+        except (JobEndedError, JobTimeoutError):  # whose messages have the id
             raise
         except BaseException as exc:
-            exc.add_note(f"Job {job.id} was accepted and is paid for; provider.wait({job.id!r}) goes on with it.")
+            exc.add_note(f"Job {job.id} was accepted and is paid for; continue with provider.wait({job.id!r}).")
             raise
         return MultimodalResponse(files=files, usage=job.usage, job_id=job.id, raw_response=job.raw)
 
@@ -402,65 +309,30 @@ class OpenRouterProvider:
         self,
         prompt: str,
         model: str,
-        n: int | None = None,
-        size: str | None = None,
-        resolution: str | None = None,
-        aspect_ratio: str | None = None,
-        quality: str | None = None,
-        output_format: str | None = None,
-        background: str | None = None,
-        seed: int | None = None,
-        input_references: Sequence[Mapping[str, Any]] | None = None,
+        *,
         directory: str | Path | None = None,
-        **kwargs: Any,
+        extra: Mapping[str, Any] | None = None,
+        **fields: Unpack[ImageFields],
     ) -> MultimodalResponse:
-        """Up to ``n`` pictures, as files with the ending of what they are. ``size``: a tier such as ``2K``, or ``WxH``.
+        """Up to ``n`` images, as files with the extension of what they are. ``size``: a tier such as ``2K``, or
+        ``WxH``.
 
-        Unknown keyword arguments go into the body as they are. The files are put into ``directory``, or a new temporary
-        folder that outlives the client. Raises what ``create_images`` raises.
+        ``extra``: body fields that ImageFields does not name. The files are put into ``directory``, or a new temporary
+        directory that outlives the client. Raises TypeError for an unknown keyword, and what ``create_images`` raises.
         """
-        body = {
-            **kwargs,
-            "prompt": prompt,
-            "model": model,
-            "n": n,
-            "size": size,
-            "resolution": resolution,
-            "aspect_ratio": aspect_ratio,
-            "quality": quality,
-            "output_format": output_format,
-            "background": background,
-            "seed": seed,
-            "input_references": input_references,
-        }
+        request = ImageRequest.from_keywords(prompt, model, fields, extra)
         self.require_key()
-        return await images.generate(self._transport, await with_local_files(ImageRequest.of(body)), directory)
+        return await generate(self._transport, await with_local_files(request), directory)
 
     async def generate_text(
-        self,
-        prompt: str | None,
-        model: str,
-        system: str | None = None,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        response_format: Mapping[str, Any] | None = None,
-        **kwargs: Any,
+        self, prompt: str | None, model: str, *, extra: Mapping[str, Any] | None = None, **fields: Unpack[TextFields]
     ) -> MultimodalResponse:
         """A text, in ``.text`` of the result; why it ends is ``finish_reason`` in ``raw_response``.
 
-        Give ``max_tokens``: nothing else bounds the price. Unknown keyword arguments go into the body as they are.
-        Raises what ``complete_text`` raises.
+        Set ``max_tokens``: nothing else bounds the price. ``extra``: body fields that TextFields does not name. Raises
+        TypeError for an unknown keyword, and what ``complete_text`` raises.
         """
-        body = {
-            **kwargs,
-            "prompt": prompt,
-            "model": model,
-            "system": system,
-            "max_tokens": max_tokens,
-            "temperature": temperature,
-            "response_format": response_format,
-        }
-        result = await self.complete_text(body)
+        result = await self.complete_text(TextRequest.from_keywords(prompt, model, fields, extra))
         return MultimodalResponse(
             text=result.text, usage=result.usage, job_id=result.generation_id, raw_response=result.raw
         )
@@ -469,45 +341,53 @@ class OpenRouterProvider:
 
     async def catalog(self) -> Catalog[VideoModel]:
         """The video models with capabilities and prices, read now. Needs no key, and sends none."""
-        self._catalog = await read_videos(self._transport)
+        self._catalog = self._parse_catalog(VideoModel, await self._models("/videos/models"))
         return self._catalog
 
     async def image_catalog(self, only: Collection[str] | None = None) -> Catalog[ImageModel]:
         """The image models; each of them, or only those named, with what its endpoints can do and charge. One read for
         the list and one for each of these models. Needs no key, and sends none."""
-        catalog = await read_images(self._transport, only)
+        body = await self._models("/images/models")
+        wanted = None if only is None else {strip_prefix(model) for model in only}
+        slots = asyncio.Semaphore(ENDPOINTS_AT_ONCE)
+
+        async def with_endpoints(item: Mapping[str, Any]) -> Mapping[str, Any]:
+            model = str(item["id"])
+            async with slots:
+                is_wanted = wanted is None or model in wanted
+                return {**item, "endpoints": await self._endpoints(model) if is_wanted else []}
+
+        named = (item for item in body["data"] if isinstance(item, Mapping) and item.get("id"))
+        data = await asyncio.gather(*map(with_endpoints, named))
+        catalog = self._parse_catalog(ImageModel, {"data": data})
         self._image_catalog = catalog if only is None else self._image_catalog
         return catalog
 
     async def text_catalog(self) -> Catalog[TextModel]:
-        """The text models with their prices, read now. Needs no key, and sends none."""
-        self._text_catalog = await read_texts(self._transport)
+        """The text models with their prices, read now (``GET /models``, unpaged). Needs no key, and sends none."""
+        self._text_catalog = self._parse_catalog(TextModel, await self._models("/models"))
         return self._text_catalog
 
     async def video_models(self) -> list[VideoModel]:
+        """The models of ``catalog``."""
         return list((await self.catalog()).models.values())
 
     async def image_models(self, only: Collection[str] | None = None) -> list[ImageModel]:
+        """The models of ``image_catalog``."""
         return list((await self.image_catalog(only)).models.values())
 
     async def text_models(self) -> list[TextModel]:
+        """The models of ``text_catalog``."""
         return list((await self.text_catalog()).models.values())
 
     async def check(self, request: VideoRequest | ImageRequest | TextRequest | Mapping[str, Any]) -> list[Problem]:
         """What the model does not support in the request, by the catalog of its kind (read once); [] when it fits. A
         mapping is the body of a video request."""
         if isinstance(request, ImageRequest):
-            images_offered = self._image_catalog or await self.image_catalog()
-            image_model = images_offered.find(request.model)
-            return _unknown(request.model, images_offered) if image_model is None else check_image(request, image_model)
+            return _problems(request, self._image_catalog or await self.image_catalog(), check_image)
         if isinstance(request, TextRequest):
-            texts_offered = self._text_catalog or await self.text_catalog()
-            text_model = texts_offered.find(request.model)
-            return _unknown(request.model, texts_offered) if text_model is None else check_text(request, text_model)
-        wanted = VideoRequest.of(request)
-        catalog = self._catalog or await self.catalog()
-        model = catalog.find(wanted.model)
-        return _unknown(wanted.model, catalog) if model is None else check_video(wanted, model)
+            return _problems(request, self._text_catalog or await self.text_catalog(), check_text)
+        return _problems(VideoRequest.of(request), self._catalog or await self.catalog(), check_video)
 
     async def key(self) -> KeyInfo:
         """What the key may still spend, and has spent."""
@@ -525,8 +405,44 @@ class OpenRouterProvider:
             raise ConfigurationError(self._key.problem)
 
     def _content_url(self, job_id: str, index: int) -> str:
-        return f"{self.base_url}{path_of(job_id)}/content?index={index}"
+        return f"{self.base_url}{_job_path(job_id)}/content?index={index}"
+
+    async def _models(self, path: str) -> Mapping[str, Any]:
+        body = read_json(await self._transport.read(path, keyed=False))
+        if not isinstance(body, Mapping) or not isinstance(body.get("data"), list):
+            raise InvalidResponseError("The catalog has no list of models", detail=repr(body))
+        return body
+
+    async def _endpoints(self, model: str) -> list[Any]:
+        """The records of a model's endpoints; none for a model that was removed since the list was read."""
+        try:
+            body = read_json(await self._transport.read(f"/images/models/{quote(model)}/endpoints", keyed=False))
+        except NotFoundError:
+            return []
+        endpoints = body.get("endpoints") if isinstance(body, Mapping) else None
+        if not isinstance(endpoints, list):
+            raise InvalidResponseError(f"The endpoints of {model} are not a list", detail=repr(body))
+        return endpoints
+
+    def _parse_catalog(self, kind: type[_ModelT], body: Mapping[str, Any]) -> Catalog[_ModelT]:
+        try:
+            return Catalog.from_json(kind, body, captured_at=datetime.now(UTC), source=self.base_url)
+        except (TypeError, ValueError) as exc:
+            raise InvalidResponseError(f"The catalog cannot be read ({exc})") from None
 
 
-def _unknown(model: str, catalog: Catalog[AnyModel]) -> list[Problem]:
-    return [Problem("model", model, f"{model} is not in the catalog", nearest=catalog.nearest(model))]
+def _problems(
+    request: _RequestT, catalog: Catalog[_ModelT], check: Callable[[_RequestT, _ModelT], list[Problem]]
+) -> list[Problem]:
+    model = catalog.find(request.model)
+    if model is None:
+        near = catalog.nearest(request.model)
+        return [Problem("model", request.model, f"{request.model} is not in the catalog", nearest=near)]
+    return check(request, model)
+
+
+def _job_path(job_id: str) -> str:
+    """Below the base URL. Raises ConfigurationError for what cannot be a job id."""
+    if not is_job_id(job_id):
+        raise ConfigurationError(f"{str(job_id)[:80]!r} is not a job id. Nothing was sent.")
+    return f"/videos/{quote(job_id, safe='')}"

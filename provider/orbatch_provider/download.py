@@ -1,6 +1,6 @@
 """One content download: streamed to a ``.part`` file, resumed where possible, checked and hashed on the way.
 
-Memory is a few pieces of the body, whatever the size. Renaming the file into place is the caller's step.
+Memory is a few pieces of the body, whatever the size. Renaming the file is the caller's step.
 """
 
 from __future__ import annotations
@@ -39,24 +39,28 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 # A few wait for the disk while the others hash and decode; more of them would only wait for each other.
-_THREADS = ThreadPoolExecutor((os.cpu_count() or 1) + 2, thread_name_prefix="orbatch-disk")
+_DISK_POOL = ThreadPoolExecutor((os.cpu_count() or 1) + 2, thread_name_prefix="orbatch-disk")
 
 
 def run_in_disk_pool(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-    """The result of ``work`` to come. It is under way whether it is awaited or not."""
-    return asyncio.get_running_loop().run_in_executor(_THREADS, partial(work, *args, **kwargs))
+    """Run blocking ``work`` in a thread. It starts immediately, whether the result is awaited or not."""
+    return asyncio.get_running_loop().run_in_executor(_DISK_POOL, partial(work, *args, **kwargs))
 
 
-_WRITE_BYTES = 256 * 1024  # that many are written at once; a smaller file is made and synced in one go
-_CATCH_UP_BYTES = 4 * 1024 * 1024
-_HASH_BYTES = 1024 * 1024  # read at once to be hashed: each piece is a change of threads
+MAX_REDIRECTS = 3
+_WRITE_BYTES = 256 * 1024  # buffered before a write; a smaller file is created and synced in one step
+_CATCH_UP_BYTES = 4 * 1024 * 1024  # written and not hashed, before a thread is worth starting
+_HASH_BYTES = 1024 * 1024  # per read while hashing: each read is a change of threads
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_CONTAINER_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/mp4"})
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _sync_data = getattr(os, "fdatasync", os.fsync)  # macOS and Windows have only the latter
 
 
 @dataclass(frozen=True, slots=True)
 class Download:
     """A complete, synced file at ``path``. ``size`` in bytes; ``sha256`` in hex; ``mime_type`` is what the bytes are,
-    not what a header said; ``resumed``: whether its beginning was there before."""
+    whatever the header said; ``resumed``: whether its beginning was there before."""
 
     path: Path
     size: int
@@ -66,18 +70,18 @@ class Download:
 
 
 class PartFile:
-    """The file under way: its size, its hash and what its first bytes say.
+    """The file during a download: its size, its hash and what its first bytes are.
 
-    It is made when there is enough to write, and only once that is known to be video, so that an error page is never
-    left on disk. End it with ``finish`` or ``keep``; these and ``catch_up`` block. ``expected``: the whole size in
-    bytes as announced, None when nobody said.
+    It is created when there is enough to write, and only if that is video, so that an error page is never left on
+    disk. End it with ``finish`` or ``keep``; these and ``catch_up`` block. ``expected``: the whole size in bytes as
+    announced, None when it was not.
     """
 
     size: int
     expected: int | None
     resumed: bool
     _mime_type: str | None
-    _held: bytes  # first bytes, until there are enough to judge
+    _head: bytes  # first bytes, until there are enough to judge
     _unwritten: list[bytes]
     _unwritten_bytes: int
     _hashed: int  # bytes, of those that are written
@@ -85,81 +89,68 @@ class PartFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: FileIO | None = None
-        self._forget()
+        self._reset()
 
     @property
-    def was_begun(self) -> bool:
+    def exists(self) -> bool:
         """Whether an earlier download left something."""
         return self.path.is_file()
 
     def recover(self) -> None:
-        """Take over what an earlier download left, unless it is no video."""
+        """Continue from what an earlier download left, unless that is not video. Blocks."""
         with self.path.open("rb") as file:
             self._mime_type = video_type(file.read(SNIFF_BYTES))
-            if self._mime_type is None:
-                return
-            self.size = file.seek(0, os.SEEK_END)
-        self.resumed = True
+            if self._mime_type is not None:
+                self.size = file.seek(0, os.SEEK_END)
+                self.resumed = True
 
     def restart(self) -> None:
         """Forget what is there; the next piece is the first, and replaces it."""
         self._close()
-        self._forget()
+        self._reset()
 
     def write(self, chunk: bytes) -> None:
+        """Take the next piece. Raises DownloadError when the beginning is not video, OSError from the disk."""
         if self._mime_type is None:
-            self._held += chunk
-            if len(self._held) < SNIFF_BYTES:
+            self._head += chunk
+            if len(self._head) < SNIFF_BYTES:
                 return
-            chunk = self._admit()
+            chunk = self._check_head()
         self.size += len(chunk)
         self._unwritten.append(chunk)
         self._unwritten_bytes += len(chunk)
         if self._unwritten_bytes >= _WRITE_BYTES:
-            self._write_out()
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether enough is written and not hashed for a ``catch_up``."""
-        return self.written - self._hashed >= _CATCH_UP_BYTES
+            self._flush()
 
     @property
     def written(self) -> int:
         """Bytes that are in the file."""
         return self.size - self._unwritten_bytes
 
-    def catch_up(self, written: int) -> None:
-        """Hash the first ``written`` bytes, and see them to the disk, so that little is left to do when the last piece
-        has come. More may be written meanwhile."""
-        self._hash(written)
+    @property
+    def is_behind(self) -> bool:
+        """Whether enough is written and not hashed for a ``catch_up``."""
+        return self.written - self._hashed >= _CATCH_UP_BYTES
+
+    def catch_up(self) -> None:
+        """Hash and sync what is written, so that little is left to do after the last piece. It reads the file again,
+        so that a slow disk costs no memory."""
+        self._hash()
         if self._file is not None:
             _sync_data(self._file.fileno())
 
-    def _hash(self, written: int) -> None:
-        if written == self._hashed:
-            return
-        buffer = memoryview(bytearray(min(_HASH_BYTES, written - self._hashed)))
-        with self.path.open("rb", buffering=0) as file:
-            file.seek(self._hashed)
-            while self._hashed < written:
-                count = file.readinto(buffer[: written - self._hashed])
-                if not count:
-                    raise OSError(errno.EIO, "what was written is not there any more", str(self.path))
-                self._digest.update(buffer[:count])
-                self._hashed += count
-
     def finish(self) -> Download:
-        """Put the whole safely on disk, and check it against what was announced."""
+        """Sync the whole file, and check it. Raises DownloadError when it is not a complete video."""
         try:
-            if self._held:
-                self.write(self._admit())
+            if self._head:
+                self.write(self._check_head())
             if not self.size or self._mime_type is None:
                 self._discard()
                 raise DownloadError("The content is empty. Nothing was saved.", path=self.path)
-            self._hash(self.written)
+            self._hash()
             for piece in self._unwritten:
                 self._digest.update(piece)
-            self._write_out()
+            self._flush()
             if self._file is not None:
                 os.fsync(self._file.fileno())
         finally:
@@ -168,13 +159,26 @@ class PartFile:
         return Download(self.path, self.size, self._digest.hexdigest(), self._mime_type, self.resumed)
 
     def keep(self) -> None:
-        """Leave what came so far, to be gone on with."""
+        """Leave what came so far, for a later download to resume."""
         try:
-            self._write_out()
+            self._flush()
         finally:
             self._close()
 
-    def _write_out(self) -> None:
+    def _hash(self) -> None:
+        if self._hashed == self.written:
+            return
+        buffer = memoryview(bytearray(min(_HASH_BYTES, self.written - self._hashed)))
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(self._hashed)
+            while self._hashed < self.written:
+                count = file.readinto(buffer[: self.written - self._hashed])
+                if not count:
+                    raise OSError(errno.EIO, "the file became shorter during the download", str(self.path))
+                self._digest.update(buffer[:count])
+                self._hashed += count
+
+    def _flush(self) -> None:
         if not self._unwritten:
             return
         if self._file is None:
@@ -187,45 +191,40 @@ class PartFile:
                 rest = rest[self._file.write(rest) :]
 
     def _open(self) -> FileIO:
-        """The file, to be written on from where it was left."""
-        begun = self.written
-        if not begun:
+        """The file, positioned where the last download ended."""
+        if not self.written:
             return self.path.open("wb", buffering=0)
         file = self.path.open("r+b", buffering=0)
-        file.truncate(begun)
-        file.seek(begun)
+        file.truncate(self.written)
+        file.seek(self.written)
         return file
 
     def _check_length(self) -> None:
         if self.expected is not None and self.size > self.expected:
             self._discard()
-            raise DownloadError(f"{self.size} bytes came where {self.expected} were announced.", path=self.path)
+            raise DownloadError(f"{self.size} bytes came, {self.expected} were announced.", path=self.path)
         if self.expected is not None and self.size < self.expected:
-            raise DownloadError(
-                f"Only {self.size} of {self.expected} bytes came; the download can be continued.", path=self.path
-            )
+            raise _interrupted(f"{self.size} of {self.expected} bytes", self.path)
         if self.expected is None and is_cut_short(self.path):
-            raise DownloadError(
-                f"The video breaks off after {self.size} bytes; the download can be continued.", path=self.path
-            )
+            raise _interrupted(f"{self.size} bytes", self.path)
 
-    def _admit(self) -> bytes:
-        """The first bytes, once they are known to be video."""
-        head, self._held = self._held, b""
+    def _check_head(self) -> bytes:
+        """The first bytes, if they are video."""
+        head, self._head = self._head, b""
         self._mime_type = video_type(head[:SNIFF_BYTES])
         if self._mime_type is None:
             self._discard()
-            began = redact(head[:SNIFF_BYTES].decode("utf-8", "replace"))
-            raise DownloadError(f"The content is not a video; it begins with {began!r}. Nothing was saved.")
+            text = redact(head[:SNIFF_BYTES].decode("utf-8", "replace"))
+            raise DownloadError(f"The content is not a video; it begins with {text!r}. Nothing was saved.")
         return head
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self.size = 0
         self.expected = None
         self.resumed = False
         self._digest = hashlib.sha256()
         self._mime_type = None
-        self._held = b""
+        self._head = b""
         self._unwritten, self._unwritten_bytes = [], 0
         self._hashed = 0
 
@@ -239,70 +238,26 @@ class PartFile:
             file.close()
 
 
-MAX_REDIRECTS = 3
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_CONTAINER_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/mp4"})
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
-
-
 async def receive(transport: Transport, url: str, part: Path, *, keyed: bool) -> PartFile:
-    """Fetch ``url`` into ``part``, going on from what is already there if the server can. ``finish`` of what is
-    returned puts the last of it on disk and checks the whole; it blocks, so call it in a thread.
+    """Download ``url`` into ``part``, resuming what is there if the server can. ``finish`` of the returned file syncs
+    and checks the whole; it blocks, so call it in a thread.
 
-    Raises the APIError of an error status; DownloadError when the content is no video or breaks off, in which case
-    ``part`` holds what came and the next call goes on from there; OSError when the file cannot be written.
+    Raises the APIError of an error status; DownloadError when the content is not video or is interrupted, in which
+    case ``part`` holds what came and the next call resumes; OSError when the file cannot be written.
     """
     file = PartFile(part)
-    behind = _Behind(file)
     try:
-        if file.was_begun:
+        if file.exists:
             await run_in_disk_pool(file.recover)
-        if not await _fetch(transport, url, behind, keyed=keyed):
-            file.restart()  # the server has no use for our offset
-            if not await _fetch(transport, url, behind, keyed=keyed):
-                raise DownloadError(f"The server sent a piece of {_name(url)} instead of the whole.", path=part)
-        await behind.wait()
+        if not await _fetch(transport, url, file, keyed=keyed):
+            file.restart()  # the server cannot serve our offset
+            if not await _fetch(transport, url, file, keyed=keyed):
+                raise DownloadError(f"The server sent only a part of {_name(url)}.", path=part)
     except BaseException:
-        with suppress(OSError):  # what ended the download says more
-            try:
-                await behind.wait()
-            finally:
-                if not behind.is_busy:
-                    file.keep()
+        with suppress(OSError):  # the error that ended the download says more
+            file.keep()
         raise
     return file
-
-
-class _Behind:
-    """Hashes and syncs a large file in a thread, a few megabytes behind what comes. It reads them back from the file,
-    so that a thread or a disk that is slow costs no memory."""
-
-    def __init__(self, file: PartFile) -> None:
-        self.file = file
-        self._catching_up: asyncio.Future[None] | None = None
-
-    @property
-    def is_busy(self) -> bool:
-        return self._catching_up is not None and not self._catching_up.done()
-
-    def catch_up(self) -> None:
-        """Start, unless it is at it. Raises OSError when the last time failed."""
-        if self.is_busy:
-            return
-        self._take_result()
-        if self.file.is_behind:
-            self._catching_up = run_in_disk_pool(self.file.catch_up, self.file.written)
-
-    async def wait(self) -> None:
-        """Until nothing of it runs any more. Raises OSError."""
-        if self._catching_up is not None:
-            await asyncio.wait([self._catching_up])
-            self._take_result()
-
-    def _take_result(self) -> None:
-        catching_up, self._catching_up = self._catching_up, None
-        if catching_up is not None:
-            catching_up.result()
 
 
 async def download_with_fallback(
@@ -312,7 +267,7 @@ async def download_with_fallback(
     stored_copy: Callable[[], Awaitable[str | None]],
 ) -> PartFile:
     """``receive`` from the API, or, when it no longer has the content, from ``stored_copy()``: a signed URL, which is
-    asked for only then and never receives the key."""
+    requested only then and never receives the key."""
     try:
         return await receive(transport, url, part, keyed=True)
     except (NotFoundError, GoneError) as exc:
@@ -322,7 +277,7 @@ async def download_with_fallback(
     except OpenRouterError as exc:
         if exc.temporary:
             raise
-        copy = None  # a job that is forgotten too has no other copy
+        copy = None  # a job that is deleted too has no other copy
     if copy is None or not _is_allowed(copy, transport):
         raise missing
     try:
@@ -333,9 +288,8 @@ async def download_with_fallback(
     raise missing
 
 
-async def _fetch(transport: Transport, url: str, behind: _Behind, *, keyed: bool) -> bool:
-    """Write the body of one answer; False when it cannot be joined to what the file holds."""
-    file = behind.file
+async def _fetch(transport: Transport, url: str, file: PartFile, *, keyed: bool) -> bool:
+    """Write the body of one response; False when it does not continue what the file holds."""
     headers = {"Accept": "video/mp4, */*"}
     if file.size:
         headers["Range"] = f"bytes={file.size}-"
@@ -355,26 +309,31 @@ async def _fetch(transport: Transport, url: str, behind: _Behind, *, keyed: bool
             async with aclosing(content.chunks()) as chunks:
                 async for chunk in chunks:
                     file.write(chunk)
-                    behind.catch_up()
+                    if file.is_behind:
+                        await run_in_disk_pool(file.catch_up)  # meanwhile the system's buffers take what comes
         except OutcomeUnknownError as exc:
-            cut = str(exc)
+            reason = str(exc)
         else:
             return True
-    raise DownloadError(f"The download broke off after {file.size} bytes and can be continued. {cut}", path=file.path)
+    raise _interrupted(f"{file.size} bytes", file.path, reason)
+
+
+def _interrupted(size: str, path: Path, reason: str = "") -> DownloadError:
+    return DownloadError(f"Download interrupted after {size}; it can be resumed. {reason}".rstrip(), path=path)
 
 
 @asynccontextmanager
 async def _follow(
     transport: Transport, url: str, headers: Mapping[str, str], *, keyed: bool, hops: int = MAX_REDIRECTS
 ) -> AsyncIterator[Content]:
-    """The answer behind any redirects: the key stays with its own origin, and nothing goes over plain http."""
+    """The response behind any redirects: the key stays with its own origin, and nothing goes over plain http."""
     async with transport.stream(url, headers, keyed=keyed) as content:
         if content.status not in _REDIRECTS:
             yield content
             return
         target = urljoin(url, content.headers.get("location", ""))
     if hops == 0 or not _is_allowed(target, transport):
-        why = "once too often" if hops == 0 else "to an address that is not https"
+        why = "too many times" if hops == 0 else "to a URL that is not https"
         raise DownloadError(f"The content of {_name(url)} is redirected {why}: {_name(target)}. It was not followed.")
     keyed = keyed and origin_of(target) == transport.origin
     async with _follow(transport, target, headers, keyed=keyed, hops=hops - 1) as content:
@@ -388,32 +347,30 @@ def _is_allowed(url: str, transport: Transport) -> bool:
 
 
 async def _require_video(content: Content, url: str) -> None:
-    """Raise unless the answer is the content: the error of its status, or of the object that a 200 holds."""
+    """Raise unless the response is the content: the error of its status, or of the object that a 200 holds."""
     kind = content.headers.get("content-type", "").partition(";")[0].strip().lower()
     is_content = content.status in {200, 206}
     if is_content and (kind.startswith("video/") or kind in _CONTAINER_TYPES):
         return
-    answer = await content.answer(f"GET {urlsplit(url).path}")
-    if not answer.is_success:
-        raise error_of(answer)
+    response = await content.beginning(f"GET {urlsplit(url).path}")
+    if not response.is_success:
+        raise error_of(response)
     with suppress(InvalidResponseError):
-        read_json(answer)
-    said = redact(answer.body.decode("utf-8", "replace")) or "nothing"
+        read_json(response)
+    text = redact(response.body.decode("utf-8", "replace")) or "nothing"
     what = (kind or "no media type") if is_content else str(content.status)
-    raise DownloadError(f"{_name(url)} answered {what} instead of a video: {said}. Nothing was saved.")
+    raise DownloadError(f"{_name(url)} returned {what} instead of a video: {text}. Nothing was saved.")
 
 
 def _is_encoded(content: Content) -> bool:
-    """Whether it came compressed, although we asked it not to: then offsets and lengths mean something else."""
+    """Whether it is compressed in spite of the request: then offsets and lengths mean something else."""
     return content.headers.get("content-encoding", "identity").lower() not in {"", "identity"}
 
 
 def _range(header: str) -> tuple[int | None, int | None]:
-    """First byte and total size of a ``Content-Range``; None for what it does not say."""
+    """First byte and total size of a ``Content-Range``; None for what it does not name."""
     match = _CONTENT_RANGE.fullmatch(header.strip())
-    if match is None:
-        return None, None
-    return int(match[1]), _number(match[2])
+    return (None, None) if match is None else (int(match[1]), _number(match[2]))
 
 
 def _number(value: str | None) -> int | None:

@@ -1,4 +1,4 @@
-"""What the first bytes of a file say it is, and whether an MP4 is all there. No decoding."""
+"""What bytes are: the type by the first bytes, whether an MP4 is complete, whether an image opens. Trusts no header."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import NoReturn
 from xml.parsers import expat
 
 SNIFF_BYTES = 512  # enough for every signature below
+SVG = "image/svg+xml"
 
+# Where mimetypes is missing one, or differs by platform.
 _EXTENSIONS = {
     "video/mp4": ".mp4",
     "video/quicktime": ".mov",
@@ -24,16 +26,20 @@ _EXTENSIONS = {
     "image/jpeg": ".jpg",
     "image/webp": ".webp",
     "image/gif": ".gif",
-    "image/svg+xml": ".svg",
+    SVG: ".svg",
 }
 _OLD_QUICKTIME_BOXES = frozenset({b"moov", b"mdat", b"wide"})  # from before ``ftyp``
-_STILL_BRANDS = frozenset({b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1"})  # pictures in the same container
+_STILL_BRANDS = frozenset({b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1"})  # images in the same container
 _STEM_LIMIT = 100  # characters of a job id in a file name
 _BOX_HEADER = 8  # bytes: 4 of size, 4 of type
+_IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")  # the decoders of Pillow that are tried
+_BEFORE_XML = b"\xef\xbb\xbf \t\r\n"  # byte order mark and white space
+_LENGTH = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)(?:px)?\s*")
+_SVG_ROOTS = ("svg", "http://www.w3.org/2000/svg svg")  # without and with its namespace
 
 
 def video_type(head: bytes) -> str | None:
-    """The media type of a video file that begins with ``head`` (SNIFF_BYTES of it, or all); None: it is no video."""
+    """The media type of a video file that begins with ``head`` (SNIFF_BYTES of it, or all); None: not a video."""
     if head[4:8] == b"ftyp":
         brand = head[8:12]
         if brand in _STILL_BRANDS:
@@ -41,7 +47,7 @@ def video_type(head: bytes) -> str | None:
         return "video/quicktime" if brand == b"qt  " else "video/mp4"
     if head[4:8] in _OLD_QUICKTIME_BOXES:
         return "video/quicktime"
-    if head.startswith(b"\x1a\x45\xdf\xa3"):  # EBML, whose DocType stands in the header
+    if head.startswith(b"\x1a\x45\xdf\xa3"):  # EBML, whose DocType is in the header
         return "video/webm" if b"webm" in head else "video/x-matroska"
     if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
         return "video/x-msvideo"
@@ -49,13 +55,13 @@ def video_type(head: bytes) -> str | None:
         return "video/ogg"
     if head.startswith(b"\x00\x00\x01\xba"):
         return "video/mpeg"
-    if head[:1] == b"\x47" and head[188:189] == b"\x47":  # two packets in step
+    if head[:1] == b"\x47" and head[188:189] == b"\x47":  # the sync bytes of two packets
         return "video/mp2t"
     return None
 
 
 def image_type(head: bytes) -> str | None:
-    """The media type of a picture of pixels that begins with ``head``; None for anything else, an SVG included."""
+    """The media type of a pixel image that begins with ``head``; None for anything else, SVG included."""
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return "image/png"
     if head.startswith(b"\xff\xd8\xff"):
@@ -65,21 +71,30 @@ def image_type(head: bytes) -> str | None:
     return "image/gif" if head.startswith((b"GIF87a", b"GIF89a")) else None
 
 
+def audio_type(head: bytes) -> str | None:
+    """The media type of an audio file that begins with ``head``, None for anything else; Ogg counts as video."""
+    if head.startswith(b"RIFF") and head[8:12] == b"WAVE":
+        return "audio/wav"
+    if head.startswith(b"fLaC"):
+        return "audio/flac"
+    return "audio/mpeg" if head.startswith((b"ID3", b"\xff\xfb", b"\xff\xf3")) else None
+
+
 def extension(mime_type: str) -> str:
-    """With the dot; ``.bin`` for a type that nothing here knows."""
+    """With the dot; ``.bin`` for an unknown type."""
     kind = mime_type.partition(";")[0].strip().lower()
     return _EXTENSIONS.get(kind) or mimetypes.guess_extension(kind) or ".bin"
 
 
 def file_stem(text: str) -> str:
-    """A file name that stays in its folder, whatever a job id or a caller holds."""
+    """A file name that stays in its directory, whatever a job id or a caller passes."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._")[:_STEM_LIMIT] or "output"
 
 
 def is_cut_short(path: Path) -> bool:
     """Whether an MP4 or QuickTime file ends within one of its top-level boxes; False for any other container.
 
-    The only sign of a download that broke off without anyone having said how long it would be.
+    The only sign of an interrupted download whose length was not announced.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -100,16 +115,8 @@ def is_cut_short(path: Path) -> bool:
     return at > size
 
 
-SVG = "image/svg+xml"
-
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
-_BEFORE_XML = b"\xef\xbb\xbf \t\r\n"
-_LENGTH = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)(?:px)?\s*")
-_SVG_NAMESPACE = "http://www.w3.org/2000/svg"
-
-
-class NotAPictureError(ValueError):
-    """The file is no picture that opens; ``str()`` says why."""
+class NotAnImageError(ValueError):
+    """The file is not an image that opens; ``str()`` says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +128,8 @@ class ImageInfo:
     height: int | None
 
 
-def look_at(path: Path) -> ImageInfo:
-    """Open a picture and read it to its end. Raises NotAPictureError for what is none, OSError when unreadable.
+def inspect_image(path: Path) -> ImageInfo:
+    """Open an image and read it to its end. Raises NotAnImageError for what is not one, OSError when unreadable.
 
     Takes as long as decoding does, so call it in a worker thread.
     """
@@ -130,37 +137,37 @@ def look_at(path: Path) -> ImageInfo:
         head = file.read(SNIFF_BYTES)
     mime_type = image_type(head)
     if mime_type is not None:
-        return _decoded(path, mime_type)
+        return _decode(path, mime_type)
     if head.lstrip(_BEFORE_XML).startswith(b"<"):
-        return _parsed(path)
-    raise NotAPictureError("it is no PNG, JPEG, WebP, GIF or SVG")
+        return _parse_svg(path)
+    raise NotAnImageError("it is not a PNG, JPEG, WebP, GIF or SVG")
 
 
-def _decoded(path: Path, mime_type: str) -> ImageInfo:
+def _decode(path: Path, mime_type: str) -> ImageInfo:
     from PIL import Image
 
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path, formats=_IMAGE_FORMATS) as image:
             width, height = image.size
             # A JPEG is decoded to its end at an eighth of its size, and a sixty-fourth of the memory.
             image.draft(image.mode, (max(1, width // 8), max(1, height // 8)))
             image.load()
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as exc:
-        raise NotAPictureError(f"it does not open as {mime_type} ({exc})") from exc
+        raise NotAnImageError(f"it does not open as {mime_type} ({exc})") from exc
     return ImageInfo(mime_type, width, height)
 
 
-def _parsed(path: Path) -> ImageInfo:
-    """An SVG by its root element. Nothing is fetched, and a file that declares entities is refused: a few lines of
-    them can unfold to gigabytes."""
-    attributes: list[tuple[str, dict[str, str]]] = []
+def _parse_svg(path: Path) -> ImageInfo:
+    """By the root element. Nothing is fetched, and a file that declares entities is refused: a few lines of them can
+    expand to gigabytes."""
+    elements: list[tuple[str, dict[str, str]]] = []  # the root only
 
-    def begin(name: str, given: dict[str, str]) -> None:
-        if not attributes:
-            attributes.append((name, given))
+    def begin(name: str, attributes: dict[str, str]) -> None:
+        if not elements:
+            elements.append((name, attributes))
 
     def refuse(*_: object) -> NoReturn:
-        raise NotAPictureError("it is an SVG that declares entities, which are not expanded")
+        raise NotAnImageError("it is an SVG that declares entities, which are not expanded")
 
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.StartElementHandler = begin
@@ -169,13 +176,13 @@ def _parsed(path: Path) -> ImageInfo:
         with path.open("rb") as file:
             parser.ParseFile(file)
     except expat.ExpatError as exc:
-        raise NotAPictureError(f"it is no picture, and no well-formed SVG ({exc})") from exc
-    root, given = attributes[0]
-    if root not in ("svg", f"{_SVG_NAMESPACE} svg"):
-        raise NotAPictureError(f"it is XML, and no SVG: its root is {root.rpartition(' ')[2]!r}")
-    width, height = (_pixels(given.get(name)) for name in ("width", "height"))
+        raise NotAnImageError(f"it is neither an image nor a well-formed SVG ({exc})") from exc
+    root, attributes = elements[0]
+    if root not in _SVG_ROOTS:
+        raise NotAnImageError(f"it is XML, but not an SVG: its root is {root.rpartition(' ')[2]!r}")
+    width, height = (_pixels(attributes.get(name)) for name in ("width", "height"))
     if width is None or height is None:
-        box = [_pixels(part) for part in given.get("viewBox", "").replace(",", " ").split()]
+        box = [_pixels(part) for part in attributes.get("viewBox", "").replace(",", " ").split()]
         width, height = (box[2], box[3]) if len(box) == 4 else (None, None)
     return ImageInfo(SVG, width, height)
 

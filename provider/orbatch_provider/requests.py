@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Self
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, TypedDict
 
 from orbatch_provider.errors import ConfigurationError
 
@@ -32,7 +33,7 @@ class Request:
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Self:
-        """The request with this JSON body; ``request.body()`` gives the body back."""
+        """The request with this JSON body; ``request.body()`` returns the same body."""
         names = named_fields(cls)
         make: Callable[..., Self] = cls
         named = {name: body[name] for name in names if name in body}
@@ -47,6 +48,28 @@ class Request:
             raise ConfigurationError("The request names no model. Nothing was sent.")
         return cls.from_body(request)
 
+    @classmethod
+    def from_keywords(
+        cls,
+        prompt: str | None,
+        model: str,
+        keywords: Mapping[str, Any],
+        extra: Mapping[str, Any] | None,
+        options: Collection[str] = (),
+    ) -> Self:
+        """The request of a call's keyword arguments. ``extra``: body fields that the class does not name.
+
+        Raises TypeError for an unknown keyword, with the nearest one, where ``options`` are the call's own; a typo in
+        a paid request must not be sent.
+        """
+        names = named_fields(cls)
+        for keyword in keywords:
+            if keyword not in names:
+                close = difflib.get_close_matches(keyword, [*names, *options, "directory", "extra"], n=1)
+                hint = f", did you mean {close[0]!r}?" if close else "."
+                raise TypeError(f"Unknown argument {keyword!r}{hint} Pass other fields of the API in extra={{...}}.")
+        return cls.of({**(extra or {}), **keywords, "prompt": prompt, "model": model})
+
     def to_json(self) -> bytes:
         """The body as it is sent. Raises ConfigurationError for values that JSON does not have."""
         try:
@@ -56,21 +79,30 @@ class Request:
 
     def body(self) -> dict[str, Any]:
         """The JSON body: every field that was given, in the order of the class, then the extra ones."""
-        body = {name: getattr(self, name) for name in named_fields(type(self))}
-        if self.extra:
-            body |= self.extra
+        body = {name: getattr(self, name) for name in named_fields(type(self))} | dict(self.extra)
         return {name: value for name, value in body.items() if value is not None}
 
 
-_named_fields: dict[object, tuple[str, ...]] = {}  # by class; each is asked for with every body
-
-
-def named_fields(kind: Any) -> tuple[str, ...]:
+def named_fields(kind: type[Request]) -> tuple[str, ...]:
     """The fields that a class of requests names, in the order of its body."""
-    names = _named_fields.get(kind)
-    if names is None:
-        names = _named_fields[kind] = tuple(item.name for item in fields(kind) if item.name != "extra")
-    return names
+    return tuple(kind.__slots__[:-1])  # a slotted dataclass lists its fields there, and ``extra`` is the last one
+
+
+class VideoFields(TypedDict, total=False):
+    """Keyword arguments of ``generate_video`` that are sent: the fields of VideoRequest."""
+
+    duration: int | None
+    resolution: str | None
+    aspect_ratio: str | None
+    size: str | None
+    frame_images: Sequence[Mapping[str, Any]] | None
+    input_references: Sequence[Mapping[str, Any]] | None
+    generate_audio: bool | None
+    seed: int | None
+    previous_job_id: str | None
+    upscale_factor: float | int | None
+    creativity: int | None
+    provider: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +110,7 @@ class VideoRequest(Request):
     """The body of ``POST /videos``.
 
     ``duration`` in seconds; ``size`` as ``WxH`` pixels; ``frame_images`` and ``input_references`` in the API's own
-    form. Whether the model supports the values is a question for ``catalog.check_video``.
+    form. Whether the model supports the values is checked by ``catalog.check_video``.
     """
 
     model: str
@@ -105,20 +137,33 @@ class VideoRequest(Request):
         return "reference" if self.input_references else "text"
 
     def count_references(self, kind: Literal["image_url", "video_url", "audio_url"]) -> int:
+        """How many of ``input_references`` are of this type."""
         return sum(1 for item in self.input_references or () if item.get("type") == kind)
 
 
-# In the order of the class, which is the order of a body.
-NAMED_FIELDS = named_fields(VideoRequest)
+class ImageFields(TypedDict, total=False):
+    """Keyword arguments of ``generate_image`` that are sent: the fields of ImageRequest."""
+
+    n: int | None
+    size: str | None
+    resolution: str | None
+    aspect_ratio: str | None
+    quality: str | None
+    output_format: str | None
+    output_compression: int | None
+    background: str | None
+    seed: int | None
+    input_references: Sequence[Mapping[str, Any]] | None
+    provider: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest(Request):
     """The body of ``POST /images``.
 
-    ``n``: pictures asked for, an upper bound of those that come. ``size``: a tier such as ``2K``, or ``WxH`` pixels;
+    ``n``: images requested, of which fewer may come. ``size``: a tier such as ``2K``, or ``WxH`` pixels;
     ``output_compression`` in percent; ``input_references`` in the API's own form. Whether the model supports the
-    values is a question for ``catalog.check_image``.
+    values is checked by ``catalog.check_image``.
     """
 
     model: str
@@ -137,17 +182,29 @@ class ImageRequest(Request):
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def asked(self) -> int:
-        """How many pictures were asked for."""
+    def image_count(self) -> int:
+        """How many images are requested; the API's default is one."""
         return self.n if isinstance(self.n, int) and self.n > 0 else 1
+
+
+class TextFields(TypedDict, total=False):
+    """Keyword arguments of ``generate_text`` that are sent: the fields of TextRequest."""
+
+    system: str | None
+    messages: Sequence[Mapping[str, Any]] | None
+    max_tokens: int | None
+    temperature: float | None
+    response_format: Mapping[str, Any] | None
+    seed: int | None
+    provider: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
 class TextRequest(Request):
     """The body of ``POST /chat/completions``: one prompt, or whole ``messages`` in the API's own form.
 
-    ``system`` and ``prompt`` become the messages unless ``messages`` is given. ``max_tokens``: of the completion, with
-    all its reasoning; without it nothing bounds the price.
+    ``system`` and ``prompt`` become messages around ``messages``. ``max_tokens``: of the completion, reasoning
+    included; without it nothing bounds the price.
     """
 
     model: str
@@ -175,7 +232,7 @@ class TextRequest(Request):
 
     @property
     def wants_json(self) -> bool:
-        """Whether the answer's text was asked to be JSON."""
+        """Whether the response's text was requested as JSON."""
         kind = self.response_format.get("type") if isinstance(self.response_format, Mapping) else None
         return kind in {"json_object", "json_schema"}
 
@@ -195,5 +252,5 @@ def with_first_frame(
     if image_url is None:
         return frame_images
     if any(frame.get("frame_type") == "first_frame" for frame in frame_images or ()):
-        raise ConfigurationError("image_url and frame_images both give a first frame; leave one out.")
+        raise ConfigurationError("image_url and frame_images both set a first frame; remove one.")
     return [first_frame(image_url), *(frame_images or ())]

@@ -1,4 +1,8 @@
-"""What the API answers, as frozen values. Each ``from_json`` is the only way in from the wire."""
+"""Responses of the API as frozen values, and the two errors that carry one. Each ``from_json`` is the only way in.
+
+Dataclasses and not pydantic models: what a paid response brings is kept field by field, whatever else in it is wrong,
+and importing pydantic would cost every command a tenth of a second.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,14 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from orbatch_provider.errors import InvalidResponseError
+from orbatch_provider.errors import InvalidResponseError, OpenRouterError, redact
 
 COMPLETED = "completed"
 ENDED_WITHOUT_RESULT = frozenset({"failed", "cancelled", "expired"})
 TERMINAL = ENDED_WITHOUT_RESULT | {COMPLETED}
-PENDING = "pending"  # what an accepted job is taken for until a poll says more
+PENDING = "pending"  # assumed for an accepted job until a poll says more
 
-_LARGEST_AMOUNT = Decimal(10) ** 9  # USD; beyond it a number is an error, not a price
+_LARGEST_AMOUNT = Decimal(10) ** 9  # USD; a larger number is an error, not a price
 _LONGEST_ID = 512  # characters
 
 
@@ -38,11 +42,16 @@ def decimal_or_none(value: object, what: str) -> Decimal | None:
     return amount
 
 
+def text_or_none(value: object) -> str | None:
+    """A text from JSON; None for an empty one and for any other type."""
+    return value if isinstance(value, str) and value else None
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """``cost``: USD charged to OpenRouter credits, None while unknown. ``is_byok``: the provider bills the rest.
+    """``cost``: USD charged to OpenRouter credits, None while unknown. ``is_byok``: the provider charges the rest.
 
-    The tokens are those of images and texts, None where nothing is said of them.
+    The tokens are those of images and texts, None where the response names none.
     """
 
     cost: Decimal | None
@@ -52,6 +61,7 @@ class Usage:
 
     @classmethod
     def from_json(cls, data: object) -> Usage | None:
+        """None for what is not an object. Raises InvalidResponseError for an unreadable cost."""
         if not isinstance(data, Mapping):
             return None
         cost = decimal_or_none(data.get("cost"), "usage.cost")
@@ -60,7 +70,7 @@ class Usage:
 
     @classmethod
     def from_result(cls, data: object) -> Usage | None:
-        """From the answer that brings the paid result itself, which an unreadable charge must not cost: then None."""
+        """From a response that holds the paid result, which an unreadable cost must not lose: then None."""
         try:
             return cls.from_json(data)
         except InvalidResponseError:
@@ -71,7 +81,7 @@ class Usage:
 class VideoJob:
     """A video job as submit and poll report it.
 
-    ``status`` is an open set: pending, in_progress, completed, failed, cancelled, expired, or a word of tomorrow.
+    ``status`` is an open set: pending, in_progress, completed, failed, cancelled, expired, or a new one.
     ``urls`` are signed and therefore secret: they are not in the repr.
     """
 
@@ -88,6 +98,7 @@ class VideoJob:
 
     @property
     def is_terminal(self) -> bool:
+        """Whether the status is final."""
         return self.status in TERMINAL
 
     @property
@@ -97,8 +108,7 @@ class VideoJob:
 
     @classmethod
     def from_json(cls, data: object) -> VideoJob:
-        """From a poll. Raises InvalidResponseError when there is no usable id or status, or the usage is unreadable:
-        asking again costs nothing."""
+        """From a poll. Raises InvalidResponseError for an unusable id, status or cost: polling again is free."""
         job = cls.from_submit(data)
         if not isinstance(job.raw.get("status"), str) or not job.raw["status"]:
             raise InvalidResponseError(f"Job {job.id} has no status", detail=repr(job.raw))
@@ -106,18 +116,18 @@ class VideoJob:
 
     @classmethod
     def from_submit(cls, data: object) -> VideoJob:
-        """From the answer to a paid submit, where only the id matters: it is kept whatever else is wrong, and the
-        next poll tells the rest. Raises InvalidResponseError when there is no usable id."""
+        """From the response to a paid submit, where only the id matters: it is kept whatever else is wrong, and the
+        next poll reads the rest. Raises InvalidResponseError when there is no usable id."""
         if not isinstance(data, Mapping):
             raise InvalidResponseError("The job is not a JSON object", detail=repr(data))
         job_id, status, expires_at = data.get("id"), data.get("status"), data.get("expires_at")
         if not is_job_id(job_id):
-            raise InvalidResponseError("The answer has no job id", detail=repr(dict(data)))
+            raise InvalidResponseError("The response has no job id", detail=repr(dict(data)))
         return cls(
             id=job_id,
-            status=status if isinstance(status, str) and status else PENDING,
-            polling_url=_text(data.get("polling_url")),
-            generation_id=_text(data.get("generation_id")),
+            status=text_or_none(status) or PENDING,
+            polling_url=text_or_none(data.get("polling_url")),
+            generation_id=text_or_none(data.get("generation_id")),
             unsigned_urls=_texts(data.get("unsigned_urls")),
             urls=_texts(data.get("urls")),
             expires_at=expires_at if isinstance(expires_at, int) and not isinstance(expires_at, bool) else None,
@@ -138,6 +148,7 @@ class Generation:
 
     @classmethod
     def from_json(cls, body: object) -> Generation:
+        """Raises InvalidResponseError for an unreadable cost."""
         data = _data(body, "generation")
         return cls(
             id=str(data.get("id", "")),
@@ -151,7 +162,7 @@ class Generation:
 class KeyInfo:
     """``GET /key``: what the calling key may still spend. All amounts in USD; None means no such limit.
 
-    ``budget_remaining`` is the layer that blocks first (``effective_budget.remaining_usd``).
+    ``budget_remaining`` is the limit that blocks first (``effective_budget.remaining_usd``).
     """
 
     label: str
@@ -168,6 +179,7 @@ class KeyInfo:
 
     @classmethod
     def from_json(cls, body: object) -> KeyInfo:
+        """Raises InvalidResponseError for a body without a data object."""
         data = _data(body, "key")
         budget = data.get("effective_budget")
         return cls(
@@ -181,10 +193,10 @@ class KeyInfo:
 
 @dataclass(frozen=True, slots=True)
 class FileOutput:
-    """One file of a result. The bytes stay on disk until asked for, and the file outlives the client.
+    """One file of a result. The bytes stay on disk, and the file outlives the client.
 
-    ``size`` in bytes; ``url`` is the API's content URL, which needs the key, and empty for a picture: it came in the
-    answer itself.
+    ``size`` in bytes; ``url`` is the API's content URL, which needs the key, and empty for an image: it came in the
+    response itself.
     """
 
     url: str
@@ -194,7 +206,7 @@ class FileOutput:
     size: int
 
     def save(self, path: str | Path) -> Path:
-        """Copy the file to ``path`` (its folders are made) and return it; an existing file is replaced whole."""
+        """Copy the file to ``path`` and return it. Directories are created; an existing file is replaced atomically."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(target.name + ".part")
@@ -203,15 +215,13 @@ class FileOutput:
         return target
 
     def get_bytes(self) -> bytes:
+        """The whole content, read from disk."""
         return self.path.read_bytes()
 
 
 @dataclass(frozen=True, slots=True)
 class MultimodalResponse:
-    """The result of one generation. ``cost_usd`` is what the provider charged, None while it has not said.
-
-    ``job_id``: of a video, or the generation id of an image or text where the answer names it.
-    """
+    """The result of one generation. ``job_id``: of a video, or the generation id of an image or text where known."""
 
     text: str | None = None
     files: tuple[FileOutput, ...] = ()
@@ -221,15 +231,55 @@ class MultimodalResponse:
 
     @property
     def cost_usd(self) -> Decimal | None:
+        """What the provider charged, None while unknown."""
         return self.usage.cost if self.usage is not None else None
 
     @property
     def images(self) -> tuple[FileOutput, ...]:
+        """The files that are images."""
         return tuple(file for file in self.files if file.mime_type.startswith("image/"))
 
     @property
     def videos(self) -> tuple[FileOutput, ...]:
+        """The files that are videos."""
         return tuple(file for file in self.files if file.mime_type.startswith("video/"))
+
+
+class UnusableResultError(OpenRouterError):
+    """A paid request was answered in full, but the response holds no image or text that can be used or saved.
+
+    The same request may cost as much again, so it is not retried. ``usage``: the charge, None where the response names
+    none. ``generation_id``: for ``GET /generation``, None where unknown. ``raw``: the response without its images.
+    """
+
+    nothing_started = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        usage: Usage | None = None,
+        generation_id: str | None = None,
+        raw: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.usage = usage
+        self.generation_id = generation_id
+        self.raw = dict(raw or {})
+        cost = "the charge is unknown" if usage is None or usage.cost is None else f"charged {usage.cost} USD"
+        super().__init__(f"{message} ({cost}).")
+
+
+class JobEndedError(OpenRouterError):
+    """The job ended without a result; it may be charged. ``job`` is its state in the last poll."""
+
+    nothing_started = False
+
+    def __init__(self, job: VideoJob) -> None:
+        self.job = job
+        reason = f": {redact(job.error)}" if job.error else ""
+        cost = None if job.usage is None else job.usage.cost
+        charge = "charge not reported yet" if cost is None else f"charged {cost} USD"
+        super().__init__(f"Job {job.id} ended as {job.status}{reason} ({charge}).")
 
 
 def is_job_id(value: object) -> TypeGuard[str]:
@@ -244,7 +294,7 @@ def _count(value: object) -> int | None:
 
 
 def _reason(error: object) -> str | None:
-    """A job's error is text by the documentation; an error object is taken for its message."""
+    # A text by the documentation; of an error object the message is used.
     if isinstance(error, Mapping) and isinstance(error.get("message"), str):
         error = error["message"]
     return error if isinstance(error, str) else None if error is None else repr(error)
@@ -253,12 +303,8 @@ def _reason(error: object) -> str | None:
 def _data(body: object, what: str) -> Mapping[str, Any]:
     data = body.get("data") if isinstance(body, Mapping) else None
     if not isinstance(data, Mapping):
-        raise InvalidResponseError(f"The {what} answer has no data object", detail=repr(body))
+        raise InvalidResponseError(f"The {what} response has no data object", detail=repr(body))
     return data
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
 
 
 def _texts(value: object) -> tuple[str, ...]:
@@ -266,7 +312,5 @@ def _texts(value: object) -> tuple[str, ...]:
 
 
 def _signed(value: object) -> Decimal | None:
-    # Remaining amounts go below zero when a key is overspent.
-    if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
-        return None
-    return Decimal(value)
+    # Remaining amounts are negative when a key is overspent.
+    return Decimal(value) if isinstance(value, (int, Decimal)) and not isinstance(value, bool) else None

@@ -1,164 +1,102 @@
-"""One blocking call, for scripts and notebooks' first lines; everything else is async."""
+"""One blocking call each, for scripts; everything else is async."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, Unpack
 
-from orbatch_provider.client import POLL_INTERVAL_S, WAIT_TIMEOUT_S, OpenRouterProvider
+from orbatch_provider.client import OpenRouterProvider
 from orbatch_provider.http.credentials import ApiKey
+from orbatch_provider.requests import ImageFields, TextFields, VideoFields
 from orbatch_provider.responses import MultimodalResponse
 
+P = ParamSpec("P")
 
-def generate_video(
+
+class TextOptions(TextFields, total=False):
+    """Keyword arguments of ``generate_text``, as the provider's method takes them."""
+
+    extra: Mapping[str, Any] | None
+
+
+class ImageOptions(ImageFields, total=False):
+    """Keyword arguments of ``generate_image``, as the provider's method takes them."""
+
+    directory: str | Path | None
+    extra: Mapping[str, Any] | None
+
+
+class VideoOptions(VideoFields, total=False):
+    """Keyword arguments of ``generate_video``, as the provider's method takes them."""
+
+    image_url: str | None
+    directory: str | Path | None
+    poll_interval: float
+    timeout: float
+    extra: Mapping[str, Any] | None
+
+
+def _blocking(call: Callable[P, Coroutine[Any, Any, MultimodalResponse]]) -> Callable[P, MultimodalResponse]:
+    """``call`` in an event loop of its own. Raises RuntimeError where one is running: await the method there."""
+
+    @wraps(call)
+    def blocking(*args: P.args, **kwargs: P.kwargs) -> MultimodalResponse:
+        # The text of the key must not be in a frame that an error passes; ApiKey hides it.
+        kwargs["api_key"] = ApiKey.read(kwargs.pop("api_key", None))  # type: ignore[arg-type]  # str | ApiKey | None
+        running = None
+        with suppress(RuntimeError):
+            running = asyncio.get_running_loop()
+        if running is not None:
+            raise RuntimeError(
+                f"{call.__name__}() blocks, and an event loop is running here. Use "
+                f"`async with OpenRouterProvider() as provider: await provider.{call.__name__}(...)`."
+            )
+        return asyncio.run(call(*args, **kwargs))
+
+    return blocking
+
+
+@_blocking
+async def generate_video(
     prompt: str | None,
     model: str,
     *,
-    api_key: str | None = None,
+    api_key: str | ApiKey | None = None,
     base_url: str | None = None,
-    image_url: str | None = None,
-    duration: int | None = None,
-    resolution: str | None = None,
-    aspect_ratio: str | None = None,
-    generate_audio: bool | None = None,
-    seed: int | None = None,
-    frame_images: Sequence[Mapping[str, Any]] | None = None,
-    input_references: Sequence[Mapping[str, Any]] | None = None,
-    poll_interval: float = POLL_INTERVAL_S,
-    timeout: float = WAIT_TIMEOUT_S,
-    directory: str | Path | None = None,
-    **kwargs: Any,
+    **options: Unpack[VideoOptions],
 ) -> MultimodalResponse:
-    """``OpenRouterProvider.generate_video`` in one call, with the same arguments and errors.
-
-    Raises RuntimeError where an event loop runs already: await the provider's method there.
-    """
-    key = ApiKey.read(api_key)
-    api_key = None  # no frame that an error passes may hold the text
-    return _blocking(
-        "generate_video",
-        key,
-        base_url,
-        lambda provider: provider.generate_video(
-            prompt,
-            model,
-            image_url=image_url,
-            duration=duration,
-            resolution=resolution,
-            aspect_ratio=aspect_ratio,
-            generate_audio=generate_audio,
-            seed=seed,
-            frame_images=frame_images,
-            input_references=input_references,
-            poll_interval=poll_interval,
-            timeout=timeout,
-            directory=directory,
-            **kwargs,
-        ),
-    )
+    """``OpenRouterProvider.generate_video`` as one blocking call, with the same arguments and errors."""
+    async with OpenRouterProvider(api_key, base_url=base_url) as provider:
+        return await provider.generate_video(prompt, model, **options)
 
 
-def generate_image(
+@_blocking
+async def generate_image(
     prompt: str,
     model: str,
     *,
-    api_key: str | None = None,
+    api_key: str | ApiKey | None = None,
     base_url: str | None = None,
-    n: int | None = None,
-    size: str | None = None,
-    resolution: str | None = None,
-    aspect_ratio: str | None = None,
-    quality: str | None = None,
-    output_format: str | None = None,
-    background: str | None = None,
-    seed: int | None = None,
-    input_references: Sequence[Mapping[str, Any]] | None = None,
-    directory: str | Path | None = None,
-    **kwargs: Any,
+    **options: Unpack[ImageOptions],
 ) -> MultimodalResponse:
-    """``OpenRouterProvider.generate_image`` in one call, with the same arguments and errors.
-
-    Raises RuntimeError where an event loop runs already: await the provider's method there.
-    """
-    key = ApiKey.read(api_key)
-    api_key = None  # no frame that an error passes may hold the text
-    return _blocking(
-        "generate_image",
-        key,
-        base_url,
-        lambda provider: provider.generate_image(
-            prompt,
-            model,
-            n=n,
-            size=size,
-            resolution=resolution,
-            aspect_ratio=aspect_ratio,
-            quality=quality,
-            output_format=output_format,
-            background=background,
-            seed=seed,
-            input_references=input_references,
-            directory=directory,
-            **kwargs,
-        ),
-    )
+    """``OpenRouterProvider.generate_image`` as one blocking call, with the same arguments and errors."""
+    async with OpenRouterProvider(api_key, base_url=base_url) as provider:
+        return await provider.generate_image(prompt, model, **options)
 
 
-def generate_text(
+@_blocking
+async def generate_text(
     prompt: str | None,
     model: str,
     *,
-    api_key: str | None = None,
+    api_key: str | ApiKey | None = None,
     base_url: str | None = None,
-    system: str | None = None,
-    max_tokens: int | None = None,
-    temperature: float | None = None,
-    response_format: Mapping[str, Any] | None = None,
-    **kwargs: Any,
+    **options: Unpack[TextOptions],
 ) -> MultimodalResponse:
-    """``OpenRouterProvider.generate_text`` in one call, with the same arguments and errors.
-
-    Raises RuntimeError where an event loop runs already: await the provider's method there.
-    """
-    key = ApiKey.read(api_key)
-    api_key = None  # no frame that an error passes may hold the text
-    return _blocking(
-        "generate_text",
-        key,
-        base_url,
-        lambda provider: provider.generate_text(
-            prompt,
-            model,
-            system=system,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            response_format=response_format,
-            **kwargs,
-        ),
-    )
-
-
-def _blocking(
-    name: str, key: ApiKey, base_url: str | None, call: Callable[[OpenRouterProvider], Awaitable[MultimodalResponse]]
-) -> MultimodalResponse:
-    if _in_event_loop():
-        raise RuntimeError(
-            f"{name}() blocks and an event loop is running here; use "
-            f"`async with OpenRouterProvider() as provider: await provider.{name}(...)`."
-        )
-
-    async def generate() -> MultimodalResponse:
-        async with OpenRouterProvider(key, base_url=base_url) as provider:
-            return await call(provider)
-
-    return asyncio.run(generate())
-
-
-def _in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    """``OpenRouterProvider.generate_text`` as one blocking call, with the same arguments and errors."""
+    async with OpenRouterProvider(api_key, base_url=base_url) as provider:
+        return await provider.generate_text(prompt, model, **options)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orbatch_provider.errors import ERROR_BY_STATUS
+from orbatch_provider.errors import STATUS_RULES
 from tests.faults.workshop import CALLS, Healthy, clip, job_of, pictures, words
 from tests.pictures import picture
 from tests.provider.rawserver import (
@@ -24,7 +24,7 @@ from tests.provider.rawserver import (
 )
 
 UNKNOWN_STATUSES = (302, 418, 520)
-STATUSES = (*ERROR_BY_STATUS, *UNKNOWN_STATUSES)
+STATUSES = (*STATUS_RULES, *UNKNOWN_STATUSES)
 NOTHING: Mapping[str, Any] = {}
 
 

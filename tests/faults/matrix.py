@@ -89,12 +89,12 @@ OUTCOMES: dict[str, dict[str, Outcome]] = {
     "images": AT_ONCE
     | {
         "done": Outcome(S.DONE, S.DONE, "done, charged 0.04 USD"),
-        "failed": Outcome(S.FAILED, S.FAILED, "0.04 USD were charged"),
+        "failed": Outcome(S.FAILED, S.FAILED, "charged 0.04 USD"),
     },
     "text": AT_ONCE
     | {
         "done": Outcome(S.DONE, S.DONE, "done, charged 0.00005 USD"),
-        "failed": Outcome(S.FAILED, S.FAILED, "0.00005 USD were charged"),
+        "failed": Outcome(S.FAILED, S.FAILED, "charged 0.00005 USD"),
     },
     "poll": {
         # An outage: asked again with backoff, left for the next run after hours of it.

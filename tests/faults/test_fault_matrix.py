@@ -17,7 +17,7 @@ from orbatch.ledger.status import Status
 from orbatch.plan.catalogs import CatalogCache, load_catalogs
 from orbatch.runner.context import StopRun, StopSubmits
 from orbatch.runner.reconcile import reconcile, record_usage
-from orbatch_provider.errors import ERROR_BY_STATUS, AuthenticationError
+from orbatch_provider.errors import STATUS_RULES, AuthenticationError
 from tests.faults.faults import FAULTS, RETRY_AFTER, RETRY_AFTER_S, STATUSES, Fault, status_fault
 from tests.faults.matrix import CELLS, OUTCOMES, Outcome
 from tests.faults.workshop import CALLS, NO_CAPS, PAID_CALLS, Healthy, Switch, Workshop, call_of, provider_at
@@ -31,8 +31,8 @@ Workshops = dict[str, Workshop]
 
 def test_the_table_has_a_cell_for_every_fault_in_every_call() -> None:
     assert set(CELLS) == {(fault, call) for fault in FAULTS for call in CALLS}
-    assert {str(status) for status in ERROR_BY_STATUS} <= set(FAULTS)
-    unknown = [status for status in STATUSES if status not in ERROR_BY_STATUS]
+    assert {str(status) for status in STATUS_RULES} <= set(FAULTS)
+    unknown = [status for status in STATUSES if status not in STATUS_RULES]
     assert {status // 100 for status in unknown} == {3, 4, 5}
     assert all(word in OUTCOMES[call] for (_, call), word in CELLS.items())
 

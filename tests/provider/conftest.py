@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orbatch_provider.client import OpenRouterProvider
-from orbatch_provider.http.connections import _tls
+from orbatch_provider.http.connections import tls_context
 from tests.provider.rawserver import RawServer, Servers
 
 KEY = "sk-or-v1-c0ffee0123456789"
@@ -69,6 +69,6 @@ def tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:
 @pytest.fixture
 def trusted(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
-    _tls.cache_clear()
+    tls_context.cache_clear()
     yield
-    _tls.cache_clear()
+    tls_context.cache_clear()

@@ -12,9 +12,9 @@ import respx
 
 from orbatch_provider.client import OpenRouterProvider
 from orbatch_provider.errors import (
-    ERROR_BY_STATUS,
+    STATUS_RULES,
     APIError,
-    ClientStatusError,
+    BadRequestError,
     DownloadError,
     InvalidResponseError,
     NotSentError,
@@ -22,7 +22,7 @@ from orbatch_provider.errors import (
     OutcomeUnknownError,
     RateLimitError,
     UnexpectedStatusError,
-    error_class,
+    status_rule,
 )
 
 BASE = "https://openrouter.ai/api/v1"
@@ -84,7 +84,7 @@ async def client() -> OpenRouterProvider:
 
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("status", ERROR_BY_STATUS)
+@pytest.mark.parametrize("status", STATUS_RULES)
 async def test_every_status_raises_its_class_whatever_the_body(
     client: OpenRouterProvider, tmp_path: Path, status: int, call: str, body: str
 ) -> None:
@@ -93,7 +93,7 @@ async def test_every_status_raises_its_class_whatever_the_body(
         router.route().respond(status, headers={"content-type": content_type}, content=text.encode("latin-1"))
 
         async with client:
-            with pytest.raises(ERROR_BY_STATUS[status]) as caught:
+            with pytest.raises(STATUS_RULES[status].error) as caught:
                 await CALLS[call](client, tmp_path)
 
     assert f"answered {status}" in str(caught.value)
@@ -105,7 +105,7 @@ async def test_every_status_raises_its_class_whatever_the_body(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("status", ERROR_BY_STATUS)
+@pytest.mark.parametrize("status", STATUS_RULES)
 async def test_a_message_about_a_paid_request_says_what_became_of_the_money(
     client: OpenRouterProvider, tmp_path: Path, status: int
 ) -> None:
@@ -119,7 +119,7 @@ async def test_a_message_about_a_paid_request_says_what_became_of_the_money(
                 await poll(client, tmp_path)
 
     known = "Nothing was started or charged" in str(paid.value)
-    unknown = "Whether a job was started is unknown" in str(paid.value)
+    unknown = "It may have been charged, so it is not retried" in str(paid.value)
     assert (known, unknown) == (paid.value.nothing_started, not paid.value.nothing_started)
     assert "charged" not in str(free.value)
 
@@ -127,20 +127,17 @@ async def test_a_message_about_a_paid_request_says_what_became_of_the_money(
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        pytest.param(418, ClientStatusError, id="unknown-4xx"),
+        pytest.param(418, BadRequestError, id="unknown-4xx"),
         pytest.param(599, UnexpectedStatusError, id="unknown-5xx"),
         pytest.param(302, UnexpectedStatusError, id="redirect"),
     ],
 )
 def test_an_undocumented_status_has_a_class(status: int, kind: type[APIError]) -> None:
-    assert error_class(status) is kind
+    assert status_rule(status).error is kind
 
 
 def test_only_what_was_refused_or_never_sent_may_be_sent_again() -> None:
-    assert {kind.__name__ for kind in ERROR_BY_STATUS.values() if kind(0).may_resend} == {
-        "RateLimitError",
-        "ServiceUnavailableError",
-    }
+    assert {status for status, rule in STATUS_RULES.items() if rule.error(status).may_resend} == {429, 503}
     assert NotSentError().may_resend
     assert not OutcomeUnknownError().may_resend
     assert not InvalidResponseError("odd").may_resend

@@ -17,12 +17,10 @@ from orbatch_provider.errors import (
     BadRequestError,
     ConfigurationError,
     DownloadError,
-    JobEndedError,
     JobTimeoutError,
 )
 from orbatch_provider.requests import VideoRequest
-from orbatch_provider.responses import VideoJob
-from orbatch_provider.sync import generate_video
+from orbatch_provider.responses import JobEndedError, VideoJob
 from tests.provider.rawserver import RawServer, answer, clip, read_request, reset
 
 KEY = "sk-or-v1-c0ffee0123456789"
@@ -50,7 +48,13 @@ async def test_a_video_in_one_call(
     )
 
     result = await provider.generate_video(
-        "a cat", "openrouter/alibaba/wan-2.6", duration=5, seed=7, poll_interval=0, provider={"options": {}}, novelty=1
+        "a cat",
+        "openrouter/alibaba/wan-2.6",
+        duration=5,
+        seed=7,
+        poll_interval=0,
+        provider={"options": {}},
+        extra={"novelty": 1},
     )
     await provider.aclose()
 
@@ -82,7 +86,7 @@ async def test_an_image_url_is_the_first_frame(raw_server: RawServer, provider: 
 
     first = {"type": "image_url", "image_url": {"url": "https://x.example/a.png"}, "frame_type": "first_frame"}
     assert json.loads(raw_server.requests[0].body)["frame_images"] == [first, last]
-    with pytest.raises(ConfigurationError, match="both give a first frame"):
+    with pytest.raises(ConfigurationError, match="both set a first frame"):
         await provider.generate_video("a cat", "m/m", image_url="https://x.example/a.png", frame_images=[first])
     assert len(raw_server.requests) == 1
 
@@ -308,23 +312,6 @@ async def test_respx_can_stand_in_for_the_whole_service(tmp_path: Path) -> None:
             result = await provider.generate_video("a cat", "m/m", poll_interval=0, directory=tmp_path)
 
     assert result.videos[0].get_bytes() == clip()
-
-
-def test_one_blocking_call(tmp_path: Path) -> None:
-    with respx.mock(base_url=BASE, using="httpx") as router:
-        submit = router.post("/videos").respond(202, json=job())
-        router.get("/videos/job-1").respond(200, json=DONE)
-        router.get("/videos/job-1/content").respond(200, headers={"content-type": "video/mp4"}, content=clip())
-
-        result = generate_video("a cat", "m/m", api_key=KEY, duration=5, poll_interval=0, directory=tmp_path)
-
-    assert result.videos[0].get_bytes() == clip()
-    assert json.loads(submit.calls.last.request.content)["duration"] == 5
-
-
-async def test_the_blocking_call_says_what_to_do_inside_a_loop() -> None:
-    with pytest.raises(RuntimeError, match=r"await provider\.generate_video"):
-        generate_video("a cat", "m/m", api_key=KEY)
 
 
 def test_waiting_never_blocks_the_loop() -> None:

@@ -108,7 +108,7 @@ async def test_a_download_goes_on_where_it_broke_off(
     raw_server: RawServer, provider: OpenRouterProvider, part: Path
 ) -> None:
     raw_server.script([read_request, send(raw_answer(CLIP[:1000], content_type="video/mp4", length=3000)), reset])
-    with pytest.raises(DownloadError, match="can be continued") as caught:
+    with pytest.raises(DownloadError, match="can be resumed") as caught:
         await load(provider, part)
     assert caught.value.path == part
     had = part.stat().st_size
@@ -184,7 +184,7 @@ async def test_a_cut_is_noticed_and_what_came_is_kept(
 ) -> None:
     raw_server.script([read_request, *steps])
 
-    with pytest.raises(DownloadError, match="can be continued") as caught:
+    with pytest.raises(DownloadError, match="can be resumed") as caught:
         await load(provider, part)
 
     assert caught.value.temporary
@@ -204,7 +204,7 @@ async def test_a_cut_is_noticed_and_what_came_is_kept(
         pytest.param(video(b"\x89PNG\r\n\x1a\n" + bytes(600)), "not a video", id="picture"),
         pytest.param(video(b"", 204), "204 instead of a video", id="no-content"),
         pytest.param(answer({"status": "queued"}, 202), "202 instead of a video", id="not-yet"),
-        pytest.param(rest(700), "a piece of", id="unasked-piece"),
+        pytest.param(rest(700), "only a part of", id="unasked-piece"),
     ],
 )
 async def test_what_is_no_video_is_never_left_as_a_file(
@@ -328,7 +328,7 @@ async def test_a_large_clip_is_hashed_as_it_lies_on_disk_and_gone_on_with_where_
 
     whole = raw_answer(content, content_type="video/mp4")
     raw_server.script([read_request, send(whole[:cut]), reset], [read_request, go_on])
-    with pytest.raises(DownloadError, match="can be continued"):
+    with pytest.raises(DownloadError, match="can be resumed"):
         await load(provider, part)
     kept = part.stat().st_size
     assert kept > 4_000_000

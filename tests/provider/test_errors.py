@@ -5,16 +5,15 @@ from __future__ import annotations
 import pytest
 
 from orbatch_provider.errors import (
-    ERROR_BY_STATUS,
     MESSAGE_LIMIT,
+    STATUS_RULES,
     AuthenticationError,
     BadRequestError,
-    JobEndedError,
     JobTimeoutError,
     PermissionDeniedError,
     redact,
 )
-from orbatch_provider.responses import Usage, VideoJob
+from orbatch_provider.responses import JobEndedError, Usage, VideoJob
 
 DOCUMENTED = [400, 401, 402, 403, 404, 408, 409, 410, 413, 422, 429, 499, 500, 502, 503, 504, 524, 529]
 REFUSED = {400, 401, 402, 403, 404, 409, 410, 413, 422, 429, 503}
@@ -22,7 +21,7 @@ REFUSED = {400, 401, 402, 403, 404, 409, 410, 413, 422, 429, 503}
 
 @pytest.mark.parametrize("status", DOCUMENTED)
 def test_every_documented_status_has_a_class_with_advice(status: int) -> None:
-    error = ERROR_BY_STATUS[status](status, "No.", request="POST /videos")
+    error = STATUS_RULES[status].error(status, "No.", request="POST /videos")
 
     assert str(error).startswith(f"OpenRouter answered {status} to POST /videos: No. ")
     assert str(error).endswith(".")
@@ -66,7 +65,7 @@ def test_a_refused_key_names_the_variable() -> None:
 
 def test_a_failed_job_says_what_it_cost() -> None:
     assert "charged 0 USD" in str(JobEndedError(VideoJob("j", "failed", usage=Usage.from_json({"cost": 0}))))
-    assert "reported no charge" in str(JobEndedError(VideoJob("j", "failed")))
+    assert "charge not reported yet" in str(JobEndedError(VideoJob("j", "failed")))
 
 
 def test_a_timeout_forbids_to_submit_again() -> None:

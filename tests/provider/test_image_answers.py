@@ -21,9 +21,9 @@ from orbatch_provider.errors import (
     InvalidResponseError,
     NotSentError,
     OutcomeUnknownError,
-    UnusableResultError,
 )
-from orbatch_provider.image_stream import PictureSpool, Spooled
+from orbatch_provider.image_stream import ImageFile, ImageStream
+from orbatch_provider.responses import UnusableResultError
 from tests.provider.conftest import KEY
 from tests.provider.paintings import SVG, answer_with, painted, usage
 from tests.provider.rawserver import RawServer, answer, raw_answer, read_request, reset, send
@@ -52,7 +52,7 @@ async def test_pictures_come_as_verified_parts_and_the_rest_of_the_answer_withou
     assert result.files[0].size == len(png)
     assert result.usage is not None
     assert (result.usage.cost, result.usage.prompt_tokens) == (Decimal("0.04"), 3)
-    assert (result.asked, result.missing) == (2, 0)
+    assert (result.requested, result.missing) == (2, 0)
     assert result.raw["data"] == [{"media_type": "image/png"}] * 2
     sent = json.loads(raw_server.requests[0].body)
     assert sent == {"model": "a/painter", "prompt": "a cat", "n": 2}
@@ -66,7 +66,7 @@ async def test_one_call_gives_files_with_the_ending_of_what_they_are(
     raw_server.script(answer(answer_with(*pictures)))
 
     result = await provider.generate_image(
-        "a cat", "a/painter", n=4, resolution="2K", directory=tmp_path / "new", steps=30
+        "a cat", "a/painter", n=4, resolution="2K", directory=tmp_path / "new", extra={"steps": 30}
     )
 
     assert [(file.path.suffix, file.mime_type) for file in result.images] == [
@@ -99,13 +99,13 @@ async def test_fewer_pictures_than_asked_for_are_a_result(
 ) -> None:
     raw_server.script(answer(answer_with(painted())))
     result = await provider.create_images(REQUEST, tmp_path, "cat")
-    assert (len(result.files), result.asked, result.missing) == (1, 2, 1)
+    assert (len(result.files), result.requested, result.missing) == (1, 2, 1)
 
 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        pytest.param(b"hello, I am text", "it is no PNG", id="text"),
+        pytest.param(b"hello, I am text", "it is not a PNG", id="text"),
         pytest.param(painted()[:-40], "does not open as image/png", id="truncated PNG"),
         pytest.param(painted("JPEG")[:-30], "does not open as image/jpeg", id="truncated JPEG"),
         pytest.param(b"", "it is empty", id="empty"),
@@ -125,14 +125,14 @@ async def test_a_picture_that_does_not_open_is_told_apart_from_those_that_do(
     assert not caught.value.nothing_started
     assert not caught.value.may_resend
     assert caught.value.usage is not None
-    assert "0.04 USD were charged" in str(caught.value)
+    assert "charged 0.04 USD" in str(caught.value)
 
 
 async def test_an_answer_without_pictures_is_unusable_and_says_what_it_cost(
     raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path
 ) -> None:
     raw_server.script(answer({"created": 1, "data": [], "usage": usage(cost=None)}))
-    with pytest.raises(UnusableResultError, match=r"none in the answer \(the charge is not known\)"):
+    with pytest.raises(UnusableResultError, match=r"the response has none \(the charge is unknown\)"):
         await provider.create_images(REQUEST, tmp_path, "cat")
     assert folder_of(tmp_path) == {}
 
@@ -199,7 +199,7 @@ async def test_a_folder_that_cannot_be_written_to_is_found_out_before_anything_i
 async def test_a_name_that_leaves_the_folder_is_refused_before_anything_is_sent(
     raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path, stem: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match="no name of a file"):
+    with pytest.raises(ConfigurationError, match="not a file name"):
         await provider.create_images(REQUEST, tmp_path, stem)
     assert raw_server.connections == 0
 
@@ -214,19 +214,26 @@ async def test_a_request_that_never_left_leaves_no_file(tmp_path: Path) -> None:
 async def test_a_stream_is_refused_before_anything_is_sent(
     raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigurationError, match="leave stream out"):
-        await provider.generate_image("a cat", "a/painter", directory=tmp_path, stream=True)
+    with pytest.raises(ConfigurationError, match="remove stream"):
+        await provider.generate_image("a cat", "a/painter", directory=tmp_path, extra={"stream": True})
     assert raw_server.connections == 0
 
 
-def spooled(folder: Path, body: bytes, piece: int) -> tuple[list[Spooled], bytes]:
-    with PictureSpool(folder, "x") as spool:
+def streamed(folder: Path, body: bytes, piece: int) -> tuple[list[ImageFile | str], bytes]:
+    with ImageStream(folder, "x") as stream:
         for at in range(0, len(body), piece):
-            spool.write(body[at : at + piece])
-        return spool.finish(), spool.kept
+            stream.write(body[at : at + piece])
+        return [stream.open(number) for number in range(len(stream))], stream.getvalue()
 
 
-CONTENT = random.Random(1).randbytes(1000)
+def noise(side: int) -> bytes:
+    target = io.BytesIO()
+    pixels = random.Random(1).randbytes(3 * side * side)
+    Image.frombytes("RGB", (side, side), pixels).save(target, "PNG", compress_level=0)
+    return target.getvalue()
+
+
+CONTENT = noise(18)
 PLAIN = base64.b64encode(CONTENT).decode()
 SPELLINGS = {
     "plain": PLAIN,
@@ -245,11 +252,11 @@ def test_base64_is_read_however_it_is_written_and_cut(tmp_path: Path, spelling: 
     words = r"the words \"b64_json\": \"AAAA\" are no picture \\"
     body = f'{{"note": "{words}", "data": [{{"b64_json" :\n "{value}"}}, {{"b64_json": null}}], "end": 1}}'.encode()
 
-    pictures, kept = spooled(tmp_path, body, piece)
+    [image], kept = streamed(tmp_path, body, piece)
 
-    assert [each.problem for each in pictures] == [None]
-    assert pictures[0].path.read_bytes() == CONTENT
-    assert pictures[0].sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert isinstance(image, ImageFile)
+    assert image.path.read_bytes() == CONTENT
+    assert image.sha256 == hashlib.sha256(CONTENT).hexdigest()
     whole = json.loads(kept)
     assert whole == json.loads(body) | {"data": [{"b64_json": "0"}, {"b64_json": None}]}
 
@@ -257,9 +264,9 @@ def test_base64_is_read_however_it_is_written_and_cut(tmp_path: Path, spelling: 
 @pytest.mark.parametrize("value", ["!!!!", "A", "AAAA=AAA", "\\u00zz", "\\ud800"])
 def test_what_is_no_base64_is_a_problem_of_that_picture_alone(tmp_path: Path, value: str) -> None:
     body = f'[{{"b64_json": "{value}"}}, {{"b64_json": "{PLAIN}"}}]'.encode()
-    pictures, _ = spooled(tmp_path, body, 5)
-    assert "base64" in (pictures[0].problem or "")
-    assert pictures[1].problem is None
+    (problem, image), _ = streamed(tmp_path, body, 5)
+    assert "image 1: it is not valid base64" in str(problem)
+    assert isinstance(image, ImageFile)
     assert list(folder_of(tmp_path)) == ["x-2.part"]
 
 
@@ -270,18 +277,18 @@ def test_a_full_disk_is_a_problem_and_the_rest_of_the_answer_is_still_read(
         raise OSError(28, "No space left on device")
 
     body = json.dumps(answer_with(CONTENT)).encode()
-    with PictureSpool(tmp_path, "x") as spool:
+    with ImageStream(tmp_path, "x") as stream:
         monkeypatch.setattr(Path, "open", full)
-        spool.write(body)
-        assert [each.problem for each in spool.finish()] == ["it could not be written (No space left on device)"]
-    assert json.loads(spool.kept)["usage"]["cost"] == 0.04
+        stream.write(body)
+        assert stream.open(0) == "image 1: it could not be written (No space left on device)"
+    assert json.loads(stream.getvalue())["usage"]["cost"] == 0.04
 
 
 def test_memory_does_not_grow_with_the_answer(tmp_path: Path) -> None:
     body = b'{"data": [{"b64_json": "' + base64.b64encode(bytes(9_000_000)) + b'"}]}'
     tracemalloc.start()
     try:
-        spooled(tmp_path, body, 256 * 1024)
+        streamed(tmp_path, body, 256 * 1024)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -289,8 +296,7 @@ def test_memory_does_not_grow_with_the_answer(tmp_path: Path) -> None:
 
 
 async def test_a_large_picture_comes_whole(raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path) -> None:
-    target = io.BytesIO()
-    Image.frombytes("RGB", (700, 700), random.Random(2).randbytes(3 * 700 * 700)).save(target, "PNG", compress_level=0)
-    raw_server.script(answer(answer_with(target.getvalue())))
+    image = noise(700)
+    raw_server.script(answer(answer_with(image)))
     result = await provider.create_images(REQUEST, tmp_path, "cat")
-    assert result.files[0].path.read_bytes() == target.getvalue()
+    assert result.files[0].path.read_bytes() == image

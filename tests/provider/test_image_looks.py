@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from orbatch_provider.media import NotAPictureError, extension, look_at
+from orbatch_provider.media import NotAnImageError, extension, inspect_image
 from tests.provider.paintings import SVG, painted
 
 BOMB = b"""<?xml version="1.0"?>
@@ -42,7 +42,7 @@ def file_with(tmp_path: Path, content: bytes) -> Path:
 def test_a_picture_is_what_its_content_says(
     tmp_path: Path, content: bytes, mime_type: str, ending: str, size: tuple[int | None, int | None]
 ) -> None:
-    looks = look_at(file_with(tmp_path, content))
+    looks = inspect_image(file_with(tmp_path, content))
     assert (looks.mime_type, (looks.width, looks.height)) == (mime_type, size)
     assert extension(looks.mime_type) == ending
 
@@ -50,11 +50,11 @@ def test_a_picture_is_what_its_content_says(
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        pytest.param(b"", "no PNG", id="empty"),
-        pytest.param(b"%PDF-1.7", "no PNG", id="another format"),
+        pytest.param(b"", "not a PNG", id="empty"),
+        pytest.param(b"%PDF-1.7", "not a PNG", id="another format"),
         pytest.param(b"<html><body/></html>", "its root is 'html'", id="html"),
-        pytest.param(b"<svg><g></svg>", "no well-formed SVG", id="svg that is not well-formed"),
-        pytest.param(SVG[:-20], "no well-formed SVG", id="svg that breaks off"),
+        pytest.param(b"<svg><g></svg>", "nor a well-formed SVG", id="svg that is not well-formed"),
+        pytest.param(SVG[:-20], "nor a well-formed SVG", id="svg that breaks off"),
         pytest.param(BOMB, "declares entities", id="entities that unfold"),
         pytest.param(OUTSIDE, "declares entities", id="an entity from outside"),
         pytest.param(painted("PNG")[:60], "does not open as image/png", id="png that breaks off"),
@@ -62,13 +62,13 @@ def test_a_picture_is_what_its_content_says(
     ],
 )
 def test_what_is_no_picture_is_refused_with_the_reason(tmp_path: Path, content: bytes, reason: str) -> None:
-    with pytest.raises(NotAPictureError, match=reason):
-        look_at(file_with(tmp_path, content))
+    with pytest.raises(NotAnImageError, match=reason):
+        inspect_image(file_with(tmp_path, content))
 
 
 def test_the_end_of_a_large_jpeg_is_missed(tmp_path: Path) -> None:
     target = io.BytesIO()
     Image.linear_gradient("L").resize((2000, 1500)).save(target, "JPEG", quality=95)
-    look_at(file_with(tmp_path, target.getvalue()))
-    with pytest.raises(NotAPictureError, match="truncated"):
-        look_at(file_with(tmp_path, target.getvalue()[:-5000]))
+    inspect_image(file_with(tmp_path, target.getvalue()))
+    with pytest.raises(NotAnImageError, match="truncated"):
+        inspect_image(file_with(tmp_path, target.getvalue()[:-5000]))

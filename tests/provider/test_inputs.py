@@ -16,7 +16,7 @@ from PIL import Image
 
 from orbatch_provider import OpenRouterProvider, inputs
 from orbatch_provider.errors import BadRequestError, ConfigurationError
-from orbatch_provider.inputs import InputError, check_sizes, content_hash, hashed, inspect, materialise, resolve_picture
+from orbatch_provider.inputs import InputError, check_sizes, content_hash, hashed, inspect, materialise, resolve_image
 from orbatch_provider.requests import ImageRequest, VideoRequest, first_frame
 from tests.pictures import picture
 
@@ -42,14 +42,14 @@ def test_the_type_is_taken_from_the_content(tmp_path: Path, file_format: str, me
     [
         pytest.param(b"", "is empty", id="empty"),
         pytest.param(picture(file_format="GIF"), "is neither PNG, JPEG nor WebP", id="gif"),
-        pytest.param(b"\0\0\0\x20ftypisom", "is a video; providers fetch videos and sounds themselves", id="mp4"),
+        pytest.param(b"\0\0\0\x20ftypisom", "is a video; providers fetch video and audio themselves", id="mp4"),
         pytest.param(b"\x1aE\xdf\xa3....", "is a video", id="webm"),
-        pytest.param(b"ID3\x04....", "is a sound", id="mp3"),
-        pytest.param(b"RIFF\x04\0\0\0WAVEfmt ", "is a sound", id="wav"),
-        pytest.param(picture(size=(90, 90))[:-20], "does not open as a picture", id="png cut short"),
-        pytest.param(picture("red", "JPEG", (90, 90))[:-40], "does not open as a picture", id="jpeg cut short"),
-        pytest.param(picture("red", "WEBP", (90, 90))[:-10], "does not open as a picture", id="webp cut short"),
-        pytest.param(b"\x89PNG\r\n\x1a\n<html>", "does not open as a picture", id="a signature and nothing behind it"),
+        pytest.param(b"ID3\x04....", "is an audio file", id="mp3"),
+        pytest.param(b"RIFF\x04\0\0\0WAVEfmt ", "is an audio file", id="wav"),
+        pytest.param(picture(size=(90, 90))[:-20], "does not open as an image", id="png cut short"),
+        pytest.param(picture("red", "JPEG", (90, 90))[:-40], "does not open as an image", id="jpeg cut short"),
+        pytest.param(picture("red", "WEBP", (90, 90))[:-10], "does not open as an image", id="webp cut short"),
+        pytest.param(b"\x89PNG\r\n\x1a\n<html>", "does not open as an image", id="a signature and nothing behind it"),
     ],
 )
 def test_what_is_no_whole_picture_is_refused_with_the_reason(tmp_path: Path, content: bytes, reason: str) -> None:
@@ -63,7 +63,7 @@ def test_a_picture_over_the_limit_is_refused_with_both_sizes(tmp_path: Path, mon
     monkeypatch.setattr(inputs, "MAX_LOCAL_BYTES", 1_000_000)
     path = tmp_path / "large.png"
     path.write_bytes(picture() + b"x" * 2_000_000)
-    with pytest.raises(InputError, match=r"has 2\.0 MB, at most 1 MB can be sent; give downscale"):
+    with pytest.raises(InputError, match=r"has 2\.0 MB, at most 1 MB can be sent; set downscale"):
         inspect(path)
     assert inspect(path, downscaled=True).size > 2_000_000
 
@@ -85,9 +85,9 @@ def test_pictures_that_are_too_large_together_are_refused(tmp_path: Path, monkey
         path.write_bytes(picture() + b"x" * 1_000_000)
     references = [{"type": "image_url", "image_url": {"url": str(path)}} for path in paths]
     check_sizes({"input_references": references[:1]})
-    with pytest.raises(InputError, match=r"the pictures of one request have 2\.0 MB, at most 1 MB"):
+    with pytest.raises(InputError, match=r"the images of one request have 2\.0 MB, at most 1 MB"):
         check_sizes({"input_references": references})
-    with pytest.raises(InputError, match="the pictures of one request"):
+    with pytest.raises(InputError, match="the images of one request"):
         materialise(ImageRequest("a/b", "x", input_references=references))
 
 
@@ -105,7 +105,7 @@ def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
     ids=["url", "data", "query"],
 )
 def test_urls_stay_as_they_are(tmp_path: Path, text: str) -> None:
-    assert resolve_picture(text, tmp_path) == text
+    assert resolve_image(text, tmp_path) == text
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_urls_stay_as_they_are(tmp_path: Path, text: str) -> None:
         pytest.param("https://u:p@a.b/c.png", "works without a login", id="login"),
         pytest.param("https:///c.png", "allowed: an https:// URL", id="no host"),
         pytest.param("https://[a/c.png", "allowed: an https:// URL", id="broken host"),
-        pytest.param("file:///c.png", "give the plain path", id="file"),
+        pytest.param("file:///c.png", "use the plain path", id="file"),
         pytest.param("data:text/html,hi", "is not a base64 data URL", id="data of another type"),
         pytest.param("none.png", "there is no file", id="missing"),
         pytest.param(".", "is not a file", id="folder"),
@@ -125,13 +125,13 @@ def test_urls_stay_as_they_are(tmp_path: Path, text: str) -> None:
 )
 def test_what_cannot_be_sent_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
-        resolve_picture(text, tmp_path)
+        resolve_image(text, tmp_path)
 
 
 def test_paths_are_relative_to_the_file_they_stand_in(tmp_path: Path) -> None:
     (tmp_path / "shots").mkdir()
     (tmp_path / "a.png").write_bytes(picture())
-    assert resolve_picture("../a.png", tmp_path / "shots") == str(tmp_path / "a.png")
+    assert resolve_image("../a.png", tmp_path / "shots") == str(tmp_path / "a.png")
 
 
 def reference(path: Path | str, **more: Any) -> dict[str, Any]:

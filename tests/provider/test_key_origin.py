@@ -10,7 +10,7 @@ import pytest
 
 from orbatch_provider.client import OpenRouterProvider
 from orbatch_provider.errors import ConfigurationError, DownloadError, OpenRouterError
-from orbatch_provider.http.connections import _proxy_for
+from orbatch_provider.http.connections import proxy_for
 from orbatch_provider.http.credentials import may_carry_key, origin_of
 from tests.provider.rawserver import RawServer, Servers, answer, clip, close, read_request, send
 
@@ -148,19 +148,19 @@ async def test_content_that_is_redirected_in_circles_is_given_up(
 ) -> None:
     raw_server.script(answer(b"", 302, headers={"Location": "/again"}))
 
-    with pytest.raises(DownloadError, match="once too often"):
+    with pytest.raises(DownloadError, match="too many times"):
         await keyed.download("job-1", 0, tmp_path / "clip.part")
 
 
 async def test_an_ordinary_proxy_sees_no_key(servers: Servers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     proxy = await servers.start([read_request, send(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"), close])
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-    _proxy_for.cache_clear()
+    proxy_for.cache_clear()
 
     async with OpenRouterProvider(KEY, base_url="https://name.invalid/api/v1") as provider:
         with pytest.raises(OpenRouterError):
             await provider.submit(REQUEST)
-    _proxy_for.cache_clear()
+    proxy_for.cache_clear()
 
     assert proxy.requests[0].method == "CONNECT"
     assert SECRET not in repr(proxy.requests)

@@ -210,7 +210,7 @@ def test_an_unusable_key_is_refused_without_being_shown(monkeypatch: pytest.Monk
 
     error = refusal_of(way, key)
 
-    assert "copy it again" in str(error)
+    assert "Copy it again" in str(error)
     frames = traceback.TracebackException.from_exception(error, capture_locals=True).stack
     ours = [frame for frame in frames if "orbatch_provider" in frame.filename]
     assert ours

@@ -8,7 +8,7 @@ import httpx
 import pytest
 import respx
 
-from orbatch_provider.input_urls import check_links
+from orbatch_provider.input_urls import check_urls
 
 URL = "https://cdn.example/a.png?signature=secret"
 
@@ -19,7 +19,7 @@ def web() -> respx.MockRouter:
 
 
 async def problem(url: str = URL, kind: str = "image") -> str | None:
-    [link] = await check_links({url: kind})
+    [link] = await check_urls({url: kind})
     assert "secret" not in f"{link.name} {link.problem}"
     return link.problem
 
@@ -34,7 +34,7 @@ def answer(
 async def test_a_picture_is_fine_and_its_size_is_known(web: respx.MockRouter) -> None:
     with web:
         route = web.head(URL).mock(return_value=answer(headers={"content-length": "1234"}))
-        [link] = await check_links({URL: "image"})
+        [link] = await check_urls({URL: "image"})
     assert (link.mime_type, link.size, link.problem, link.name) == (
         "image/png",
         1234,
@@ -49,11 +49,11 @@ async def test_a_picture_is_fine_and_its_size_is_known(web: respx.MockRouter) ->
 @pytest.mark.parametrize(
     ("response", "expected"),
     [
-        pytest.param(answer(content_type="text/html; charset=utf-8"), "is text/html, and an image was", id="a page"),
-        pytest.param(answer(content_type="video/mp4"), "is video/mp4, and an image was", id="a video for a picture"),
+        pytest.param(answer(content_type="text/html; charset=utf-8"), "is text/html, expected an image", id="a page"),
+        pytest.param(answer(content_type="video/mp4"), "is video/mp4, expected an image", id="a video for a picture"),
         pytest.param(answer(content_type="application/octet-stream"), None, id="a store that says nothing"),
-        pytest.param(answer(410), "answers 410", id="gone"),
-        pytest.param(answer(401), "answers 401; it must work without a login", id="a login"),
+        pytest.param(answer(410), "returns 410", id="gone"),
+        pytest.param(answer(401), "returns 401; it must work without a login", id="a login"),
         pytest.param(answer(302, location="http://cdn.example/b.png"), "allowed: an https", id="led to http"),
         pytest.param(answer(302, location=URL), "is redirected more than 3 times", id="led in circles"),
     ],
@@ -72,7 +72,7 @@ async def test_a_server_that_knows_only_get_is_asked_for_one_byte(web: respx.Moc
     with web:
         web.head(URL).mock(return_value=answer(status))
         get = web.get(URL).mock(return_value=answer(206, headers={"content-range": "bytes 0-0/99"}))
-        [link] = await check_links({URL: "image"})
+        [link] = await check_urls({URL: "image"})
     assert (link.problem, link.size) == (None, 99)
     assert get.calls.last.request.headers["range"] == "bytes=0-0"
 
@@ -103,6 +103,6 @@ async def test_only_so_many_are_asked_at_a_time(web: respx.MockRouter) -> None:
 
     with web:
         web.route().mock(side_effect=slow)
-        links = await check_links({f"https://cdn.example/{at}.png": "image" for at in range(20)}, at_once=3)
+        links = await check_urls({f"https://cdn.example/{at}.png": "image" for at in range(20)}, at_once=3)
     assert [link.url for link in links] == [f"https://cdn.example/{at}.png" for at in range(20)]
     assert 1 < most <= 3

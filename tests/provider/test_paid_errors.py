@@ -10,7 +10,7 @@ import pytest
 import respx
 
 from orbatch_provider.client import OpenRouterProvider
-from orbatch_provider.errors import ERROR_BY_STATUS, APIError, InvalidResponseError, RateLimitError, ServerError
+from orbatch_provider.errors import STATUS_RULES, APIError, InvalidResponseError, RateLimitError, ServerError
 
 BASE = "https://openrouter.ai/api/v1"
 Call = Callable[[OpenRouterProvider, Path], Awaitable[object]]
@@ -36,13 +36,13 @@ async def failed(kind: str, folder: Path, status: int, body: object = None, **he
     return caught.value
 
 
-@pytest.mark.parametrize("status", ERROR_BY_STATUS)
+@pytest.mark.parametrize("status", STATUS_RULES)
 @pytest.mark.parametrize("kind", CALLS)
 async def test_every_status_says_whether_this_kind_of_request_was_started(
     tmp_path: Path, kind: str, status: int
 ) -> None:
     error = await failed(kind, tmp_path, status, {"error": {"code": status, "message": "No."}})
-    assert isinstance(error, ERROR_BY_STATUS[status])
+    assert isinstance(error, STATUS_RULES[status].error)
     assert error.nothing_started is (status in NOT_STARTED[kind])
     assert error.may_resend is (status in SENT_AGAIN[kind])
     assert ("Nothing was started or charged" in str(error)) is error.nothing_started
@@ -102,5 +102,5 @@ async def test_an_error_inside_a_200_is_uncertain_unless_it_says_otherwise(
 
 
 def test_a_status_means_for_an_error_made_by_hand_what_it_means_for_a_video() -> None:
-    assert not ERROR_BY_STATUS[502](502).nothing_started
-    assert ERROR_BY_STATUS[502](502, kind="image").nothing_started
+    assert not ServerError(502).nothing_started
+    assert ServerError(502, kind="image").nothing_started

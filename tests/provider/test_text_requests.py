@@ -17,10 +17,10 @@ from orbatch_provider.errors import (
     InvalidResponseError,
     OpenRouterError,
     OutcomeUnknownError,
-    UnusableResultError,
 )
 from orbatch_provider.pricing import EstimateStatus, estimate_text
 from orbatch_provider.requests import TextRequest
+from orbatch_provider.responses import UnusableResultError
 from tests.provider.rawserver import RawServer, answer, raw_answer, read_request, reset, send
 
 BASE = "https://openrouter.ai/api/v1"
@@ -52,7 +52,7 @@ async def test_one_call_sends_the_messages_and_returns_the_text(
 ) -> None:
     raw_server.script(answer(said()))
     result = await provider.generate_text(
-        "a poem", "openrouter/a/poet", system="Be brief.", max_tokens=10, temperature=0.5, top_p=0.9
+        "a poem", "openrouter/a/poet", system="Be brief.", max_tokens=10, temperature=0.5, extra={"top_p": 0.9}
     )
     assert (result.text, result.cost_usd, result.files, result.job_id) == ("Meow.", Decimal("0.0000125"), (), "gen-1")
     assert raw_server.requests[0].target == "/chat/completions"
@@ -105,7 +105,7 @@ async def test_an_answer_without_text_is_unusable_and_says_what_it_cost(
     raw_server: RawServer, provider: OpenRouterProvider, body: Mapping[str, Any]
 ) -> None:
     raw_server.script(answer(body))
-    with pytest.raises(UnusableResultError, match=r"gave no text.*0\.0000125 USD were charged") as caught:
+    with pytest.raises(UnusableResultError, match=r"returned no text.*charged 0\.0000125 USD") as caught:
         await provider.complete_text(REQUEST)
     assert (caught.value.may_resend, caught.value.generation_id) == (False, "gen-1")
     assert caught.value.usage is not None
@@ -134,8 +134,8 @@ async def test_an_answer_that_is_lost_leaves_the_payment_unknown(
 
 
 async def test_a_stream_is_refused_before_anything_is_sent(raw_server: RawServer, provider: OpenRouterProvider) -> None:
-    with pytest.raises(ConfigurationError, match="leave stream out"):
-        await provider.generate_text("a poem", "a/poet", stream=True)
+    with pytest.raises(ConfigurationError, match="remove stream"):
+        await provider.generate_text("a poem", "a/poet", extra={"stream": True})
     assert raw_server.connections == 0
 
 

@@ -12,12 +12,12 @@ import pytest
 from orbatch.ledger.status import Status
 from orbatch.runner.download import redownload
 from orbatch_provider.errors import (
-    BadGatewayError,
     DownloadError,
     GoneError,
     NotFoundError,
     OutcomeUnknownError,
     PermissionDeniedError,
+    ServerError,
 )
 from orbatch_provider.responses import VideoJob
 from tests.faults.fakes import FakeProvider
@@ -85,7 +85,7 @@ async def test_an_output_that_fails_does_not_cost_the_others_a_download(
     workshop: Workshop, provider: FakeProvider
 ) -> None:
     job, attempt = workshop.completed()
-    failures = [BadGatewayError(502), BadGatewayError(502)]
+    failures = [ServerError(502), ServerError(502)]
     provider.contents = lambda index: failures.pop() if index == 1 and failures else clip(str(index))
 
     await collect(workshop, provider, job, attempt, files=2)

@@ -26,18 +26,16 @@ from orbatch.runner.limits import Limits
 from orbatch.runner.submit import Submitter
 from orbatch_provider.catalog import snapshot
 from orbatch_provider.errors import (
-    BadGatewayError,
     BadRequestError,
     NotSentError,
     OpenRouterError,
     OutcomeUnknownError,
     ServerError,
-    UnusableResultError,
 )
+from orbatch_provider.image_stream import ImageFile
 from orbatch_provider.images import ImagesResult
-from orbatch_provider.images import Picture as PictureFile
 from orbatch_provider.requests import ImageRequest, TextRequest
-from orbatch_provider.responses import KeyInfo, Usage
+from orbatch_provider.responses import KeyInfo, UnusableResultError, Usage
 from orbatch_provider.texts import TextResult
 from orbatch_simulator.images import image_examples
 from orbatch_simulator.text import text_examples
@@ -83,8 +81,8 @@ class Service:
             part, content = directory / f"{stem}-{index}.part", picture(color)
             part.write_bytes(content)
             digest = hashlib.sha256(content).hexdigest()
-            files.append(PictureFile(part, "image/png", len(content), digest, 8, 6))
-        return ImagesResult(tuple(files), request.asked, self.usage, "gen-1", ("picture 3: it is empty",))
+            files.append(ImageFile(part, "image/png", len(content), digest, 8, 6))
+        return ImagesResult(tuple(files), request.image_count, self.usage, "gen-1", ("picture 3: it is empty",))
 
     async def complete_text(self, request: TextRequest) -> TextResult:
         await self._arrived()
@@ -264,7 +262,7 @@ async def test_a_charge_above_the_reservation_is_written_down(bench: Bench) -> N
     ("error", "status", "reserved"),
     [
         pytest.param(NotSentError("no route"), Status.PENDING, 0, id="never left"),
-        pytest.param(BadGatewayError(502, "failed", kind="image"), Status.PENDING, 0, id="image 502: not billed"),
+        pytest.param(ServerError(502, "failed", kind="image"), Status.PENDING, 0, id="image 502: not billed"),
         pytest.param(BadRequestError(400, "no", kind="image"), Status.REJECTED, 0, id="refused"),
         pytest.param(ServerError(500, "oops", kind="image"), Status.UNCERTAIN, 80_000_000, id="image 500"),
         pytest.param(OutcomeUnknownError("cut off"), Status.UNCERTAIN, 80_000_000, id="cut off"),
@@ -281,8 +279,8 @@ async def test_each_refusal_leaves_the_job_where_its_money_is(
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        pytest.param(BadGatewayError(502, "failed", kind="text"), Status.UNCERTAIN, id="text 502"),
-        pytest.param(BadGatewayError(502, "x", kind="text", retryable=True), Status.PENDING, id="text 502, retryable"),
+        pytest.param(ServerError(502, "failed", kind="text"), Status.UNCERTAIN, id="text 502"),
+        pytest.param(ServerError(502, "x", kind="text", retryable=True), Status.PENDING, id="text 502, retryable"),
         pytest.param(ServerError(500, "x", kind="text", retryable=False), Status.UNCERTAIN, id="text 500, not so"),
     ],
 )

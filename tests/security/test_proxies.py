@@ -12,7 +12,7 @@ import pytest
 
 from orbatch_provider.client import OpenRouterProvider
 from orbatch_provider.errors import ConfigurationError, NotSentError
-from orbatch_provider.http.connections import _proxy_for
+from orbatch_provider.http.connections import proxy_for
 from tests.provider.rawserver import Exchange, RawServer, Servers, answer, close, stall
 
 KEY = "sk-or-v1-c0ffee0123456789"
@@ -22,9 +22,9 @@ REQUEST = {"model": "m/m", "prompt": "a cat"}
 @pytest.fixture
 async def servers() -> AsyncIterator[Servers]:
     started = Servers()
-    _proxy_for.cache_clear()
+    proxy_for.cache_clear()
     yield started
-    _proxy_for.cache_clear()
+    proxy_for.cache_clear()
     await started.stop()
 
 
@@ -115,7 +115,7 @@ def test_an_address_that_is_none_is_said_before_anything_is_sent(monkeypatch: py
 def test_a_proxy_may_have_an_address_of_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "me:s3cret@[::1]:3128")
 
-    proxy = _proxy_for("https", "openrouter.ai")
+    proxy = proxy_for("https", "openrouter.ai")
 
     assert proxy is not None
     assert proxy.url == "http://[::1]:3128"

@@ -23,7 +23,7 @@ from typing_extensions import TypedDict  # pydantic does not read the one of Pyt
 
 from orbatch.batchfile.errors import quoted
 from orbatch.batchfile.templates import KEYWORDS, template
-from orbatch_provider.inputs import https_url, resolve_picture
+from orbatch_provider.inputs import https_url, resolve_image
 from orbatch_provider.requests import strip_prefix
 
 MAX_TEXT = 100_000  # characters
@@ -88,7 +88,7 @@ def _compiled(text: str) -> str:
 
 
 def _image(text: str, info: ValidationInfo) -> str:
-    return resolve_picture(text, info.context or Path(), downscaled=True)  # context: where relative paths start
+    return resolve_image(text, info.context or Path(), downscaled=True)  # context: where relative paths start
 
 
 Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_sendable)]

@@ -265,11 +265,11 @@ async def planned(
 
 async def url_problems(config: BatchConfig) -> list[str]:
     """What is wrong with the https inputs of a batch, each asked for once and without any key."""
-    from orbatch_provider.input_urls import check_links
+    from orbatch_provider.input_urls import check_urls
     from orbatch_provider.inputs import remote_inputs
 
     urls = {url: kind for job in expand(config) for url, kind in remote_inputs(job.request.body())}
-    return [f"{link.name}: {link.problem}" for link in await check_links(urls) if link.problem is not None]
+    return [f"{link.name}: {link.problem}" for link in await check_urls(urls) if link.problem is not None]
 
 
 async def credit(connection: Connection) -> Credit:

@@ -112,7 +112,7 @@ def _missing_text(result: ImagesResult) -> str | None:
     if not result.missing:
         return None
     problems = "".join(f"; {problem}" for problem in result.problems)
-    return f"{len(result.files)} of {result.asked} images were returned{problems}"
+    return f"{len(result.files)} of {result.requested} images were returned{problems}"
 
 
 def save_text(result: TextResult, request: Any, target: OutputTarget) -> list[SavedFile]:

@@ -42,10 +42,10 @@ from orbatch_provider.errors import (
     OpenRouterError,
     PaymentRequiredError,
     PermissionDeniedError,
-    UnusableResultError,
     redact,
 )
-from orbatch_provider.inputs import PICTURE_FIELDS, InputError, materialise
+from orbatch_provider.inputs import IMAGE_FIELDS, InputError, materialise
+from orbatch_provider.responses import UnusableResultError
 
 FIRST_BACKOFF_S = 5.0
 ANSWER_TIMEOUT_S = 120.0  # after this the submit of a polled kind is uncertain; its answer is still waited for
@@ -360,7 +360,7 @@ async def _finish(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _has_files(job: JobRecord) -> bool:
-    return any(job.request.get(field) for field in PICTURE_FIELDS)
+    return any(job.request.get(field) for field in IMAGE_FIELDS)
 
 
 def _as_planned(job: JobRecord) -> AnyRequest:

@@ -25,8 +25,8 @@ _HIDDEN = "[redacted key]"
 class ApiKey:
     """A key that no repr, log, pickle or traceback shows. ``reveal`` is for the header, and nothing else.
 
-    Reading one never raises, because the exception would carry the text in its frames; ``problem`` says in a sentence
-    what is wrong with it, or is None.
+    Creating one never raises, because the exception would carry the text in its frames; ``problem`` is a sentence on
+    what is wrong with it, or None.
     """
 
     __slots__ = ("_text", "problem")
@@ -35,12 +35,9 @@ class ApiKey:
         self._text = text.strip()
         self.problem: str | None = None
         if not self._text:
-            self.problem = f"No API key: set {KEY_VARIABLE}, or pass api_key."
+            self.problem = f"{KEY_VARIABLE} is not set."
         elif not (self._text.isascii() and self._text.isprintable()) or " " in self._text:
-            self.problem = (
-                f"The API key ({KEY_VARIABLE} or api_key) holds a line break, a space or a character that no key has; "
-                "copy it again."
-            )
+            self.problem = f"The API key ({KEY_VARIABLE}) contains whitespace or an invalid character. Copy it again."
 
     @classmethod
     def read(cls, given: str | ApiKey | None) -> ApiKey:
@@ -51,14 +48,16 @@ class ApiKey:
 
     @property
     def is_missing(self) -> bool:
+        """Whether there is no text at all: then only the catalog can be read."""
         return not self._text
 
     def reveal(self) -> str:
+        """The text itself."""
         return self._text
 
     @property
     def digest(self) -> str:
-        """Eight hex digits that tell two keys apart, and too few to test a guess of the key by."""
+        """Eight hex digits: enough to tell two keys apart, too few to test a guess of the key."""
         return hashlib.sha256(b"orbatch account " + self._text.encode()).hexdigest()[:8]
 
     def hide(self, text: str) -> str:
@@ -66,6 +65,7 @@ class ApiKey:
         return text.replace(self._text, _HIDDEN) if self._text else text
 
     def hide_bytes(self, body: bytes) -> bytes:
+        """``body`` without this key."""
         secret = self._text.encode("utf-8", "replace")
         return body.replace(secret, _HIDDEN.encode()) if secret and secret in body else body
 
@@ -79,24 +79,24 @@ class ApiKey:
 def read_base_url(given: str | None) -> str:
     """``given``, the environment or the public API, without a slash at the end.
 
-    Raises ConfigurationError for an address that must not receive a key.
+    Raises ConfigurationError for a URL that must not receive a key.
     """
     text = (given or os.environ.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL).strip()
     url = _split(text)
     if url is None or not url.hostname:
         raise ConfigurationError(f"The base URL ({BASE_URL_VARIABLE}) is not a URL like {DEFAULT_BASE_URL}.")
     if url.username is not None or url.password is not None or url.query or url.fragment:
-        raise ConfigurationError(f"The base URL ({BASE_URL_VARIABLE}) may hold no user, password, query or fragment.")
+        raise ConfigurationError(f"The base URL ({BASE_URL_VARIABLE}) must not have a login, query or fragment.")
     if not may_carry_key(text):
         raise ConfigurationError(
-            f"The base URL {url.scheme}://{url.hostname} must be https; over plain http a key is sent to this machine "
+            f"The base URL {url.scheme}://{url.hostname} must be https. Over plain http a key is sent to this machine "
             "only."
         )
     return text.rstrip("/")
 
 
 def origin_of(url: str) -> str | None:
-    """``scheme://host:port`` with the port always said, or None for what is no http(s) URL."""
+    """``scheme://host:port`` with the port always given, or None for what is not an http(s) URL."""
     parts = _split(url)
     if parts is None or not parts.hostname or parts.scheme not in _DEFAULT_PORTS:
         return None
@@ -104,7 +104,7 @@ def origin_of(url: str) -> str | None:
 
 
 def may_carry_key(url: str) -> bool:
-    """Whether what is sent there cannot be read on the way: https, or http to this machine."""
+    """Whether nobody can read on the way what is sent there: https, or http to this machine."""
     parts = _split(url)
     if parts is None or not parts.hostname:
         return False
@@ -121,12 +121,12 @@ def _is_this_machine(host: str) -> bool:
 
 
 def _split(url: str) -> SplitResult | None:
-    """None for what no URL parser agrees on: a bad port or bracket, spaces, control characters, backslashes."""
+    """None for what no two URL parsers agree on: a bad port or bracket, spaces, control characters, backslashes."""
     if not url.isprintable() or " " in url or "\\" in url:  # the plain space is the only printable one
         return None
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        _ = parts.port  # raises for what is not a number
     except ValueError:
         return None
     return parts
