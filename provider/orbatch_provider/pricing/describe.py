@@ -46,6 +46,7 @@ def describe_image_prices(model: ImageModel) -> list[str]:
         for line in endpoint.pricing:
             owners.setdefault(_image_line(line), []).append(endpoint.provider_tag or endpoint.provider_slug)
     everyone = len(model.endpoints)
+    # Endpoints without names cannot be told apart, so their lines stand alone.
     lines = [
         phrase if len(names) >= everyone or not all(names) else f"{phrase} at {', '.join(dict.fromkeys(names))}"
         for phrase, names in owners.items()

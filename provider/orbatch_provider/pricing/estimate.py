@@ -94,7 +94,7 @@ class Hints:
                 if number is None or number < 0:
                     raise ValueError(f"{name} must be a number of at least 0, not {value!r}")
                 if name.endswith("seconds"):
-                    object.__setattr__(self, name, number)
+                    object.__setattr__(self, name, number)  # frozen, but this is still construction
 
 
 NO_HINTS = Hints()
@@ -195,7 +195,7 @@ def union_of_estimates(estimates: Sequence[Estimate]) -> Estimate:
 def add_up(parts: Sequence[PriceBounds], *, unset: Sequence[str] = (), floor_usd: Decimal | None = None) -> Estimate:
     """The sum of ``parts``, raised to the minimum charge. ``unset``: the fields that cause a range, for ``why``."""
     low, exact, high = (_complete(getattr(part, name) for part in parts) for name in ("low", "exact", "high"))
-    high = None if low is None else high
+    high = None if low is None else high  # a budget must not reserve a bound of which nothing else is known
     gap = next((part.gap for part in parts if part.gap), "")
     lines = frozenset[str]().union(*(part.lines for part in parts))
     why = _why(low, exact, high, gap, unset)
@@ -214,6 +214,7 @@ def decimal_or_none(value: object) -> Decimal | None:
 
     A float is read as its shortest decimal form, which is the literal that was written.
     """
+    # A bool is an int in Python, and no number here.
     if isinstance(value, bool) or not isinstance(value, (int, float, str, Decimal)):
         return None
     try:

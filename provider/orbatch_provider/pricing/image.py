@@ -84,6 +84,7 @@ def estimate_image(request: ImageRequest, model: ImageModel, hints: Hints = NO_H
         return Estimate.unpriced("provider leaves no endpoint of the model")
     known = hints.output_tokens_per_image is not None
     counts = set() if known else _documented_tokens(request, output_tokens().get(model.id, {}))
+    # The fewest tokens first, so that ``why`` reads from low to high.
     possible = [replace(hints, output_tokens_per_image=count) for count in sorted(counts)] or [hints]
     return union_of_estimates([estimate_image_body(request.body(), endpoints, each) for each in possible])
 
@@ -214,6 +215,7 @@ def _megapixels(line: _Line, count: Decimal, each: int | None) -> PriceBounds:
         return unknown(line.name, "the size of a reference is not known", low=line.times(0, "megapixels"))
     if each is None:
         return unknown(line.name, "the price is per megapixel, and the request sets no size in pixels")
+    # Whether a part of a megapixel is billed as a whole one is not published; high assumes it.
     whole = (each / DECIMAL_MEGAPIXEL).to_integral_value(ROUND_CEILING)
     low, high = (line.times(count * megapixels, "megapixels") for megapixels in (each / BINARY_MEGAPIXEL, whole))
     return PriceBounds(low, None, high, frozenset({line.name}))

@@ -84,7 +84,7 @@ _PATTERNS = tuple(
 _ADDERS = {"cents_per_image_input": True, "reference_images": False}
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=1024)  # the models of a catalog, several times over
 def price_list(prices: tuple[tuple[str, str], ...]) -> PriceList:
     """The parsed lines of a model, in the catalog's order. Names with ``cents`` in them are in US cents."""
     rates: list[Rate] = []
@@ -92,7 +92,7 @@ def price_list(prices: tuple[tuple[str, str], ...]) -> PriceList:
     floor: Decimal | None = None
     unknown: list[tuple[str, str]] = []
     for line, text in prices:
-        name = _PROVIDER_PREFIX.sub("", line.lower())
+        name = _PROVIDER_PREFIX.sub("", line.lower())  # the API writes 2K and 4K, line names 2k and 4k
         usd = _usd(line, text)
         rate = None if usd is None else _rate(line, name, usd)
         if rate is not None:
@@ -115,7 +115,7 @@ def _usd(line: str, text: str) -> Decimal | None:
 
 def _rate(line: str, name: str, usd: Decimal) -> Rate | None:
     for unit, pattern in _PATTERNS:
-        match = pattern.fullmatch(name)
+        match = pattern.fullmatch(name)  # the whole name: a qualifier that is not understood must not be dropped
         if match is not None:
             return Rate(line, usd, unit, {part: text for part, text in match.groupdict().items() if text is not None})
     return None

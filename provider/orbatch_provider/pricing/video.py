@@ -41,7 +41,7 @@ from orbatch_provider.pricing.video_cases import (
 from orbatch_provider.requests import VideoRequest
 
 FRAMES_PER_SECOND = 24
-PIXELS_PER_TOKEN = 1024
+PIXELS_PER_TOKEN = 1024  # with 24 frames, fits the charges that public projects recorded
 
 # Names of provider options that can change what is billed without the fields that are priced.
 BILLED_OPTIONS = frozenset(
@@ -74,14 +74,14 @@ def unset_fields(request: VideoRequest, model: VideoModel, hints: Hints = NO_HIN
     return fields + tuple(UnsetField(name, low, None) for name in options)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096)  # a plan of 100,000 jobs has few distinct ones
 def _estimate(model: BilledModel, request: BilledRequest, hints: Hints) -> Estimate:
     prices = price_list(model.prices)
     if request.mistake or prices.unknown or not model.prices:
         return Estimate.unpriced(request.mistake or _unpriced_model(model, prices))
     by_case = {case: _bounds(case, model, prices, hints) for case in price_cases(model, request, hints.source_seconds)}
     rates = union(by_case.values())
-    adders = _adders(prices, request) if rates.lines else ()
+    adders = _adders(prices, request) if rates.lines else ()  # alone they would look like a price
     unset = [field for field in alternatives(model, request) if _widens(field, by_case, prices)]
     return add_up([rates, *adders], unset=unset, floor_usd=prices.floor_usd)
 
@@ -280,6 +280,7 @@ def _unset_fields(model: BilledModel, request: BilledRequest, hints: Hints) -> t
         estimates = [_estimate(model, choice, hints) for choice in choices]
         if len({(each.low, each.exact, each.high) for each in estimates}) > 1:
             highs = [each.high for each in estimates if each.high is not None]
+            # Where no choice has an upper bound, the lower ones are all there is to compare.
             lows = highs or [each.low for each in estimates if each.low is not None]
             found.append(UnsetField(field, min(lows, default=None), max(highs) if len(highs) == len(choices) else None))
     return tuple(found)
