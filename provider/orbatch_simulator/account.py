@@ -74,11 +74,11 @@ def _key(state: State, owner: str) -> dict[str, Any]:
         budgets.append(_budget("workspace", settings.budget_usd, _sum(_shown(state))))
     if limit is not None:
         budgets.append(_budget("key_limit", limit, usage))
-    return {
+    unset = ("limit_reset", "creator_user_id", "workspace_id", "organization_id", "expires_at")
+    return dict.fromkeys(unset) | {
         "label": "sk-or-v1-simulated",
         "limit": limit,
         "limit_remaining": None if limit is None else limit - usage,
-        "limit_reset": None,
         "usage": usage,  # of this key; without BYOK, which has a sum of its own
         **_by_period(state, "usage", jobs),
         "byok_usage": _byok(jobs),
@@ -87,30 +87,18 @@ def _key(state: State, owner: str) -> dict[str, Any]:
         "is_free_tier": False,
         "is_management_key": _manages(state, owner),
         "is_provisioning_key": _manages(state, owner),
-        "creator_user_id": None,
-        "workspace_id": None,
-        "organization_id": None,
         "allowed_data_regions": ["global"],
         "budgets": budgets,
         "effective_budget": min(budgets, key=lambda budget: Decimal(budget["remaining_usd"]), default=None),
         "free_model_daily_requests": {"limit": 50, "used": 0, "remaining": 50},
-        "expires_at": None,
         "rate_limit": {"requests": -1, "interval": "10s", "note": "This field is deprecated and safe to ignore."},
     }
 
 
 def _budget(scope: str, limit: Decimal, spent: Decimal) -> dict[str, Any]:
-    return {
-        "budget_id": None,
-        "guardrail_id": None,
-        "scope": scope,
-        "limit_usd": limit,
-        "spend_usd": spent,
-        "remaining_usd": limit - spent,
-        "reset_interval": None,
-        "resets_at": None,
-        "include_byok": False,
-    }
+    unset = dict.fromkeys(("budget_id", "guardrail_id", "reset_interval", "resets_at"))
+    amounts = {"limit_usd": limit, "spend_usd": spent, "remaining_usd": limit - spent}
+    return {"scope": scope, "include_byok": False, **amounts, **unset}
 
 
 def _by_period(state: State, name: str, jobs: list[Job]) -> dict[str, Decimal]:

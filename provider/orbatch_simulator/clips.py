@@ -11,6 +11,7 @@ import array
 import hashlib
 import io
 import math
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -190,29 +191,12 @@ def _card(model: str, prompt: str, facts: str, width: int, height: int, *, trans
     small = ImageFont.load_default(size=max(8, text_height * 2 // 3))
     margin = text_height
     draw = ImageDraw.Draw(image)
-    lines = _wrapped(prompt, font, width - 2 * margin)
+    # Most letters are narrower than 0.6 of their height; a line that is wider after all is cut at the edge.
+    columns = max(8, int((width - 2 * margin) / (0.6 * text_height)))
+    lines = textwrap.wrap(prompt[:2000], columns, max_lines=_MAX_LINES, placeholder=" ...")
     draw.multiline_text((margin, margin), "\n".join(lines), font=font, fill=_TEXT, spacing=text_height // 3)
     draw.multiline_text((margin, height - 4 * text_height), f"{model}\n{facts}", font=small, fill=_SMALL_TEXT)
     return image
-
-
-def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
-    """``text`` in at most _MAX_LINES lines of at most ``width`` pixels; long words are broken."""
-    lines = [""]
-    for word in " ".join(text.split())[:2000].split(" "):  # measuring more would take seconds
-        longer = f"{lines[-1]} {word}".strip()
-        if font.getlength(longer) <= width:
-            lines[-1] = longer
-            continue
-        if lines[-1]:
-            lines.append("")
-        for char in word:
-            if lines[-1] and font.getlength(lines[-1] + char) > width:
-                lines.append("")
-            lines[-1] += char
-        if len(lines) > _MAX_LINES:
-            return [*lines[: _MAX_LINES - 1], lines[_MAX_LINES - 1] + " ..."]
-    return lines
 
 
 def _encoding(mime_type: str, label: str) -> dict[str, Any]:

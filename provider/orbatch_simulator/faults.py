@@ -183,10 +183,6 @@ class FaultRules:
                 return fault
         return None
 
-    def summary(self) -> list[dict[str, Any]]:
-        """The rules as JSON, each with the number of times it struck."""
-        return [dataclasses.asdict(rule.fault) | {"struck": rule.struck.total()} for rule in self._rules]
-
 
 class _Rule:
     """A fault and its counts."""

@@ -136,12 +136,6 @@ class Journal:
         self._write({"event": "served", "id": job_id, "index": index, "sha256": sha256, "bytes": size})
         self._count(job_id, index, sha256, size)
 
-    def reset(self) -> None:
-        """Forget everything. The file keeps its lines and gets one that says so."""
-        self._write({"event": "reset"})
-        self._clear()
-        self.refused.clear()
-
     def summary(self) -> dict[str, Any]:
         """Everything as JSON; amounts as decimal strings."""
         return {
@@ -173,14 +167,6 @@ class Journal:
         known = outputs.get(index)
         outputs[index] = ServedOutput(sha256, size, known.downloads + 1 if known else 1)
 
-    def _clear(self) -> None:
-        self.jobs.clear()
-        self.served.clear()
-        self.bodies.clear()
-        self._by_generation.clear()
-        self.committed = Decimal(0)
-        self.committed_by.clear()
-
     def _write(self, event: Mapping[str, Any]) -> None:
         if self._file is not None:
             self._file.write(json.dumps(event, default=str) + "\n")
@@ -206,8 +192,6 @@ class Journal:
                 self._add(Job(**event | amounts))
             case "served":
                 self._count(event["id"], event["index"], event["sha256"], event["bytes"])
-            case "reset":
-                self._clear()
             case other:
                 raise ValueError(f"unknown event {other}")
 

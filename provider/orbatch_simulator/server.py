@@ -6,11 +6,10 @@ import asyncio
 import json
 import signal
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from aiohttp import web
 
@@ -23,7 +22,7 @@ from orbatch_simulator.images import image_examples
 from orbatch_simulator.journal import Journal
 from orbatch_simulator.middleware import STATE, use_envelopes
 from orbatch_simulator.settings import SimulatorSettings
-from orbatch_simulator.state import Clock, State, WallClock
+from orbatch_simulator.state import Clock, State
 from orbatch_simulator.text import ROUTES as TEXT_ROUTES
 from orbatch_simulator.text import text_examples
 from orbatch_simulator.videos import ROUTES as VIDEO_ROUTES
@@ -52,7 +51,7 @@ class Simulator:
         self._host, self._port = host, port
         self._state = State(
             settings or SimulatorSettings(),
-            clock or WallClock(),
+            clock or Clock(),
             catalog or snapshot(),
             image_examples(),
             text_examples(),
@@ -88,8 +87,9 @@ class Simulator:
         self._state.journal.open()  # before the port: a file that is not a journal must not start a server
         app = web.Application(middlewares=[use_envelopes])
         app[STATE] = self._state
-        for routes in (VIDEO_ROUTES, CONTENT_ROUTES, IMAGE_ROUTES, TEXT_ROUTES, ACCOUNT_ROUTES, _CONTROL_ROUTES):
+        for routes in (VIDEO_ROUTES, CONTENT_ROUTES, IMAGE_ROUTES, TEXT_ROUTES, ACCOUNT_ROUTES):
             app.add_routes(routes)
+        app.add_routes([web.get("/_sim/journal", _journal)])  # outside the API, without a key
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSING_S)
         try:
             await self._runner.setup()
@@ -196,66 +196,6 @@ async def _interrupted() -> AsyncIterator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-# -- control paths, outside the API and without a key
-
-
-async def _show_journal(request: web.Request) -> web.Response:
-    return _json(request.app[STATE].journal.summary())
-
-
-async def _show_faults(request: web.Request) -> web.Response:
-    return _json({"faults": request.app[STATE].faults.summary()})
-
-
-async def _show_settings(request: web.Request) -> web.Response:
-    return _json(request.app[STATE].settings.shown())
-
-
-async def _set_faults(request: web.Request, state: State, body: object) -> web.Response:
-    """``{"faults": [...]}`` replaces all rules; an empty list ends all faults."""
-    rules = body.get("faults") if isinstance(body, Mapping) else None
-    if not isinstance(rules, list):
-        raise ValueError('the body must be {"faults": [...]}')
-    # All are read before any is active.
-    state.faults.replace([Fault.from_json(rule) for rule in rules])
-    return await _show_faults(request)
-
-
-async def _set_settings(request: web.Request, state: State, body: object) -> web.Response:
-    """The fields of the body change; the others stay."""
-    state.settings = state.settings.changed(body)
-    return await _show_settings(request)
-
-
-async def _reset(request: web.Request, state: State, _: object) -> web.Response:
-    """Empty the journal and end all faults; the settings stay."""
-    state.journal.reset()
-    state.faults.replace(())
-    return await _show_journal(request)
-
-
-def _change(
-    change: Callable[[web.Request, State, object], Awaitable[web.Response]],
-) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def handle(request: web.Request) -> web.Response:
-        sent = await request.text()
-        try:
-            return await change(request, request.app[STATE], json.loads(sent) if sent else {})
-        except ValueError as exc:
-            return _json({"error": str(exc)}, status=400)
-
-    return handle
-
-
-def _json(data: Mapping[str, Any], status: int = 200) -> web.Response:
-    return web.json_response(text=json.dumps(data, default=str), status=status)  # str: amounts keep all digits
-
-
-_CONTROL_ROUTES = [
-    web.get("/_sim/journal", _show_journal),
-    web.get("/_sim/faults", _show_faults),
-    web.get("/_sim/settings", _show_settings),
-    web.post("/_sim/faults", _change(_set_faults)),
-    web.post("/_sim/settings", _change(_set_settings)),
-    web.post("/_sim/reset", _change(_reset)),
-]
+async def _journal(request: web.Request) -> web.Response:
+    # For observers in other processes; str: amounts keep all digits.
+    return web.json_response(text=json.dumps(request.app[STATE].journal.summary(), default=str))

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from orbatch_simulator.faults import STRICT, Fault, first_problem
 
-_FIXED = frozenset({"api_keys", "management_keys", "faults", "seed"})  # never set, and never shown, over HTTP
+_FIXED = frozenset({"api_keys", "management_keys", "faults", "seed"})  # only when the simulator is made
 
 
 def _to_decimal(value: object) -> object:
@@ -85,7 +85,3 @@ class SimulatorSettings:
             return dataclasses.replace(self, **data)
         except ValidationError as exc:
             raise ValueError(first_problem(exc, names)) from exc
-
-    def shown(self) -> dict[str, object]:
-        """The settings that may be seen over HTTP: no keys."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in _FIXED - {"seed"}}

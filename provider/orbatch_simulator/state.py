@@ -13,7 +13,7 @@ from collections import defaultdict, deque
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from orbatch_provider.catalog import Catalog, ImageModel, TextModel, VideoModel
 from orbatch_simulator.faults import Fault, FaultRules, Stage
@@ -37,23 +37,11 @@ class RefusedError(Exception):
         self.headers = headers or {}
 
 
-class Clock(Protocol):
-    """The time and the pauses of a simulator, so that tests can let hours pass."""
+class Clock:
+    """Real time. Tests replace it, so that hours can pass immediately."""
 
     def now(self) -> float:
         """Unix seconds: wall time, so that jobs continue after a restart of the simulator."""
-        ...
-
-    async def sleep(self, real_s: float) -> None:
-        """Pause for real seconds."""
-        ...
-
-
-class WallClock:
-    """The clock of the machine."""
-
-    def now(self) -> float:
-        """Unix seconds."""
         return time.time()
 
     async def sleep(self, real_s: float) -> None:

@@ -12,7 +12,6 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -161,7 +160,7 @@ class EffectiveRequest:
     precise mode. Models without durations work on a source clip, which the settings describe.
 
     ``resolution`` in lower case, None for models without; ``width`` and ``height`` of the output in pixels;
-    ``images``: image references, not counting ``frames``; ``factor`` and ``creativity`` None unless it upscales.
+    ``images``: image references, not counting ``frames``; ``upscaled_pixels`` of an upscaler's frame.
     """
 
     model: str
@@ -176,10 +175,8 @@ class EffectiveRequest:
     images: int
     has_video: bool
     continues: bool
-    source_width: int
-    source_height: int
-    factor: Decimal | None
-    creativity: int | None
+    upscaled_pixels: Decimal
+    creative: bool
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any], model: VideoModel, settings: SimulatorSettings) -> EffectiveRequest:
@@ -187,10 +184,9 @@ class EffectiveRequest:
         frames = body.get("frame_images") or []
         references = [item["type"] for item in body.get("input_references") or []]
         resolution = _resolution(body, model)
-        factor = None
-        if model.upscale_min is not None:
-            factor = Decimal(str(body.get("upscale_factor") or model.upscale_min))
-        width, height = _frame_size(body, model, resolution, factor, settings)
+        source = settings.source_width, settings.source_height
+        factor = Decimal(str(body.get("upscale_factor") or model.upscale_min or 1))
+        width, height = _frame_size(body, model, resolution, source, float(factor))
         duration = body.get("duration") or (min(model.durations) if model.durations else settings.source_seconds)
         audio = body.get("generate_audio")
         return cls(
@@ -206,10 +202,8 @@ class EffectiveRequest:
             images=references.count("image_url"),
             has_video="video_url" in references,
             continues=body.get("previous_job_id") is not None,
-            source_width=settings.source_width,
-            source_height=settings.source_height,
-            factor=factor,
-            creativity=body.get("creativity") or 0 if model.creativity is not None else None,
+            upscaled_pixels=source[0] * source[1] * factor**2,
+            creative=bool(body.get("creativity")),  # 0 is precise mode
         )
 
 
@@ -239,17 +233,12 @@ def _class_of(width: int, height: int, offered: Sequence[str]) -> str:
 
 
 def _frame_size(
-    body: Mapping[str, Any],
-    model: VideoModel,
-    resolution: str | None,
-    factor: Decimal | None,
-    settings: SimulatorSettings,
+    body: Mapping[str, Any], model: VideoModel, resolution: str | None, source: tuple[int, int], factor: float
 ) -> tuple[int, int]:
     if body.get("size"):
         return _sides(body["size"])
-    source = settings.source_width, settings.source_height
-    if factor is not None:
-        return _even(source[0] * float(factor)), _even(source[1] * float(factor))
+    if model.upscale_min is not None:
+        return _even(source[0] * factor), _even(source[1] * factor)
     ratio = body.get("aspect_ratio")
     if resolution is None:
         return source if ratio is None else _scaled(min(source), _ratio(ratio))
@@ -341,7 +330,7 @@ def _price_lines(request: EffectiveRequest) -> Iterator[str]:
     yield f"cents_per_video_output_second{at}"
     yield f"cents_per_second_output{at}"
     yield "cents_per_second_output"
-    yield f"cents_per_megapixel_second_{'creative' if request.creativity else 'precise'}"
+    yield f"cents_per_megapixel_second_{'creative' if request.creative else 'precise'}"
 
 
 def _quantity(line: str, request: EffectiveRequest) -> Decimal:
@@ -349,9 +338,7 @@ def _quantity(line: str, request: EffectiveRequest) -> Decimal:
     if line.startswith("video_tokens"):
         return request.width * request.height * request.seconds * _TOKEN_FPS / _TOKEN_PIXELS
     if line.startswith("cents_per_megapixel_second"):
-        factor = request.factor or Decimal(1)
-        # Of the upscaled frame, so the factor counts twice.
-        return request.source_width * request.source_height * factor**2 / _MEGAPIXEL * request.seconds / _CENTS
+        return request.upscaled_pixels / _MEGAPIXEL * request.seconds / _CENTS
     return request.seconds / _CENTS if line.startswith("cents") else request.seconds
 
 
@@ -481,8 +468,14 @@ async def poll(request: web.Request, state: State, owner: str) -> web.StreamResp
 
 @api_call("models", needs_key=False)
 async def models(request: web.Request, state: State, _: str) -> web.StreamResponse:
-    """GET /videos/models."""
-    records = [_record(model, state.catalog.captured_at) for model in state.catalog.models.values()]
+    """GET /videos/models: the captured records, with the documented fields that were not captured."""
+    created = int(state.catalog.captured_at.timestamp())
+    usual = {"created": created, "description": "", "hugging_face_id": None}
+    # input_modalities was added by the capture; the live list does not have it.
+    records = [
+        usual | {"name": display_name(record["id"])} | {k: v for k, v in record.items() if k != "input_modalities"}
+        for record in state.catalog.records
+    ]
     return await respond(request, state, "models", lambda: Answer(200, {"data": records}))
 
 
@@ -491,34 +484,3 @@ ROUTES = [
     web.get("/api/v1/videos/models", models),  # before {job_id}, which would match "models", too
     web.get("/api/v1/videos/{job_id}", poll),
 ]
-
-
-def _record(model: VideoModel, captured_at: datetime) -> dict[str, Any]:
-    """A model as the documented catalog record, including the fields that the product does not read."""
-    upscales = model.upscale_min is not None or model.upscale_max is not None
-    return {
-        "id": model.id,
-        "canonical_slug": model.canonical_slug or model.id,
-        "name": model.name or display_name(model.id),
-        "created": _created(model.canonical_slug, captured_at),
-        "description": "",
-        "hugging_face_id": None,
-        "supported_resolutions": model.resolutions,
-        "supported_aspect_ratios": model.aspect_ratios,
-        "supported_sizes": model.sizes,
-        "supported_durations": model.durations,
-        "supported_frame_images": model.frame_types,
-        "generate_audio": model.generate_audio,
-        "seed": model.seed,
-        "upscale_factor": {"min": model.upscale_min, "max": model.upscale_max} if upscales else None,
-        "creativity": model.creativity,
-        "allowed_passthrough_parameters": model.passthrough,
-        "pricing_skus": dict(model.prices),
-    }
-
-
-def _created(canonical_slug: str, captured_at: datetime) -> int:
-    """Unix seconds: the day at the end of dated slugs, else the day of the catalog."""
-    day = re.search(r"(20\d{6})$", canonical_slug)
-    moment = datetime.strptime(day[1], "%Y%m%d").replace(tzinfo=UTC) if day else captured_at
-    return int(moment.timestamp())

@@ -16,11 +16,12 @@ import aiohttp
 import pytest
 
 from orbatch_simulator import Simulator, SimulatorSettings
+from orbatch_simulator.state import Clock
 
 KEY = "sk-or-v1-c0ffee0123456789"
 HOUR = 3600.0
 
-ORDER: Mapping[str, Any] = {
+REQUEST: Mapping[str, Any] = {
     "model": "google/veo-3.1-lite",
     "prompt": "A cat playing with yarn",
     "duration": 4,
@@ -40,7 +41,7 @@ class Reply:
         return json.loads(self.body)
 
 
-class ManualClock:
+class ManualClock(Clock):
     """Stands still until ``advance`` is called in the thread of the event loop, so that hours pass immediately."""
 
     def __init__(self, start: float = 1_790_000_000.0) -> None:
@@ -88,8 +89,8 @@ class Caller:
             return Reply(response.status, response.headers.copy(), await response.read())
 
     async def submit(self, **changes: Any) -> Reply:
-        """ORDER with changes; a field that is set to None is left out."""
-        body = {name: value for name, value in (dict(ORDER) | changes).items() if value is not None}
+        """REQUEST with changes; a field that is set to None is left out."""
+        body = {name: value for name, value in (dict(REQUEST) | changes).items() if value is not None}
         return await self.call("POST", "/videos", json=body)
 
     async def start(self, **changes: Any) -> str:
@@ -109,13 +110,8 @@ class Caller:
         assert reply.status == 200, reply.body
         return reply.json
 
-    async def control(self, method: str, name: str, json: object = None) -> Reply:
-        """A control path of the simulator, which needs no key."""
-        url = self.simulator.base_url.replace("/api/v1", f"/_sim/{name}")
-        return await self.call(method, url, key=None, json=json)
-
     async def journal(self) -> Any:
-        return (await self.control("GET", "journal")).json
+        return (await self.call("GET", self.simulator.base_url.replace("/api/v1", "/_sim/journal"), key=None)).json
 
 
 class Open(Protocol):

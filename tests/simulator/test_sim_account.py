@@ -33,7 +33,7 @@ async def test_usage_counts_ended_jobs_of_this_key_and_may_lag(open_simulator: O
     assert (await caller.call("GET", "/key", key="sk-or-v1-another")).json["data"]["usage"] == 0
 
 
-async def test_usage_of_the_day_starts_anew_at_midnight_utc(caller: Caller) -> None:
+async def test_usage_of_the_day_restarts_at_midnight_utc(caller: Caller) -> None:
     await caller.finish()
     caller.clock.advance(24 * HOUR)
     data = (await caller.call("GET", "/key")).json["data"]
@@ -49,7 +49,7 @@ async def test_credits_are_for_management_keys(open_simulator: Open) -> None:
     assert reply.json == {"data": {"total_credits": 10, "total_usage": 0.12}}
 
 
-async def test_a_generation_is_known_some_minutes_after_its_job_and_to_its_key_alone(caller: Caller) -> None:
+async def test_a_generation_is_known_some_minutes_after_its_job_and_only_to_its_key(caller: Caller) -> None:
     job_id = await caller.start()
     job = caller.simulator.journal.jobs[job_id]
     path = f"/generation?id={job.generation_id}"

@@ -1,4 +1,4 @@
-"""The bill against the published worked examples, and through the books."""
+"""The charge against the published worked examples, and through the journal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VECTORS = [
 ]
 
 
-def bill(vector: Any) -> Decimal:
+def charge_of(vector: Any) -> Decimal:
     hints = vector.get("hints", {})
     settings = SimulatorSettings(
         source_seconds=Decimal(hints.get("source_seconds", 5)),
@@ -38,8 +38,8 @@ def bill(vector: Any) -> Decimal:
 
 
 @pytest.mark.parametrize("vector", [pytest.param(v, id=f"{v['model']}: {v['note']}") for v in VECTORS])
-def test_the_bill_lies_in_the_published_band_and_on_its_point(vector: Any) -> None:
-    expected, charged = vector["expected"], bill(vector)
+def test_the_charge_lies_in_the_published_band_and_on_its_point(vector: Any) -> None:
+    expected, charged = vector["expected"], charge_of(vector)
     assert charged >= expected["low"] - TOLERANCE
     if expected["high"] is not None:
         assert charged <= expected["high"] + TOLERANCE
@@ -63,25 +63,25 @@ def test_every_price_family_is_among_the_examples() -> None:
 
 @pytest.mark.parametrize("model", snapshot().models.values(), ids=lambda model: model.id)
 def test_every_model_of_the_catalog_has_a_price_for_a_bare_request(model: Any) -> None:
-    order = EffectiveRequest.from_body({"model": model.id, "prompt": "p"}, model, SimulatorSettings())
-    assert charge_video(order, model.prices, Decimal(-1)) > 0
+    request = EffectiveRequest.from_body({"model": model.id, "prompt": "p"}, model, SimulatorSettings())
+    assert charge_video(request, model.prices, Decimal(-1)) > 0
 
 
 def test_a_model_with_unknown_price_lines_is_never_free() -> None:
-    order = EffectiveRequest.from_body(
+    request = EffectiveRequest.from_body(
         {"prompt": "p", "duration": 4}, snapshot().models["google/veo-3.1"], SimulatorSettings()
     )
-    assert charge_video(order, {"per_gigaflop": "1"}, UNKNOWN) == UNKNOWN
+    assert charge_video(request, {"per_gigaflop": "1"}, UNKNOWN) == UNKNOWN
 
 
 def test_charges_are_whole_nano_dollars() -> None:
     model = snapshot().models["bytedance/seedance-2.5"]
-    order = EffectiveRequest.from_body({"size": "1112x834", "duration": 7}, model, SimulatorSettings())
-    assert charge_video(order, model.prices, UNKNOWN) == Decimal("1.628035763")  # of 1.6280357625
+    request = EffectiveRequest.from_body({"size": "1112x834", "duration": 7}, model, SimulatorSettings())
+    assert charge_video(request, model.prices, UNKNOWN) == Decimal("1.628035763")  # of 1.6280357625
 
 
 @pytest.mark.parametrize(
-    ("order", "size"),
+    ("body", "size"),
     [
         ({"model": "google/veo-3.1", "resolution": "4K", "aspect_ratio": "9:16"}, (2160, 3840)),
         ({"model": "google/veo-3.1-lite"}, (1280, 720)),
@@ -96,8 +96,8 @@ def test_charges_are_whole_nano_dollars() -> None:
     ],
     ids=lambda value: str(value),
 )
-def test_the_picture_has_the_size_that_was_ordered(order: dict[str, Any], size: tuple[int, int]) -> None:
-    read = EffectiveRequest.from_body(order, snapshot().models[order["model"]], SimulatorSettings())
+def test_the_frame_has_the_size_that_was_requested(body: dict[str, Any], size: tuple[int, int]) -> None:
+    read = EffectiveRequest.from_body(body, snapshot().models[body["model"]], SimulatorSettings())
     assert (read.width, read.height) == size
 
 
@@ -110,7 +110,7 @@ async def test_a_job_is_charged_when_it_completes_and_the_poll_says_how_much(cal
     assert (await caller.journal())["charged"] == "0.12"
 
 
-async def test_sound_is_billed_unless_it_is_turned_off(open_simulator: Open) -> None:
+async def test_audio_is_charged_unless_it_is_turned_off(open_simulator: Open) -> None:
     caller = await open_simulator()
-    with_sound = await caller.finish(generate_audio=None)
-    assert (await caller.poll(with_sound))["usage"]["cost"] == 0.2
+    with_audio = await caller.finish(generate_audio=None)
+    assert (await caller.poll(with_audio))["usage"]["cost"] == 0.2

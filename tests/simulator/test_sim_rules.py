@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from orbatch_simulator import SimulatorSettings
-from tests.simulator.conftest import KEY, ORDER, Caller, Open
+from tests.simulator.conftest import KEY, REQUEST, Caller, Open
 
 PNG = "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(16)).decode()
-HAILUO = "minimax/hailuo-2.3"  # 6 or 10 s, 1080p, 16:9, no sound, no seed, first frame only
+HAILUO = "minimax/hailuo-2.3"  # 6 or 10 s, 1080p, 16:9, no audio, no seed, first frame only
 SEEDANCE = "bytedance/seedance-2.0"
 
 
@@ -43,8 +43,8 @@ REFUSED = [
     pytest.param({"resolution": None, "size": "1280*720"}, "size", id="a size that is none"),
     pytest.param({"size": "1280x720"}, "size", id="size beside resolution"),
     pytest.param({"resolution": None, "aspect_ratio": "16:9", "size": "1280x720"}, "size", id="size beside ratio"),
-    pytest.param(hailuo(generate_audio=True), "generate_audio", id="sound from a silent model"),
-    pytest.param({"generate_audio": "no"}, "generate_audio", id="sound as text"),
+    pytest.param(hailuo(generate_audio=True), "generate_audio", id="audio from a silent model"),
+    pytest.param({"generate_audio": "no"}, "generate_audio", id="audio as text"),
     pytest.param(hailuo(seed=1), "seed", id="a seed where there is none"),
     pytest.param(
         {"model": "kwaivgi/kling-video-o1", "duration": 5, "seed": 1}, "seed", id="a seed where it says false"
@@ -63,7 +63,7 @@ REFUSED = [
     pytest.param({"frame_images": [frame("data:text/html;base64,PGI+")]}, "frame_images", id="HTML as an image"),
     pytest.param({"input_references": [reference("video_url", PNG)]}, "input_references", id="a video as data"),
     pytest.param(
-        {"input_references": [reference("audio_url", "data:audio/mp3;base64,AA==")]}, "input", id="sound as data"
+        {"input_references": [reference("audio_url", "data:audio/mp3;base64,AA==")]}, "input", id="audio as data"
     ),
     pytest.param({"input_references": [{"type": "pdf_url"}]}, "input_references", id="an unknown reference"),
     pytest.param({"prompt": None}, "prompt", id="neither prompt nor image"),
@@ -99,9 +99,9 @@ async def test_an_unsupported_request_is_refused_with_400_and_names_the_field(
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({}, id="a plain order"),
+        pytest.param({}, id="a plain request"),
         pytest.param({"duration": None, "resolution": None, "generate_audio": None}, id="nothing but a prompt"),
-        pytest.param({"resolution": None, "size": "1280x720"}, id="a size alone"),
+        pytest.param({"resolution": None, "size": "1280x720"}, id="only a size"),
         pytest.param({"prompt": None, "frame_images": [frame()]}, id="an image without a prompt"),
         pytest.param({"frame_images": [frame(PNG)]}, id="an image as a data URL"),
         pytest.param({"frame_images": [frame(), frame(frame_type="last_frame")]}, id="first and last frame"),
@@ -109,7 +109,7 @@ async def test_an_unsupported_request_is_refused_with_400_and_names_the_field(
         pytest.param({"provider": {"options": {"google": {"unheardOf": 1}}}}, id="an unknown passthrough option"),
         pytest.param({"fps": 24, "quality": "high"}, id="fields the API does not know"),
         pytest.param({"user": "u", "session_id": "s", "trace": {"trace_id": "t"}, "seed": 3}, id="the other fields"),
-        pytest.param(hailuo(generate_audio=False), id="silence from a silent model"),
+        pytest.param(hailuo(generate_audio=False), id="audio off on a silent model"),
     ],
 )
 async def test_a_supported_request_is_accepted(caller: Caller, changes: dict[str, Any]) -> None:
@@ -121,22 +121,22 @@ async def test_a_supported_request_is_accepted(caller: Caller, changes: dict[str
     "changes",
     [
         pytest.param({"upscale_factor": 2, "creativity": 0}, id="within its range"),
-        pytest.param({}, id="left to the service"),
+        pytest.param({}, id="not set"),
     ],
 )
 async def test_an_upscaler_takes_what_belongs_to_it(caller: Caller, changes: dict[str, Any]) -> None:
     video = [reference("video_url", "https://example.com/a.mp4")]
-    order = {"model": "black-forest-labs/flux-video-upscale", "prompt": None, "input_references": video, **changes}
-    assert (await caller.submit(**order, duration=None, resolution=None, generate_audio=None)).status == 202
+    request = {"model": "black-forest-labs/flux-video-upscale", "prompt": None, "input_references": video, **changes}
+    assert (await caller.submit(**request, duration=None, resolution=None, generate_audio=None)).status == 202
 
 
 async def test_an_upscale_factor_out_of_range_is_refused(caller: Caller) -> None:
-    order = {"model": "black-forest-labs/flux-video-upscale", "duration": None, "resolution": None}
-    reply = await caller.submit(**order, generate_audio=None, upscale_factor=4)
+    request = {"model": "black-forest-labs/flux-video-upscale", "duration": None, "resolution": None}
+    reply = await caller.submit(**request, generate_audio=None, upscale_factor=4)
     assert (reply.status, reply.json["error"]["message"]) == (400, "upscale_factor: must be between 1.5 and 3")
 
 
-async def test_silence_can_be_refused_too_where_a_model_makes_no_sound(open_simulator: Open) -> None:
+async def test_audio_off_can_be_refused_too_where_a_model_has_no_audio(open_simulator: Open) -> None:
     caller = await open_simulator(SimulatorSettings(refuse_audio_off=True))
     assert (await caller.submit(**hailuo(generate_audio=False))).status == 400
 
@@ -174,7 +174,7 @@ async def test_a_call_without_a_key_is_refused_with_401(caller: Caller, headers:
     job_id = await caller.finish()
     calls = [("POST", "/videos"), ("GET", "/key"), ("GET", f"/videos/{job_id}"), ("GET", f"/videos/{job_id}/content")]
     for method, path in calls:
-        reply = await caller.call(method, path, key=None, headers=headers, json=dict(ORDER))
+        reply = await caller.call(method, path, key=None, headers=headers, json=dict(REQUEST))
         assert (reply.status, reply.json["error"]["code"]) == (401, 401), path
 
 
@@ -185,7 +185,7 @@ async def test_the_models_need_no_key(caller: Caller) -> None:
 async def test_only_listed_keys_are_known_when_there_is_a_list(open_simulator: Open) -> None:
     caller = await open_simulator(SimulatorSettings(api_keys=frozenset({"sk-or-v1-mine"})))
     assert (await caller.submit()).status == 401
-    assert (await caller.call("POST", "/videos", key="sk-or-v1-mine", json=dict(ORDER))).status == 202
+    assert (await caller.call("POST", "/videos", key="sk-or-v1-mine", json=dict(REQUEST))).status == 202
     assert "sk-or" not in repr(caller.simulator.settings)
 
 

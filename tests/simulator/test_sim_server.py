@@ -9,13 +9,14 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orbatch_simulator import SimulatorSettings, simulator_thread
-from tests.simulator.conftest import KEY, ORDER
+from tests.simulator.conftest import KEY, REQUEST
 
 SERVE = """
 import sys
@@ -33,8 +34,8 @@ def ask(url: str, body: object = None) -> Any:
 
 
 @contextmanager
-def serving(journal: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    process = subprocess.Popen([sys.executable, "-c", SERVE, str(journal)], stdout=subprocess.PIPE, text=True)
+def serving(path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    process = subprocess.Popen([sys.executable, "-c", SERVE, str(path)], stdout=subprocess.PIPE, text=True)
     with process:
         try:
             assert process.stdout is not None
@@ -43,35 +44,58 @@ def serving(journal: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
             process.kill()
 
 
-def test_a_killed_simulator_process_goes_on_where_it_was(tmp_path: Path) -> None:
-    journal = tmp_path / "new folder" / "books.jsonl"
-    with serving(journal) as (process, url):
-        job_id = ask(f"{url}/videos", dict(ORDER))["id"]
+def test_a_killed_simulator_process_resumes_where_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "journal.jsonl"
+    with serving(path) as (process, url):
+        job_id = ask(f"{url}/videos", dict(REQUEST))["id"]
         process.kill()
-    with serving(journal) as (process, url):
+    with serving(path) as (process, url):
         job = ask(f"{url}/videos/{job_id}")
         assert (job["status"], job["usage"]["cost"]) == ("completed", 0.12)
-        books = ask(url.replace("/api/v1", "/_sim/journal"))
-        assert (books["accepted"], books["charged"]) == (1, "0.12")
+        journal = ask(url.replace("/api/v1", "/_sim/journal"))
+        assert (journal["accepted"], journal["charged"]) == (1, "0.12")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_quietly(tmp_path: Path, number: signal.Signals) -> None:
-    with serving(tmp_path / "books.jsonl") as (process, _):
+    with serving(tmp_path / "journal.jsonl") as (process, _):
         process.send_signal(number)
         assert process.wait(timeout=10) == 0
 
 
 def test_it_runs_in_a_thread_beside_blocking_code() -> None:
     with simulator_thread(SimulatorSettings(speed=1e6)) as simulator:
-        job_id = ask(f"{simulator.base_url}/videos", dict(ORDER))["id"]
+        job_id = ask(f"{simulator.base_url}/videos", dict(REQUEST))["id"]
         assert ask(f"{simulator.base_url}/videos/{job_id}")["status"] == "completed"
         assert simulator.journal.accepted == 1
 
 
-def test_a_port_that_is_taken_is_an_error_at_once() -> None:
+def test_a_port_that_is_taken_is_an_error_immediately() -> None:
     with simulator_thread() as simulator:
         port = int(simulator.base_url.split(":")[2].split("/")[0])
         with pytest.raises(OSError, match=r"."), simulator_thread(port=port):
             raise AssertionError
+
+
+def test_settings_change_by_json() -> None:
+    changed = SimulatorSettings(seed=7).changed({"speed": 30, "credit_usd": "0.10", "ranges": True})
+    assert changed == SimulatorSettings(seed=7, speed=30.0, credit_usd=Decimal("0.10"), ranges=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"sped": 3}, "unknown setting 'sped'"),
+        ({"speed": "fast"}, "speed: Input should be a valid number"),
+        ({"speed": 0}, "speed: Input should be greater than 0"),
+        ({"outputs": 0}, "outputs: Input should be greater than 0"),
+        ({"ranges": 1}, "ranges: Input should be a valid boolean"),
+        ({"credit_usd": 0.1}, "credit_usd: must be an amount such as"),
+        ({"api_keys": ["x"]}, "unknown setting 'api_keys'"),
+        ([], "settings must be a JSON object"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_with_a_sentence(settings: Any, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        SimulatorSettings().changed(settings)

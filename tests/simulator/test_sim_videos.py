@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 
 import pytest
 
 from orbatch_simulator import Fault, SimulatorSettings
-from tests.simulator.conftest import HOUR, ORDER, Caller, Open
+from tests.simulator.conftest import HOUR, REQUEST, Caller, Open
 
-STEADY = SimulatorSettings(render_s={ORDER["model"]: 60.0})
+STEADY = SimulatorSettings(render_s={REQUEST["model"]: 60.0})
 
 
 async def test_a_submit_answers_id_absolute_polling_url_and_status_and_nothing_else(caller: Caller) -> None:
@@ -32,7 +31,7 @@ async def test_a_job_is_pending_then_in_progress_then_completed(open_simulator: 
 
 
 async def test_a_job_can_jump_from_pending_to_completed(open_simulator: Open) -> None:
-    caller = await open_simulator(SimulatorSettings(render_s={ORDER["model"]: 60.0}, shows_in_progress=False))
+    caller = await open_simulator(SimulatorSettings(render_s={REQUEST["model"]: 60.0}, shows_in_progress=False))
     job_id = await caller.start()
     caller.clock.advance(59)
     assert (await caller.poll(job_id))["status"] == "pending"
@@ -49,7 +48,7 @@ async def test_a_completed_job_names_its_generation_its_content_and_its_cost(cal
 
 
 async def test_simulated_time_runs_faster_by_the_speed(open_simulator: Open) -> None:
-    caller = await open_simulator(SimulatorSettings(render_s={ORDER["model"]: 60.0}, speed=30))
+    caller = await open_simulator(SimulatorSettings(render_s={REQUEST["model"]: 60.0}, speed=30))
     job_id = await caller.start()
     caller.clock.advance(1.9)
     assert (await caller.poll(job_id))["status"] == "in_progress"
@@ -72,7 +71,7 @@ async def test_render_times_lie_around_the_median_and_repeat_with_the_seed(open_
 
 
 async def test_a_model_with_one_slot_renders_one_job_after_the_other(open_simulator: Open) -> None:
-    caller = await open_simulator(SimulatorSettings(render_s={ORDER["model"]: 60.0}, slots_per_model=1))
+    caller = await open_simulator(SimulatorSettings(render_s={REQUEST["model"]: 60.0}, slots_per_model=1))
     first, second = await caller.start(), await caller.start(prompt="another")
     caller.clock.advance(61)
     assert (await caller.poll(first))["status"] == "completed"
@@ -103,7 +102,7 @@ async def test_a_job_that_ends_without_a_result_says_why_and_costs_nothing_by_de
             Fault("job", "failed"),
             0.12,
             {"cost": 0.12, "is_byok": False},
-            id="and told",
+            id="and reported",
         ),
     ],
 )
@@ -115,8 +114,8 @@ async def test_a_failed_job_can_be_charged(
     job = await caller.poll(await caller.finish())
     assert job.get("usage") == usage
     assert float(caller.simulator.journal.charged) == charged
-    told = await caller.call("GET", f"/generation?id={job['generation_id']}")
-    assert told.json["data"]["total_cost"] == charged
+    reported = await caller.call("GET", f"/generation?id={job['generation_id']}")
+    assert reported.json["data"]["total_cost"] == charged
 
 
 async def test_a_job_can_run_for_ever(caller: Caller) -> None:
@@ -126,7 +125,7 @@ async def test_a_job_can_run_for_ever(caller: Caller) -> None:
     assert (await caller.poll(job_id))["status"] == "in_progress"
 
 
-async def test_a_cost_that_is_null_at_first_is_told_by_the_generation_later(caller: Caller) -> None:
+async def test_a_cost_that_is_null_at_first_is_reported_by_the_generation_later(caller: Caller) -> None:
     caller.simulator.set_faults(Fault("job", "null_cost"))
     job_id = await caller.start()
     caller.clock.advance(caller.simulator.journal.jobs[job_id].render_s + 1)
@@ -142,8 +141,8 @@ async def test_a_job_on_the_callers_own_provider_key_costs_the_fee(caller: Calle
     caller.simulator.set_faults(Fault("job", "byok"))
     job = await caller.poll(await caller.finish())
     assert job["usage"] == {"cost": 0.006, "is_byok": True}
-    told = (await caller.call("GET", f"/generation?id={job['generation_id']}")).json["data"]
-    assert (told["is_byok"], told["total_cost"], told["upstream_inference_cost"]) == (True, 0.006, 0.12)
+    reported = (await caller.call("GET", f"/generation?id={job['generation_id']}")).json["data"]
+    assert (reported["is_byok"], reported["total_cost"], reported["upstream_inference_cost"]) == (True, 0.006, 0.12)
 
 
 async def test_urls_can_name_another_origin_and_polling_urls_can_be_paths(open_simulator: Open) -> None:
@@ -167,4 +166,3 @@ async def test_the_models_have_every_field_of_the_documented_record(caller: Call
     veo = next(record for record in records if record["id"] == "google/veo-3.1-lite")
     assert veo["supported_durations"] == [8, 4, 6]
     assert veo["pricing_skus"]["duration_seconds_without_audio_720p"] == "0.03"
-    assert datetime.fromtimestamp(veo["created"], UTC).date().isoformat() == "2026-03-31"

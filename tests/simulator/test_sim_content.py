@@ -25,26 +25,26 @@ def clip(prompt: str = "A cat", *, seconds: str = "2", audio: bool = True) -> Cl
     return Clip("some/model", prompt, Decimal(seconds), 320, 180, audio)
 
 
-def test_a_clip_is_h264_of_the_asked_length_and_size_with_sound() -> None:
+def test_a_clip_is_h264_of_the_requested_length_and_size_with_audio() -> None:
     with opened(render(clip())) as container:
-        video, sound = container.streams.video[0], container.streams.audio[0]
+        video, audio = container.streams.video[0], container.streams.audio[0]
         frames = list(container.decode(video))
         assert (video.codec_context.name, video.width, video.height, len(frames)) == ("h264", 320, 180, 16)
-        assert sound.codec_context.name == "aac"
+        assert audio.codec_context.name == "aac"
         assert container.duration == 2 * av.time_base
 
 
-def test_a_silent_clip_has_no_sound_track() -> None:
+def test_a_silent_clip_has_no_audio_track() -> None:
     with opened(render(clip(audio=False))) as container:
         assert not container.streams.audio
 
 
 def test_prompt_and_movement_can_be_seen() -> None:
-    def pictures(prompt: str) -> list[bytes]:
+    def images(prompt: str) -> list[bytes]:
         with opened(render(clip(prompt))) as container:
             return [bytes(frame.planes[0]) for frame in container.decode(video=0)]
 
-    cat, dog = pictures("A cat"), pictures("A dog in the rain")
+    cat, dog = images("A cat"), images("A dog in the rain")
     assert cat[0] != dog[0]
     assert cat[0] != cat[-1]
 
@@ -77,7 +77,7 @@ def test_a_padded_payload_has_its_length_and_still_plays() -> None:
         assert sum(1 for _ in container.decode(video=0)) == 16
 
 
-def test_a_payload_is_cut_into_the_asked_chunks() -> None:
+def test_a_payload_is_cut_into_the_requested_chunks() -> None:
     assert b"".join(Payload(b"abc", 6).chunks(2, 5)) == b"c\0\0"
 
 
@@ -92,7 +92,7 @@ async def test_a_download_is_chunked_without_length_and_ignores_range(caller: Ca
         assert (video.width, video.height, container.duration) == (480, 854, 4 * av.time_base)
 
 
-async def test_the_books_know_the_hash_of_every_output_and_count_complete_downloads(open_simulator: Open) -> None:
+async def test_the_journal_knows_the_hash_of_every_output_and_count_complete_downloads(open_simulator: Open) -> None:
     caller = await open_simulator(SimulatorSettings(outputs=2))
     job_id = await caller.finish(**SMALL)
     bodies = [(await caller.call("GET", f"/videos/{job_id}/content?index={index}")).body for index in (0, 1, 1)]
@@ -108,8 +108,10 @@ async def test_ranges_and_lengths_can_be_turned_on(open_simulator: Open) -> None
     path = f"/videos/{await caller.finish()}/content"
     whole = await caller.call("GET", path)
     assert (whole.status, whole.headers["Content-Length"]) == (200, "100000")
-    for asked, start, stop in (("70000-", 70_000, 100_000), ("10-19", 10, 20), ("-5", 99_995, 100_000)):
-        part = await caller.call("GET", path, headers={"Range": f"bytes={asked}", "If-Range": whole.headers["ETag"]})
+    for requested, start, stop in (("70000-", 70_000, 100_000), ("10-19", 10, 20), ("-5", 99_995, 100_000)):
+        part = await caller.call(
+            "GET", path, headers={"Range": f"bytes={requested}", "If-Range": whole.headers["ETag"]}
+        )
         assert (part.status, part.body) == (206, whole.body[start:stop])
         assert part.headers["Content-Range"] == f"bytes {start}-{stop - 1}/100000"
     changed = await caller.call("GET", path, headers={"Range": "bytes=5-", "If-Range": '"other"'})

@@ -1,0 +1,87 @@
+"""The journal: complete, durable, and without a key in them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from orbatch_simulator import Fault, Simulator
+from tests.simulator.conftest import HOUR, KEY, REQUEST, Open
+
+
+async def test_a_restarted_simulator_resumes_with_the_same_jobs(open_simulator: Open, tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    before = await open_simulator(journal_path=path)
+    job_id = await before.finish()
+    content = (await before.call("GET", f"/videos/{job_id}/content")).body
+    running = await before.start(prompt="another")
+    seen = await before.journal()
+    await before.simulator.stop()
+
+    after = await open_simulator(journal_path=path)
+    after.clock.advance(HOUR)
+    assert await after.journal() == seen
+    assert (await after.poll(job_id))["usage"]["cost"] == 0.12
+    assert (await after.call("GET", f"/videos/{job_id}/content")).body == content
+    assert after.simulator.journal.downloads == 2
+    after.clock.advance(HOUR)
+    assert (await after.poll(running))["status"] == "completed"
+    assert after.simulator.journal.charged == Decimal("0.24")
+
+
+async def test_an_accepted_job_is_on_disk_before_its_answer(open_simulator: Open, tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    caller = await open_simulator(journal_path=path)
+    caller.simulator.set_faults(Fault("submit", "delay", accept=True, delay_s=60))
+    submit = asyncio.ensure_future(caller.submit())
+    await caller.clock.until_someone_sleeps()
+    (line,) = path.read_text("utf-8").splitlines()
+    assert (json.loads(line)["event"], json.loads(line)["body"]) == ("accepted", dict(REQUEST))
+    caller.clock.advance(60)
+    await submit
+
+
+async def test_a_line_that_was_cut_off_is_dropped(open_simulator: Open, tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    caller = await open_simulator(journal_path=path)
+    await caller.start()
+    await caller.simulator.stop()
+    path.write_bytes(path.read_bytes() + b'{"event": "acc')
+
+    again = await open_simulator(journal_path=path)
+    await again.start(prompt="another")
+    assert again.simulator.journal.accepted == 2
+    await again.simulator.stop()
+    assert (await open_simulator(journal_path=path)).simulator.journal.accepted == 2
+
+
+async def test_a_file_that_is_not_a_journal_is_not_touched(tmp_path: Path) -> None:
+    other = tmp_path / "notes.txt"
+    other.write_text("dear diary\n", "utf-8")
+    with pytest.raises(ValueError, match=r"notes.txt is not a simulator journal \(line 1\)"):
+        await Simulator(journal_path=other).start()
+    assert other.read_text("utf-8") == "dear diary\n"
+
+
+async def test_duplicates_are_equal_bodies_under_one_key(open_simulator: Open) -> None:
+    caller = await open_simulator()
+    await caller.start()
+    await caller.start(prompt="another")
+    same = json.dumps(dict(reversed(dict(REQUEST).items())))
+    assert (await caller.call("POST", "/videos", data=same)).status == 202
+    assert (await caller.call("POST", "/videos", key="sk-or-v1-another", data=same)).status == 202
+    journal = caller.simulator.journal
+    assert (journal.accepted, journal.duplicates, sorted(journal.bodies.values())) == (4, 1, [1, 1, 2])
+    assert [job.submit_count for job in journal.jobs.values()] == [1, 1, 2, 1]
+
+
+async def test_the_key_is_not_in_the_journal(open_simulator: Open, tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    caller = await open_simulator(journal_path=path)
+    job_id = await caller.finish()
+    await caller.call("GET", f"/videos/{job_id}/content")
+    assert KEY not in path.read_text("utf-8") + json.dumps(await caller.journal())
