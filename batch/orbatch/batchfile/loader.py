@@ -128,7 +128,7 @@ class _Parts:
 
     def _models(self) -> Iterator[ModelItem]:
         for at, line, raw, entry in self._entries("models", MODEL):
-            name, settings = (entry, {}) if isinstance(entry, str) else (entry.model, entry.own_settings())
+            name, settings = (entry, {}) if isinstance(entry, str) else (entry.model, entry.given())
             yield ModelItem(name, settings, line, f"models[{at}]", lines_of(raw))
 
     def _prompts(self) -> Iterator[PromptItem]:
@@ -267,7 +267,7 @@ class ModelCheck:
     def _report(self, name: str, message: str, prompt: PromptItem, report: Report) -> None:
         """Reports a setting at the level that gave it."""
         if name in prompt.settings:
-            line, key = prompt.lines.get(name, prompt.line), f"{prompt.key}.{name}"
+            line, key = (prompt.lines or {}).get(name, prompt.line), f"{prompt.key}.{name}"
             report.about(prompt.file, report.base).add(line, key, message)
         elif name in self._item.settings:
             report.add(self._item.lines.get(name, self._item.line), f"{self._item.key}.{name}", message)

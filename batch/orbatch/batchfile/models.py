@@ -6,10 +6,10 @@ and ``PromptFile`` are values for the rest of orbatch, with absolute paths and l
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,10 +25,10 @@ from pydantic import (
     Tag,
     TypeAdapter,
     model_validator,
-    with_config,
 )
+from pydantic.dataclasses import dataclass
 
-from orbatch.batchfile.settings import ALL_KINDS, GIVEN, Settings, kind_of
+from orbatch.batchfile.settings import ALL_KINDS, GIVEN, Seed, Settings, kind_of
 from orbatch.batchfile.templates import DEFAULT_FILENAME, TemplateError, template
 from orbatch.batchfile.types import (
     SHORTEN,
@@ -41,82 +41,71 @@ from orbatch.batchfile.types import (
     Variables,
     as_list,
     distinct,
+    key,
     problem_at,
 )
 
 MAX_COMBINATIONS = 10_000  # of one prompt's variables
+_Refuse = Literal["refuse"]
 _STRICT = ConfigDict(extra="forbid", defer_build=True)
 _DEFERRED = ConfigDict(defer_build=True)  # an adapter is built when it is first used: that takes 20 ms each
 
 # -- sections ----------------------------------------------------------------------------------------------------------
-# Plain dataclasses, which pydantic reads and describes like its own, and which code makes without keywords or checks.
 
 
-@with_config(extra="forbid")
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class BudgetConfig:
     """Caps in USD; None is no cap. ``unpriced``: what to reserve for a job without a known price; None refuses it."""
 
-    total_usd: Annotated[Usd | None, Field(description="cap on the cost of this batch")] = None
-    per_job_usd: Annotated[Usd | None, Field(description="cap on the cost of one job")] = None
-    per_day_usd: Annotated[
-        Usd | None, Field(description="cap on the cost of all batches of the ledger together in one day (UTC)")
-    ] = None
-    per_model_usd: Annotated[
-        Mapping[ModelId, Usd], Field(description="caps on the cost of one model's jobs, by model")
-    ] = field(default_factory=dict)
+    total_usd: Usd | None = key(None, "cap on the cost of this batch")
+    per_job_usd: Usd | None = key(None, "cap on the cost of one job")
+    per_day_usd: Usd | None = key(None, "cap on the cost of all batches of the ledger together in one day (UTC)")
+    per_model_usd: dict[ModelId, Usd] = key(dict, "caps on the cost of one model's jobs, by model")
     unpriced: Annotated[
         Usd | None,
-        BeforeValidator(
-            lambda given: None if given == "refuse" else given, json_schema_input_type=Literal["refuse"] | Usd
-        ),
-        Field(
-            description="jobs without a known price: refuse, or an amount in USD to reserve for each",
-            json_schema_extra={"default": "refuse"},
-        ),
-    ] = None
+        BeforeValidator(lambda value: None if value == "refuse" else value, json_schema_input_type=_Refuse | Usd),
+    ] = key(
+        None,
+        "jobs without a known price: refuse, or an amount in USD to reserve for each",
+        json_schema_extra={"default": "refuse"},
+    )
 
 
-_UpTo10000 = Annotated[StrictInt, Field(ge=1, le=10_000)]
-
-
-@with_config(extra="forbid")
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class ModelLimits:
     """Limits of one model, within those of the account; None sets no limit of its own."""
 
-    in_flight: Annotated[_UpTo10000 | None, Field(description="accepted and unfinished jobs of this model")] = None
-    submits_per_minute: Annotated[_UpTo10000 | None, Field(description="submits of this model per minute")] = None
+    in_flight: StrictInt | None = key(None, "accepted and unfinished jobs of this model", ge=1, le=10_000)
+    submits_per_minute: StrictInt | None = key(None, "submits of this model per minute", ge=1, le=10_000)
 
 
-@with_config(extra="forbid")
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class LimitsConfig:
     """How hard one run uses the API."""
 
-    in_flight: Annotated[_UpTo10000, Field(description="accepted and unfinished jobs at a time")] = 16
-    submits_per_minute: Annotated[_UpTo10000, Field(description="submits per minute")] = 30
-    polls_per_second: Annotated[StrictInt, Field(ge=1, le=1000, description="status requests per second")] = 10
-    downloads: Annotated[StrictInt, Field(ge=1, le=100, description="downloads at a time")] = 4
-    models: Annotated[
-        Mapping[ModelId, Annotated[ModelLimits, GIVEN]],
-        Field(description="in_flight and submits_per_minute of one model, by model"),
-    ] = field(default_factory=dict)
+    in_flight: StrictInt = key(16, "accepted and unfinished jobs at a time", ge=1, le=10_000)
+    submits_per_minute: StrictInt = key(30, "submits per minute", ge=1, le=10_000)
+    polls_per_second: StrictInt = key(10, "status requests per second", ge=1, le=1000)
+    downloads: StrictInt = key(4, "downloads at a time", ge=1, le=100)
+    models: dict[ModelId, Annotated[ModelLimits, GIVEN]] = key(
+        dict, "in_flight and submits_per_minute of one model, by model"
+    )
+
+    def of(self, model: str) -> ModelLimits:
+        """The limits that a model has of its own."""
+        return self.models.get(model) or ModelLimits()
 
 
-@with_config(extra="forbid")
-@dataclass(frozen=True, slots=True)
+_Seconds = Annotated[StrictFloat, Field(ge=0.1, le=3600), SHORTEN]
+_LongSeconds = Annotated[StrictFloat, Field(ge=1, le=604_800), SHORTEN]  # up to a week
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class PollingConfig:
     """Seconds. ``timeout`` ends the waiting of one run, not the job: the next run continues to poll it."""
 
-    interval: Annotated[
-        Annotated[StrictFloat, Field(ge=0.1, le=3600), SHORTEN],
-        Field(description="seconds between polls of one job (minimum 2)"),
-    ] = 30
-    timeout: Annotated[
-        Annotated[StrictFloat, Field(ge=1, le=604_800), SHORTEN],
-        Field(description="seconds that one run waits for a job"),
-    ] = 1800
+    interval: _Seconds = key(30, "seconds between polls of one job (minimum 2)")
+    timeout: _LongSeconds = key(1800, "seconds that one run waits for a job")
 
 
 _FinalStatuses = Annotated[
@@ -124,23 +113,38 @@ _FinalStatuses = Annotated[
 ]
 
 
-@with_config(extra="forbid")
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class RetriesConfig:
     """``attempts`` is the total number, the first one included; each can cost money."""
 
-    attempts: Annotated[
-        StrictInt, Field(ge=1, le=10, description="attempts per job, the first included; each can cost money")
-    ] = 1
+    attempts: StrictInt = key(1, "attempts per job, the first included; each can cost money", ge=1, le=10)
     on: Annotated[
         frozenset[str],
         # An adapter of its own, because a frozenset has lost the order of the items that a message names.
         BeforeValidator(TypeAdapter(_FinalStatuses).validate_python, json_schema_input_type=_FinalStatuses),
-        Field(description="final statuses that are retried", json_schema_extra={"default": ["failed", "expired"]}),
-    ] = frozenset({"failed", "expired"})
+    ] = key(
+        frozenset({"failed", "expired"}),
+        "final statuses that are retried",
+        json_schema_extra={"default": ["failed", "expired"]},
+    )
 
 
 # -- the file as it is written -----------------------------------------------------------------------------------------
+
+
+PROMPT_KEYS = frozenset({"id", "prompt", "vars", "models"})  # of a prompt, besides settings
+_Path = Annotated[str, Field(title="a path", pattern=r"^[^\x00-\x1f]+$", max_length=1000)]
+_Id = Annotated[Text, Field(title="a text of one line, at most 200 characters", pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+_Name = Annotated[
+    str,
+    Field(
+        title="letters, digits, - and _, beginning with a letter or digit, at most 64",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$",
+    ),
+]
+_ModelIds = Annotated[
+    list[ModelId], Field(min_length=1), BeforeValidator(as_list, json_schema_input_type=ModelId | list[ModelId])
+]
 
 
 class ModelEntry(Settings):
@@ -148,29 +152,16 @@ class ModelEntry(Settings):
 
     model: ModelId = Field(description="model id")
 
-    def own_settings(self) -> dict[str, Any]:
-        """The settings it gives, without the rest of the entry."""
-        return self.given(without=frozenset({"model"}))
-
 
 class PromptEntry(Settings):
     """A prompt with an id, variables, models or settings of its own."""
 
-    id: Annotated[
-        Text, Field(title="a text of one line, at most 200 characters", pattern=r"^[^\x00-\x1f\x7f]{1,200}$")
-    ] = Field("", description="name of the prompt in file names and reports; default: p1, p2, ... by position")
-    prompt: Template | None = Field(
-        None, description="text, a template if the prompt has variables; optional where an image is the start"
+    id: _Id = key("", "name of the prompt in file names and reports; default: p1, p2, ... by position")
+    prompt: Template | None = key(
+        None, "text, a template if the prompt has variables; optional where an image is the start"
     )
-    vars: Variables = Field(
-        {}, description="variables of the template: a value or a list each; every combination is a job"
-    )
-    models: (
-        Annotated[
-            list[ModelId], Field(min_length=1), BeforeValidator(as_list, json_schema_input_type=ModelId | list[ModelId])
-        ]
-        | None
-    ) = Field(None, description="only these of the batch's models")
+    vars: Variables = key(dict, "variables of the template: a value or a list each; every combination is a job")
+    models: _ModelIds | None = key(None, "only these of the batch's models")
 
     @model_validator(mode="before")
     @classmethod
@@ -187,30 +178,19 @@ class PromptEntry(Settings):
             raise problem_at("vars", f"makes {count:,} combinations; allowed: at most {MAX_COMBINATIONS:,}")
         return self
 
-    def own_settings(self) -> dict[str, Any]:
-        """The settings it gives, without the rest of the entry."""
-        return self.given(without=PROMPT_KEYS)
-
-
-PROMPT_KEYS = frozenset({"id", "prompt", "vars", "models"})  # of a prompt, besides settings
-
 
 class PromptFileEntry(BaseModel):
     """A file of prompts, and which of its rows to take."""
 
     model_config = _STRICT
 
-    file: Annotated[Text, Field(title="a path", max_length=1000)] = Field(
-        description="path of the file, relative to the batch file"
+    file: _Path = Field(description="path of the file, relative to the batch file")
+    prompt: Template | None = key(
+        None, "template for rows that have no prompt of their own; their columns are its variables"
     )
-    prompt: Template | None = Field(
-        None, description="template for rows that have no prompt of their own; their columns are its variables"
-    )
-    limit: StrictInt | None = Field(None, ge=1, description="take at most this many rows")
-    sample: StrictInt | None = Field(
-        None, ge=1, le=1_000_000, description="of the rows taken, use this many, chosen at random"
-    )
-    seed: StrictInt = Field(0, description="seed of the sample; the same seed always takes the same rows")
+    limit: StrictInt | None = key(None, "take at most this many rows", ge=1)
+    sample: StrictInt | None = key(None, "of the rows taken, use this many, chosen at random", ge=1, le=1_000_000)
+    seed: StrictInt = key(0, "seed of the sample; the same seed always takes the same rows")
 
 
 def _form(value: Any) -> str:
@@ -231,50 +211,27 @@ class BatchFile(BaseModel):
 
     model_config = _STRICT
 
-    name: Annotated[
-        str,
-        Field(
-            title="letters, digits, - and _, beginning with a letter or digit, at most 64",
-            pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$",
-        ),
-    ] = Field(description="name of the batch; the ledger keeps its jobs under this name")
-    output_dir: Annotated[str, Field(title="a path", pattern=r"^[^\x00-\x1f]+$", max_length=1000)] | None = Field(
-        None,
-        description="directory for the outputs, relative to this file",
-        json_schema_extra={"default": "outputs/NAME"},
+    name: _Name = Field(description="name of the batch; the ledger keeps its jobs under this name")
+    output_dir: _Path | None = key(
+        None, "directory for the outputs, relative to this file", json_schema_extra={"default": "outputs/NAME"}
     )
-    filename: Annotated[Template, Field(max_length=500)] = Field(
-        DEFAULT_FILENAME, description="template of the file names; a / makes directories; the extension is added"
+    filename: Template = key(
+        DEFAULT_FILENAME, "template of the file names; a / makes directories; the extension is added", max_length=500
     )
-    defaults: Settings | None = Field(None, description="settings of every job")
+    defaults: Settings | None = key(None, "settings of every job")
     models: list[Model] = Field(min_length=1, max_length=1000, description="model ids, or ids with settings")
-    prompts: list[Prompt] = Field(
-        default_factory=list,
-        min_length=1,
-        max_length=100_000,
-        description="texts, or texts with ids, variables and settings",
+    prompts: list[Prompt] = key(
+        list, "texts, or texts with ids, variables and settings", min_length=1, max_length=100_000
     )
-    prompts_from: Rows | None = Field(None, description="file with more prompts: csv, tsv, jsonl, txt or yaml")
-    seeds: Annotated[
-        list[Annotated[StrictInt, Field(ge=-(2**63), le=2**63 - 1, title="a whole number of 64 bits")]],
-        AfterValidator(distinct),
-    ] = Field(
-        default_factory=list,
-        min_length=1,
-        max_length=10_000,
-        description="one job per seed; a seed of a model or a prompt overrides them",
+    prompts_from: Rows | None = key(None, "file with more prompts: csv, tsv, jsonl, txt or yaml")
+    seeds: Annotated[list[Seed], AfterValidator(distinct)] = key(
+        list, "one job per seed; a seed of a model or a prompt overrides them", min_length=1, max_length=10_000
     )
-    repeat: StrictInt = Field(1, ge=1, le=1000, description="buy every request this many times")
-    budget: Annotated[BudgetConfig, GIVEN] = Field(default_factory=BudgetConfig, description="caps on the cost")
-    limits: Annotated[LimitsConfig, GIVEN] = Field(
-        default_factory=LimitsConfig, description="how many jobs and requests at a time"
-    )
-    polling: Annotated[PollingConfig, GIVEN] = Field(
-        default_factory=PollingConfig, description="when to poll a running job"
-    )
-    retries: Annotated[RetriesConfig, GIVEN] = Field(
-        default_factory=RetriesConfig, description="when to try a job again that has no output"
-    )
+    repeat: StrictInt = key(1, "buy every request this many times", ge=1, le=1000)
+    budget: Annotated[BudgetConfig, GIVEN] = key(BudgetConfig, "caps on the cost")
+    limits: Annotated[LimitsConfig, GIVEN] = key(LimitsConfig, "how many jobs and requests at a time")
+    polling: Annotated[PollingConfig, GIVEN] = key(PollingConfig, "when to poll a running job")
+    retries: Annotated[RetriesConfig, GIVEN] = key(RetriesConfig, "when to try a job again that has no output")
 
 
 BATCH: TypeAdapter[BatchFile] = TypeAdapter(Annotated[BatchFile, GIVEN])
@@ -286,7 +243,7 @@ ROWS: TypeAdapter[PromptFileEntry] = TypeAdapter(Rows)
 # -- what is made of it ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class ModelItem:
     """A model of the batch. ``lines``: of its keys, for problems that show only when the jobs are made."""
 
@@ -294,10 +251,10 @@ class ModelItem:
     settings: Mapping[str, Any]
     line: int
     key: str = ""
-    lines: Mapping[str, int] = field(default_factory=dict, compare=False)
+    lines: Mapping[str, int] = dataclasses.field(default_factory=dict, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class PromptItem:
     """A prompt of the batch. ``prompt`` is a template, None where an image is the start; ``models``: None for all.
 
@@ -312,7 +269,7 @@ class PromptItem:
     line: int
     key: str
     file: str
-    lines: Mapping[str, int] = field(default_factory=dict, compare=False)
+    lines: Mapping[str, int] | None = None  # None and not an empty one of its own, of which there would be 100,000
 
     @classmethod
     def of(
@@ -329,9 +286,8 @@ class PromptItem:
             return cls(default_id, entry, {}, None, {}, line, key, file)
         models = None if entry.models is None else frozenset(entry.models)
         variables = {name: tuple(values) for name, values in entry.vars.items()}
-        return cls(
-            entry.id or default_id, entry.prompt, variables, models, entry.own_settings(), line, key, file, lines or {}
-        )
+        name = entry.id or default_id
+        return cls(name, entry.prompt, variables, models, entry.given(), line, key, file, lines)
 
     def combinations(self) -> Iterator[dict[str, Any]]:
         """Every combination of the variables; one empty one when there are none."""
@@ -350,7 +306,7 @@ class PromptItem:
         return text
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class PromptFile:
     """Which rows of which file are prompts: of the first ``limit`` rows, ``sample`` at random.
 
@@ -366,7 +322,7 @@ class PromptFile:
     kinds: frozenset[str] = ALL_KINDS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class BatchConfig:
     """A batch file, checked. Paths are absolute; model ids have no ``openrouter/`` prefix.
 
@@ -380,18 +336,18 @@ class BatchConfig:
     name: str
     output_dir: Path
     filename: str = DEFAULT_FILENAME
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     models: tuple[ModelItem, ...] = ()
     prompts: tuple[PromptItem, ...] = ()
     prompts_from: PromptFile | None = None
     seeds: tuple[int, ...] = ()
     repeat: int = 1
-    budget: BudgetConfig = field(default_factory=BudgetConfig)
-    limits: LimitsConfig = field(default_factory=LimitsConfig)
-    polling: PollingConfig = field(default_factory=PollingConfig)
-    retries: RetriesConfig = field(default_factory=RetriesConfig)
+    budget: BudgetConfig = dataclasses.field(default_factory=BudgetConfig)
+    limits: LimitsConfig = dataclasses.field(default_factory=LimitsConfig)
+    polling: PollingConfig = dataclasses.field(default_factory=PollingConfig)
+    retries: RetriesConfig = dataclasses.field(default_factory=RetriesConfig)
     filename_line: int | None = None
-    default_lines: Mapping[str, int] = field(default_factory=dict)
+    default_lines: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def kind(self) -> str:

@@ -328,7 +328,7 @@ class _Table:
             id=own.get("id") or default_id,
             prompt=own.get("prompt") or self._prompt,
             variables={name: (cells[at].strip(),) for name, at in self._variables},
-            models=_models(own.get("models", "")),
+            models=_models(own["models"]) if own.get("models") else None,
             settings=settings,
             line=record.line,
             key=key,
@@ -353,9 +353,8 @@ class _Table:
         return settings
 
 
-def _models(cell: str) -> frozenset[str] | None:
-    models = frozenset(strip_prefix(model) for model in re.split(r"[\s,;]+", cell) if model)
-    return models or None
+def _models(cell: str) -> frozenset[str]:
+    return frozenset(strip_prefix(model) for model in re.split(r"[\s,;]+", cell) if model)
 
 
 def _cell(text: str) -> Any:

@@ -35,8 +35,8 @@ from orbatch.batchfile.types import (
     ShortImages,
     ShortReferences,
     Text,
+    key,
     problem_at,
-    whole,
 )
 from orbatch_provider.inputs import DOWNSCALE, is_local, url_of
 
@@ -55,12 +55,13 @@ def read_numbers(data: Any) -> Any:
     """Values of a mapping with its numbers in the form that their keys take."""
     if not isinstance(data, dict):
         return data
-    return {
-        name: str(value)
-        if name in _NUMBERS_AS_TEXT and isinstance(value, (int, Decimal)) and not isinstance(value, bool)
-        else whole(value)
-        for name, value in data.items()
-    }
+    return {name: _number(name, value) if isinstance(value, (int, Decimal)) else value for name, value in data.items()}
+
+
+def _number(name: str, value: int | Decimal) -> Any:
+    if name in _NUMBERS_AS_TEXT and not isinstance(value, bool):
+        return str(value)
+    return int(value) if isinstance(value, Decimal) and value == value.to_integral_value() else value  # 5.0 is 5
 
 
 def _given(data: Any) -> Any:
@@ -71,10 +72,6 @@ def _given(data: Any) -> Any:
 GIVEN = BeforeValidator(_given)  # a key without a value counts as left out
 
 _KIND = "what is generated"
-_ASPECT_RATIO = "width to height; quotes are not needed"
-_SIZE = "exact size, instead of resolution and aspect_ratio"
-_API_REFERENCES = "references in the API's own form"
-_DOWNSCALE = "longest side in pixels that a local image is sent with; a larger one is made smaller first"
 _PIXELS = r"[1-9][0-9]{1,4}x[1-9][0-9]{1,4}"
 VideoResolution = Literal["360p", "480p", "720p", "768p", "1080p", "1K", "2K", "4K"]
 VideoRatio = Literal["16:9", "9:16", "1:1", "4:3", "3:4", "3:2", "2:3", "21:9", "9:21"]
@@ -87,18 +84,23 @@ ImageRatio = Literal[
 ImageSize = Annotated[
     str, Field(title="a class such as 2K, or WIDTHxHEIGHT in pixels", pattern=rf"^(512|768|1K|1\.5K|2K|4K|{_PIXELS})$")
 ]
+# Keys of several kinds. A seed is what JSON readers of every language hold exactly as an integer of 64 bits.
+Seed = Annotated[StrictInt, Field(ge=-(2**63), le=2**63 - 1, title="a whole number of 64 bits")]
+_RATIO = key(None, "width to height; quotes are not needed")
+_SIZE = key(None, "exact size, instead of resolution and aspect_ratio")
+_API_REFERENCES = key(None, "references in the API's own form", max_length=50)
+_DOWNSCALE = key(
+    None, "longest side in pixels that a local image is sent with; a larger one is made smaller first", ge=16, le=16_384
+)
 
 
 class _CommonSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
-    seed: StrictInt | None = Field(
-        None, ge=-(2**63), le=2**63 - 1, title="a whole number of 64 bits",
-        description="seed for reproducible output, if the model supports it",
-    )  # fmt: skip
-    user: Text | None = Field(None, description="name of the end user, for OpenRouter's records")
-    session_id: Text | None = Field(None, max_length=256, description="groups requests in OpenRouter's activity")
-    trace: Json | None = Field(None, description="labels for observability: trace_id, trace_name, span_name, ...")
+    seed: Seed | None = key(None, "seed for reproducible output, if the model supports it")
+    user: Text | None = key(None, "name of the end user, for OpenRouter's records")
+    session_id: Text | None = key(None, "groups requests in OpenRouter's activity", max_length=256)
+    trace: Json | None = key(None, "labels for observability: trace_id, trace_name, span_name, ...")
 
     @model_validator(mode="before")
     @classmethod
@@ -109,80 +111,57 @@ class _CommonSettings(BaseModel):
 class VideoSettings(_CommonSettings):
     """Settings of a job that makes a video."""
 
-    kind: Literal["video"] = Field("video", description=_KIND)
-    duration: StrictInt | None = Field(
-        None, ge=1, le=3600, description="length in whole seconds, one that the model offers"
+    kind: Literal["video"] = key("video", _KIND)
+    duration: StrictInt | None = key(None, "length in whole seconds, one that the model offers", ge=1, le=3600)
+    resolution: VideoResolution | None = key(None, "resolution class, one that the model offers")
+    aspect_ratio: VideoRatio | None = _RATIO
+    size: VideoSize | None = _SIZE
+    generate_audio: StrictBool | None = key(None, "audio; most models generate it by default, and charge more for it")
+    first_frame: ImageSource | None = key(None, "image to start from: https URL, or a local PNG, JPEG or WebP file")
+    last_frame: ImageSource | None = key(None, "image to end on: https URL, or a local PNG, JPEG or WebP file")
+    frame_images: list[Frame] | None = key(None, "frames in the API's own form", max_length=2)
+    references: ShortReferences | None = key(
+        None, "reference images (https URL or local file), videos and audio (https URL only)"
     )
-    resolution: VideoResolution | None = Field(None, description="resolution class, one that the model offers")
-    aspect_ratio: VideoRatio | None = Field(None, description=_ASPECT_RATIO)
-    size: VideoSize | None = Field(None, description=_SIZE)
-    generate_audio: StrictBool | None = Field(
-        None, description="audio; most models generate it by default, and charge more for it"
-    )
-    first_frame: ImageSource | None = Field(
-        None, description="image to start from: https URL, or a local PNG, JPEG or WebP file"
-    )
-    last_frame: ImageSource | None = Field(
-        None, description="image to end on: https URL, or a local PNG, JPEG or WebP file"
-    )
-    frame_images: list[Frame] | None = Field(None, max_length=2, description="frames in the API's own form")
-    references: ShortReferences | None = Field(
-        None, description="reference images (https URL or local file), videos and audio (https URL only)"
-    )
-    input_references: list[Reference] | None = Field(None, max_length=50, description=_API_REFERENCES)
-    downscale: StrictInt | None = Field(None, ge=16, le=16_384, description=_DOWNSCALE)
-    previous_job_id: Text | None = Field(
-        None, title="a job id", description="completed job to edit or extend, of the same model"
-    )
-    upscale_factor: Annotated[StrictFloat, Field(gt=0), SHORTEN] | None = Field(
-        None, description="for upscaling models"
-    )
-    creativity: StrictInt | None = Field(None, ge=0, description="for upscaling models: 0 is precise, 1 is creative")
-    provider: Json | None = Field(
-        None, description="options that only one provider knows: {options: {SLUG: {NAME: value}}}"
-    )
-    callback_url: Link | None = Field(None, description="URL that is called when a job ends")
+    input_references: list[Reference] | None = _API_REFERENCES
+    downscale: StrictInt | None = _DOWNSCALE
+    previous_job_id: Text | None = key(None, "completed job to edit or extend, of the same model", title="a job id")
+    upscale_factor: Annotated[StrictFloat, Field(gt=0), SHORTEN] | None = key(None, "for upscaling models")
+    creativity: StrictInt | None = key(None, "for upscaling models: 0 is precise, 1 is creative", ge=0)
+    provider: Json | None = key(None, "options that only one provider knows: {options: {SLUG: {NAME: value}}}")
+    callback_url: Link | None = key(None, "URL that is called when a job ends")
 
 
 class ImageSettings(_CommonSettings):
     """Settings of a job that makes images."""
 
-    kind: Literal["image"] = Field("image", description=_KIND)
-    n: StrictInt | None = Field(
-        None,
-        ge=1,
-        le=10,
-        description="number of images per request; the second and later files get a -2, -3 ... suffix",
+    kind: Literal["image"] = key("image", _KIND)
+    n: StrictInt | None = key(
+        None, "number of images per request; the second and later files get a -2, -3 ... suffix", ge=1, le=10
     )
-    resolution: ImageResolution | None = Field(None, description="size class, one that the model offers")
-    aspect_ratio: ImageRatio | None = Field(None, description=_ASPECT_RATIO)
-    size: ImageSize | None = Field(None, description=_SIZE)
-    quality: Literal["auto", "low", "medium", "high", "xhigh", "max"] | None = Field(
-        None, description="higher quality costs more"
-    )
-    output_format: Literal["png", "jpeg", "webp", "svg"] | None = Field(
-        None, description="file format, if the model supports it"
-    )
-    background: Literal["auto", "transparent", "opaque"] | None = Field(
-        None, description="transparent needs png or webp"
-    )
-    output_compression: StrictInt | None = Field(None, ge=0, le=100, description="for jpeg and webp")
-    references: ShortImages | None = Field(None, description="reference images: https URLs or local files")
-    input_references: list[ImageReference] | None = Field(None, max_length=50, description=_API_REFERENCES)
-    downscale: StrictInt | None = Field(None, ge=16, le=16_384, description=_DOWNSCALE)
-    provider: Json | None = Field(
-        None, description="routing and options: {only: [SLUG], options: {SLUG: {NAME: value}}}; only fixes the price"
+    resolution: ImageResolution | None = key(None, "size class, one that the model offers")
+    aspect_ratio: ImageRatio | None = _RATIO
+    size: ImageSize | None = _SIZE
+    quality: Literal["auto", "low", "medium", "high", "xhigh", "max"] | None = key(None, "higher quality costs more")
+    output_format: Literal["png", "jpeg", "webp", "svg"] | None = key(None, "file format, if the model supports it")
+    background: Literal["auto", "transparent", "opaque"] | None = key(None, "transparent needs png or webp")
+    output_compression: StrictInt | None = key(None, "for jpeg and webp", ge=0, le=100)
+    references: ShortImages | None = key(None, "reference images: https URLs or local files")
+    input_references: list[ImageReference] | None = _API_REFERENCES
+    downscale: StrictInt | None = _DOWNSCALE
+    provider: Json | None = key(
+        None, "routing and options: {only: [SLUG], options: {SLUG: {NAME: value}}}; only fixes the price"
     )
 
 
-class _Named(TypedDict):
+class _NamedSchema(TypedDict):
     name: str
     schema: Json
 
 
 class _SchemaFormat(TypedDict):
     type: Literal["json_schema"]
-    json_schema: Annotated[_Named, Field(description="the schema that the answer follows")]
+    json_schema: _NamedSchema
 
 
 class _PlainFormat(TypedDict):
@@ -200,47 +179,43 @@ ResponseFormat = Annotated[
 class TextSettings(_CommonSettings):
     """Settings of a job that makes a text."""
 
-    kind: Literal["text"] = Field("text", description=_KIND)
-    system: Text | None = Field(None, description="instructions before the prompt")
-    max_tokens: StrictInt | None = Field(
-        None, ge=1, le=10_000_000, description="longest answer in tokens; without it there is no upper price"
+    kind: Literal["text"] = key("text", _KIND)
+    system: Text | None = key(None, "instructions before the prompt")
+    max_tokens: StrictInt | None = key(
+        None, "longest answer in tokens; without it there is no upper price", ge=1, le=10_000_000
     )
-    temperature: Annotated[StrictFloat, Field(ge=0, le=2), SHORTEN] | None = Field(
-        None, description="0 is the most predictable"
+    temperature: Annotated[StrictFloat, Field(ge=0, le=2), SHORTEN] | None = key(None, "0 is the most predictable")
+    top_p: Annotated[StrictFloat, Field(gt=0, le=1), SHORTEN] | None = key(
+        None, "share of the likeliest words to choose from"
     )
-    top_p: Annotated[StrictFloat, Field(gt=0, le=1), SHORTEN] | None = Field(
-        None, description="share of the likeliest words to choose from"
+    stop: Annotated[list[str], Field(min_length=1, max_length=4), ONE_OR_MORE] | None = key(
+        None, "texts that end the answer"
     )
-    stop: Annotated[list[str], Field(min_length=1, max_length=4), ONE_OR_MORE] | None = Field(
-        None, description="texts that end the answer"
+    response_format: ResponseFormat | None = key(
+        None, "text, json, or a JSON Schema in the API's own form; json makes .json files"
     )
-    response_format: ResponseFormat | None = Field(
-        None, description="text, json, or a JSON Schema in the API's own form; json makes .json files"
-    )
-    provider: Json | None = Field(None, description="routing: {only: [SLUG], order: [SLUG], ...}")
+    provider: Json | None = key(None, "routing: {only: [SLUG], order: [SLUG], ...}")
 
 
 class Settings(TextSettings, ImageSettings, VideoSettings):
     """The settings of all kinds; where several have one of the same name, it takes the values of each."""
 
-    # The ignores: a wider type than in a base is unsound for mutable attributes, and these are frozen.
-    kind: Literal["video", "image", "text"] = Field("video", description=_KIND)  # type: ignore[assignment]  # frozen
-    resolution: VideoResolution | ImageResolution | None = Field(  # type: ignore[assignment]  # frozen
-        None, description="resolution or size class, one that the model offers"
-    )
-    aspect_ratio: VideoRatio | ImageRatio | None = Field(None, description=_ASPECT_RATIO)  # type: ignore[assignment]  # frozen
-    size: VideoSize | ImageSize | None = Field(None, description=_SIZE)
-    references: ShortReferences | None = Field(None, description="reference images, videos and audio")  # type: ignore[assignment]  # frozen
-    input_references: list[Reference] | None = Field(None, max_length=50, description=_API_REFERENCES)  # type: ignore[assignment]  # frozen
-    provider: Json | None = Field(None, description="routing, and options that only one provider knows")
+    # The ignores: a wider type than in a base is unsound for attributes that can be set, and these are frozen.
+    kind: Literal["video", "image", "text"] = key("video", _KIND)  # type: ignore[assignment]  # frozen
+    resolution: VideoResolution | ImageResolution | None = key(None, "class that the model offers")  # type: ignore[assignment]  # frozen
+    aspect_ratio: VideoRatio | ImageRatio | None = _RATIO  # type: ignore[assignment]  # frozen
+    size: VideoSize | ImageSize | None = _SIZE
+    references: ShortReferences | None = key(None, "reference images, videos and audio")  # type: ignore[assignment]  # frozen
+    input_references: list[Reference] | None = _API_REFERENCES  # type: ignore[assignment]  # frozen
+    provider: Json | None = key(None, "routing, and options that only one provider knows")
 
-    def given(self, *, without: frozenset[str] = frozenset()) -> dict[str, Any]:
+    def given(self) -> dict[str, Any]:
         """The settings that were given, each thing in one form, so that a later level replaces an earlier one's.
 
         ``first_frame`` and ``last_frame`` stand for frames, ``input_references`` for references. None is kept: it
-        removes the setting of an earlier level.
+        removes the setting of an earlier level. What a subclass adds is not a setting.
         """
-        settings = {name: getattr(self, name) for name in self.model_fields_set if name not in without}
+        settings = {name: getattr(self, name) for name in self.model_fields_set if name in _SETTINGS}
         if "references" in settings:
             settings["input_references"] = settings.pop("references")
         if "frame_images" in settings:
@@ -250,6 +225,8 @@ class Settings(TextSettings, ImageSettings, VideoSettings):
 
     @model_validator(mode="after")
     def _one_form(self) -> Settings:
+        if self.model_fields_set.isdisjoint(_INPUTS):  # nearly always, and this runs for every row of a file
+            return self
         for short, api in (("references", "input_references"), *((frame, "frame_images") for frame in FRAMES)):
             if {short, api} <= self.model_fields_set:
                 raise problem_at(api, f"is given as {short} as well; use one of them")
@@ -258,6 +235,7 @@ class Settings(TextSettings, ImageSettings, VideoSettings):
         return self
 
 
+_SETTINGS = frozenset(Settings.model_fields)
 KINDS: Mapping[str, type[BaseModel]] = {"video": VideoSettings, "image": ImageSettings, "text": TextSettings}
 FIELDS: Mapping[str, frozenset[str]] = {kind: frozenset(model.model_fields) for kind, model in KINDS.items()}
 DEFAULT_KIND = "video"

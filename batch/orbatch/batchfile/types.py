@@ -47,6 +47,16 @@ def problem_at(key: str | int, message: str) -> ValidationError:
     )
 
 
+def key(default: Any, meaning: str, **limits: Any) -> Any:
+    """A key of the file that may be left out: its default, its meaning for the reference, and what pydantic checks.
+
+    Any, so that type checkers see an ordinary default.
+    """
+    if callable(default):
+        return Field(default_factory=default, description=meaning, **limits)
+    return Field(default=default, description=meaning, **limits)
+
+
 def plain(value: Any) -> Any:
     """A value of the YAML loader as JSON has it."""
     if isinstance(value, dict):
@@ -54,11 +64,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(child) for child in value]
     return float(value) if isinstance(value, Decimal) else value
-
-
-def whole(value: Any) -> Any:
-    """5.0 as the whole number 5; anything else unchanged."""
-    return int(value) if isinstance(value, Decimal) and value == value.to_integral_value() else value
 
 
 def as_list(value: Any) -> Any:
