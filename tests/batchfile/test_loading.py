@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -143,3 +145,9 @@ def test_anchors_can_be_shared(load: Load) -> None:
         "  - {prompt: 'a {{ c }}', vars: *v}\n"
     )
     assert config.prompts[0].variables == config.prompts[1].variables == {"c": ("x",)}
+
+
+@pytest.mark.parametrize("module", ["orbatch.cli.status", "orbatch.batchfile.errors"])
+def test_what_only_reads_the_ledger_starts_without_the_models(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('pydantic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from orbatch.ledger import Counts
 from orbatch.ledger.status import ENDED_REMOTELY, PAID_AND_OPEN, Status
-from orbatch.runner.runner import RunResult, Stop
+
+if TYPE_CHECKING:
+    from orbatch.runner.runner import RunResult
 
 
 class Exit(IntEnum):
@@ -23,6 +26,8 @@ class Exit(IntEnum):
 
 def exit_code(result: RunResult, counts: Counts, uncertain: int) -> Exit:
     """The most urgent of what a run leaves: a person must act on uncertain jobs before on a budget."""
+    from orbatch.runner.runner import Stop  # not above: commands that only read start without the runner
+
     if result.stop is Stop.INTERRUPTED:
         return Exit.INTERRUPTED
     if result.stop is Stop.FAILED:

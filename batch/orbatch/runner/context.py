@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from orbatch.batchfile.models import LimitsConfig
 from orbatch.ledger import AttemptRecord, JobRecord, Ledger
 from orbatch.ledger.budget import Caps
 from orbatch.ledger.status import Status
 from orbatch.runner.limits import Limits
 from orbatch.runner.poll_schedule import bounded_retry_after
 from orbatch_provider.errors import APIError, NotSentError, OutcomeUnknownError
+
+if TYPE_CHECKING:  # a type alone: pydantic takes 0.1 s to import, and commands that only read the ledger do without
+    from orbatch.batchfile.models import LimitsConfig
 
 if TYPE_CHECKING:
     from orbatch_provider.download import PartFile

@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from aiolimiter import AsyncLimiter
 
-from orbatch.batchfile.models import LimitsConfig, ModelLimits
+if TYPE_CHECKING:  # a type alone: pydantic takes 0.1 s to import, and commands that only read the ledger do without
+    from orbatch.batchfile.models import LimitsConfig
+
 
 BURST_SHARE = 0.1  # of a minute's submits
 RECHECK_SHARE = 0.1  # of the time to the next free place
@@ -79,7 +82,7 @@ class Limits:
                 if left_s > 0:
                     return Wait(cool_down.reason, left_s)
                 del self._cool_downs[scope]
-        of_model = self._config.models.get(model, ModelLimits())
+        of_model = self._config.of(model)
         if self.in_flight + elsewhere >= self._config.in_flight:
             return Wait(f"{self._config.in_flight} jobs are in flight (limits.in_flight)", 1.0 if elsewhere else None)
         if of_model.in_flight is not None and self._in_flight[model] + elsewhere_of_model >= of_model.in_flight:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from datetime import timedelta
 
-from orbatch.batchfile.models import ModelLimits
 from orbatch.ledger import JobRecord, utc_now
 from orbatch.ledger.budget import room
 from orbatch.runner.context import RunContext
@@ -117,7 +116,7 @@ class Scheduler:
             return None  # this run's own limiter has seen the whole window
         since = utc_now() - timedelta(seconds=clock.real(RATE_WINDOW_S))
         limits = self._options.limits
-        of_model = limits.models.get(model, ModelLimits()).submits_per_minute
+        of_model = limits.of(model).submits_per_minute
         for limit, scope in ((limits.submits_per_minute, None), (of_model, model)):
             if limit is not None and self._ledger.queries.recent_submits(since, scope) >= limit:
                 return Wait("rate limit of submits, shared with the other runs on this ledger", clock.real(1.0))
