@@ -1,4 +1,4 @@
-"""Problems of a batch file and its prompt files, collected so that a user sees all of them at once."""
+"""Problems of a batch file and its prompt files, collected so that a user sees all of them together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from orbatch_provider.errors import redact
 
-MAX_PROBLEMS = 100  # beyond this many, the rest is usually the same mistake again
+MAX_PROBLEMS = 100  # more are usually the same mistake again
 _QUOTED = 60  # characters of a value that a message repeats
 
 

@@ -1,4 +1,4 @@
-"""A batch file as a value: every problem that shows without the catalog is reported at once."""
+"""A batch file as a value: all problems that show without the catalog are reported together."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ class _Parts:
                 self._report.add(line, f"{section}.{key}.{model}", f"is not among the batch's models{near}")
 
     def _check_templates(self, item: PromptItem) -> None:
-        """Renders the prompt, and a file name for it, with its first values: a misspelt variable shows at once."""
+        """Renders the prompt and a file name with its first values, which shows a misspelt variable."""
         variables = next(item.combinations())
         try:
             item.render(variables)

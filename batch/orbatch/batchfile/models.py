@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -45,6 +45,7 @@ from orbatch.batchfile.types import (
     problem_at,
 )
 
+Lines = Mapping[str, int] | None  # of the keys of a mapping
 MAX_COMBINATIONS = 10_000  # of one prompt's variables
 _Refuse = Literal["refuse"]
 _STRICT = ConfigDict(extra="forbid", defer_build=True)
@@ -269,18 +270,10 @@ class PromptItem:
     line: int
     key: str
     file: str
-    lines: Mapping[str, int] | None = None  # None and not an empty one of its own, of which there would be 100,000
+    lines: Lines = None  # and not an empty mapping of its own: a file has 100,000 prompts
 
     @classmethod
-    def of(
-        cls,
-        entry: str | PromptEntry,
-        default_id: str,
-        line: int,
-        key: str,
-        file: str,
-        lines: Mapping[str, int] | None = None,
-    ) -> PromptItem:
+    def of(cls, entry: str | PromptEntry, default_id: str, line: int, key: str, file: str, lines: Lines = None) -> Self:
         """From what the file says; ``default_id`` where it gives none."""
         if isinstance(entry, str):
             return cls(default_id, entry, {}, None, {}, line, key, file)

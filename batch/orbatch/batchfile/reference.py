@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from orbatch.batchfile.explain import Schema, flat, json_schema, name_of, words_of
 from orbatch.batchfile.models import BATCH, ModelEntry, PromptEntry, PromptFileEntry
-from orbatch.batchfile.settings import KINDS
+from orbatch.batchfile.settings import COMMON_SETTINGS, KINDS
 
 _SECTIONS = ("budget", "limits", "polling", "retries")
 
@@ -40,38 +40,51 @@ def reference() -> str:
     """The tables of all keys, as Markdown."""
     root = json_schema(BATCH)
     settings = root["$defs"]["Settings"]["properties"]
-    tables: list[tuple[str, Schema, Schema]] = [("Top level", root, root)]
+    parts: list[tuple[str, Schema]] = [("Top level", root)]
     for kind, model in KINDS.items():
-        schema = json_schema(TypeAdapter(model))
-        tables.append((f"Settings of {kind} jobs", schema, schema))
+        parts.append((f"Settings of {kind} jobs", _schema(model)))
     for name, entry in (("models", ModelEntry), ("prompts", PromptEntry)):
-        schema = json_schema(TypeAdapter(entry))
+        schema = _schema(entry)
         own = {key: field for key, field in schema["properties"].items() if key not in settings}
-        tables.append((f"An item of `{name}`, besides settings", schema | {"properties": own}, schema))
-    schema = json_schema(TypeAdapter(PromptFileEntry))
-    tables.append(("`prompts_from` as a mapping", schema, schema))
-    tables += [(f"`{name}`", next(flat(root, [root["properties"][name]])), root) for name in _SECTIONS]
-    return "\n\n".join(_table(*table) for table in tables)
+        parts.append((f"An item of `{name}`, besides settings", schema | {"properties": own}))
+    parts.append(("`prompts_from` as a mapping", _schema(PromptFileEntry)))
+    for name in _SECTIONS:
+        [section] = flat(root, [root["properties"][name]])
+        parts.append((f"`{name}`", {**section, "$defs": root["$defs"]}))
+    return "\n\n".join(_table(*part) for part in parts)
 
 
-def _table(title: str, schema: Schema, root: Schema) -> str:
+def _schema(model: type) -> dict[str, Any]:
+    return json_schema(TypeAdapter(model))
+
+
+def _table(title: str, schema: Schema) -> str:
     required = schema.get("required", ())
+    fields = schema["properties"]
+    # The settings of all kinds last: pydantic lists those of a base first.
+    names = sorted(fields, key=COMMON_SETTINGS.__contains__) if fields.keys() > COMMON_SETTINGS else fields
     rows = [
-        f"| `{name}` | {_values(field, root)} | {_default(name, field, required)} | {field.get('description', '')} |"
-        for name, field in schema["properties"].items()
+        f"| `{name}` | {_values(fields[name], schema)} | {_default(name, fields[name], required)} "
+        f"| {fields[name].get('description', '')} |"
+        for name in names
     ]
     return "\n".join([f"### {title}", "", "| Key | Value | Default | Meaning |", "|---|---|---|---|", *rows])
 
 
 def _values(field: Schema, root: Schema) -> str:
-    forms = [", ".join(f"`{word}`" for word in words_of(each)) or name_of(each) for each in flat(root, [field])]
-    return " or ".join(dict.fromkeys(filter(None, forms)))
+    return " or ".join(dict.fromkeys(filter(None, (_value(each) for each in flat(root, [field])))))
+
+
+def _value(schema: Schema) -> str:
+    words = ", ".join(f"`{word}`" for word in words_of(schema))
+    short = {"array": "list", "object": "mapping", "boolean": "`true`, `false`"}.get(schema.get("type", ""))
+    return words or short or name_of(schema)
 
 
 def _default(name: str, field: Schema, required: Collection[str]) -> str:
+    default = field.get("default")
     if name in required:
         return "required"
-    default = field.get("default")
-    if (not default and default != 0) or isinstance(default, dict):
+    if default in (None, "", [], {}) or isinstance(default, dict):
         return ""
     return ", ".join(f"`{word}`" for word in (default if isinstance(default, list) else [default]))

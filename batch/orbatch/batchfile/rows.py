@@ -25,20 +25,13 @@ from orbatch.batchfile.errors import Report, UnreadableError, did_you_mean, quot
 from orbatch.batchfile.explain import explain, found
 from orbatch.batchfile.models import PROMPT, PROMPT_KEYS, SETTINGS, PromptFile, PromptFileEntry, PromptItem
 from orbatch.batchfile.settings import ALL_KINDS, FIELDS
-from orbatch.batchfile.types import variable_name_problem
+from orbatch.batchfile.types import variable_name
 from orbatch.batchfile.yaml_loader import MAX_DEPTH, load_yaml, scalar
 from orbatch_provider.requests import strip_prefix
 
 MAX_LINE = 1_000_000  # characters; a file of one endless line must not fill the memory
-_FORMATS = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".txt": "txt",
-    ".yaml": "yaml",
-    ".yml": "yaml",
-}
+_FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "txt"}
+_FORMATS |= {".yaml": "yaml", ".yml": "yaml"}
 _ALIASES = {"text": "prompt", "model": "models"}  # what data sets and spreadsheets call them
 _CHECKED_ROWS = 1000  # settings that a table remembers by the text of their cells
 _TYPO = 0.87  # similarity above which a column is a misspelt setting rather than a variable
@@ -52,12 +45,12 @@ def find_prompt_file(entry: PromptFileEntry, kinds: frozenset[str], line: int, r
     """The file that ``prompts_from`` names; None after reporting that it cannot be read."""
     path = report.base / Path(entry.file).expanduser()
     if path.suffix.lower() not in _FORMATS:
-        message = f"'{entry.file}' has an unknown extension; allowed: {', '.join(_FORMATS)}"
-        report.add(line, "prompts_from", message)
+        known = ", ".join(_FORMATS)
+        report.add(line, "prompts_from", f"'{entry.file}' has an unknown extension; allowed: {known}")
     elif not path.is_file():
         others = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         near = did_you_mean(path.name, others)
-        report.add(line, "prompts_from", f"there is no file '{entry.file}' beside the batch file{near}")
+        report.add(line, "prompts_from", f"there is no file '{entry.file}' next to the batch file{near}")
     else:
         return PromptFile(path, entry.prompt, entry.limit, entry.sample, entry.seed, kinds)
     return None
@@ -212,7 +205,7 @@ def _maker(source: PromptFile, report: Report) -> _Make:
         return _Table(header.content, header.line, source, report).item
     if form == "jsonl":
         return lambda record, default_id: _json_item(record, source, report, default_id)
-    if form == "txt":  # a line is text whatever it looks like
+    if form == "txt":  # a line is text, even one that is a number
         return lambda record, default_id: PromptItem.of(
             record.content, default_id, record.line, f"row {record.row}", report.file
         )
@@ -238,16 +231,14 @@ def _json_item(record: _Record, source: PromptFile, report: Report, default_id: 
         report.add(record.line, key, f"is not valid JSON: {reason}")
         return None
     if isinstance(value, dict):
-        value = _entry_of_object(value, source, key, record.line, report)
+        value = _entry_of(value, source, key, record.line, report)
     elif not isinstance(value, str):
         report.add(record.line, key, f"found {found(value)}; allowed: an object, or a text in quotes")
         return None
     return None if value is None else _item(value, key, record.line, report, default_id)
 
 
-def _entry_of_object(
-    row: dict[str, Any], source: PromptFile, key: str, line: int, report: Report
-) -> dict[str, Any] | None:
+def _entry_of(row: dict[str, Any], source: PromptFile, key: str, line: int, report: Report) -> dict[str, Any] | None:
     """Known keys as in the batch file, every other key a variable."""
     before = report.count
     kinds = _kinds_of_columns(row, source)
@@ -394,12 +385,17 @@ def _variable(column: str, kinds: frozenset[str]) -> tuple[str, str | None]:
     A name close to a setting's is refused: the misspelt setting would be missing from every request, silently.
     """
     name = re.sub(r"[\s-]+", "_", column.strip())
-    wrong = variable_name_problem(name)
     if removed := REMOVED_SETTINGS.get(name.lower()):
-        wrong = f"column {quoted(column)} {removed}"
-    elif wrong is None and (near := difflib.get_close_matches(name.lower(), _names(kinds), n=1, cutoff=_TYPO)):
-        wrong = f"column {quoted(column)} looks like '{near[0]}'; correct it, or give it another name"
-    return name, wrong
+        return name, f"column {quoted(column)} {removed}"
+    try:
+        variable_name(name)
+    except ValueError as error:
+        return name, str(error)
+    near = difflib.get_close_matches(name.lower(), _names(kinds), n=1, cutoff=_TYPO)
+    return (
+        name,
+        f"column {quoted(column)} looks like '{near[0]}'; correct it, or give it another name" if near else None,
+    )
 
 
 def _check_depth(value: Any, depth: int = 0) -> None:

@@ -236,6 +236,7 @@ class Settings(TextSettings, ImageSettings, VideoSettings):
 
 
 _SETTINGS = frozenset(Settings.model_fields)
+COMMON_SETTINGS = frozenset(_CommonSettings.model_fields)
 KINDS: Mapping[str, type[BaseModel]] = {"video": VideoSettings, "image": ImageSettings, "text": TextSettings}
 FIELDS: Mapping[str, frozenset[str]] = {kind: frozenset(model.model_fields) for kind, model in KINDS.items()}
 DEFAULT_KIND = "video"

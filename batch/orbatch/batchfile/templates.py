@@ -27,13 +27,13 @@ SAMPLE_NAMES: Mapping[str, Any] = {
     "prompt_id": "p1",
     "model": "alibaba-wan-2.6",
     "model_slug": "alibaba-wan-2.6",
+    "kind": "video",
     "key": "0123456789abcdef",
     "key8": "01234567",
     "seed": 1,
     "repeat": 1,
     "index": 1,
     "position": 1,
-    "kind": "video",
 }
 MAX_RENDERED = 100_000  # characters of a rendered template, and of a template itself
 
@@ -47,6 +47,8 @@ _MARKERS = re.compile(r"\{\{|\{%|\{#")
 _VARIABLE = re.compile(r"\{\{ *([A-Za-z][A-Za-z0-9_]*) *\}\}")
 KEYWORDS = frozenset({"and", "else", "false", "if", "in", "is", "none", "not", "or", "true"})
 _UNDEFINED = re.compile(r"'(\w+)' is undefined")
+# What Python raises for an expression over the wrong values, such as 1 / 0 or "a" + 1.
+_WRONG_USE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 class TemplateError(ValueError):
@@ -57,8 +59,10 @@ Render = Callable[[Mapping[str, Any]], str]
 
 
 def template(text: str) -> Render:
-    """A function that renders ``text`` with given variables; raises TemplateError now for a template that makes no
-    sense, and when it is called for a variable that is not there."""
+    """A function that renders ``text`` with the variables it is given.
+
+    Raises TemplateError now for a template that is not valid, and when it is called, for a variable that is missing.
+    """
     if not _MARKERS.search(text):
         return lambda _variables: text
     return _compiled(text)
@@ -72,8 +76,7 @@ def _compiled(text: str) -> Render:
 
 
 def _substitution(text: str) -> Render | None:
-    """For a template of nothing but ``{{ name }}``: the same result as Jinja2's without its cost, which matters for
-    prompt files where every row is a template of its own."""
+    # The same result as Jinja2's in a tenth of the time, which matters where every row of a file is a template.
     parts = _VARIABLE.split(text)
     literals, names = parts[::2], parts[1::2]
     if any(_MARKERS.search(literal) for literal in literals) or any(name.lower() in KEYWORDS for name in names):
@@ -113,15 +116,7 @@ def _jinja(text: str) -> Render:
             raise _unknown(name[1], variables) if name else TemplateError(f"cannot be rendered: {error}") from error
         except SecurityError as error:
             raise TemplateError(f"is not allowed: {error}") from error
-        except (
-            JinjaError,
-            ArithmeticError,
-            AttributeError,
-            LookupError,
-            RecursionError,
-            TypeError,
-            ValueError,
-        ) as error:
+        except (JinjaError, *_WRONG_USE) as error:
             raise TemplateError(f"cannot be rendered: {error}") from error
         return _limited(rendered)
 
@@ -162,11 +157,6 @@ class _Environment(SandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
 
-def _environment() -> _Environment:
-    environment = _Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    environment.globals.clear()
-    environment.filters = {name: FILTERS[name] for name in _FILTERS} | {"replace": _replace}
-    return environment
-
-
-_ENVIRONMENT = _environment()
+_ENVIRONMENT = _Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+_ENVIRONMENT.globals.clear()  # range() and lipsum() are not for prompts
+_ENVIRONMENT.filters = {name: FILTERS[name] for name in _FILTERS} | {"replace": _replace}

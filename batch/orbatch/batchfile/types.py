@@ -115,7 +115,7 @@ Usd = Annotated[
     Field(title="an amount in USD from 0 to 1,000,000, without a sign, such as 2.50"),
 ]
 Json = Annotated[dict[str, Any], BeforeValidator(plain), Field(title="a mapping (key: value)")]
-Link = Annotated[str, Field(json_schema_extra={"format": "uri"}), AfterValidator(https_url)]
+Link = Annotated[str, Field(title="an https:// URL", json_schema_extra={"format": "uri"}), AfterValidator(https_url)]
 ImageSource = Annotated[
     str, Field(title="an https:// URL or the path of a PNG, JPEG or WebP file"), AfterValidator(_image)
 ]
@@ -185,17 +185,11 @@ ShortImages = Annotated[list[Annotated[ImageReference, _BY_URL]], Field(max_leng
 # -- variables ---------------------------------------------------------------------------------------------------------
 
 
-def variable_name_problem(name: str) -> str | None:
-    """Why ``name`` cannot be used in a template, or None."""
+def variable_name(name: str) -> str:
+    """``name``, which a template can use. Raises ValueError when it cannot."""
     if _VARIABLE_NAME.fullmatch(name) and name.lower() not in KEYWORDS:
-        return None
-    return f"{quoted(name)} cannot be a variable; allowed: letters, digits and _, beginning with a letter"
-
-
-def _variable_name(name: str) -> str:
-    if wrong := variable_name_problem(name):
-        raise ValueError(wrong)
-    return name
+        return name
+    raise ValueError(f"{quoted(name)} cannot be a variable; allowed: letters, digits and _, beginning with a letter")
 
 
 def _values(values: list[Any]) -> tuple[Any, ...]:
@@ -211,7 +205,7 @@ _Value = Annotated[
 ]
 Variables = Annotated[
     dict[
-        Annotated[str, AfterValidator(_variable_name)],
+        Annotated[str, AfterValidator(variable_name)],
         Annotated[list[_Value], AfterValidator(_values), BeforeValidator(as_list)],
     ],
     Field(title="a mapping (name: value, or name: [value, value])"),

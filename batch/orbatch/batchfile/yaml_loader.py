@@ -48,7 +48,7 @@ class Map(dict[str, Any]):
 
 
 class Seq(list[Any]):
-    """A list; likewise, with ``lines`` of its items."""
+    """A list, with the same attributes; ``lines``: of its items."""
 
     def __init__(self, line: int) -> None:
         super().__init__()
