@@ -12,7 +12,7 @@ import pytest
 from av.video.frame import VideoFrame
 
 from orbatch.outputs import files as outputs
-from orbatch.outputs.files import FileConflict, Media, NotPlayable
+from orbatch.outputs.files import FileConflict, NotPlayable
 
 CONTAINERS = {
     "mp4": ("clip.mp4", {"movflags": "faststart"}, "h264"),
@@ -109,7 +109,7 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "ordered", "warned"),
+    ("seconds", "requested", "warned"),
     [
         (5.04, 5, False),
         (5.5, 5, False),
@@ -121,13 +121,17 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
         (9.0, None, False),
     ],
 )
-def test_a_length_that_was_not_ordered_is_a_warning(seconds: float | None, ordered: int | None, warned: bool) -> None:
-    media = Media(seconds, 1280, 720, 24.0, "h264", None)
-    record = outputs.describe(Path("/o/a.mp4"), 9, "ab", "video/mp4", media, ordered)
-    assert (record.warning is not None) is warned
-    assert (record.path, record.bytes, record.sha256, record.width) == ("/o/a.mp4", 9, "ab", 1280)
-    if warned:
-        assert record.warning == f"{seconds:.1f} s long, {ordered} s were requested"
+def test_a_length_that_was_not_requested_is_a_warning(
+    seconds: float | None, requested: int | None, warned: bool
+) -> None:
+    expected = f"{seconds:.1f} s long, {requested} s were requested" if warned else None
+    assert outputs.length_warning(seconds, requested) == expected
+
+
+def test_a_record_says_what_the_file_really_contains(clips: dict[str, Path]) -> None:
+    record = outputs.probe(clips["mp4"], "video/mp4", 9, "ab", 8)
+    assert (record.path, record.bytes, record.sha256, record.width) == (str(clips["mp4"]), 9, "ab", 64)
+    assert record.warning == "4.0 s long, 8 s were requested"
 
 
 # -- names ------------------------------------------------------------------------------------------------------------

@@ -57,15 +57,15 @@ class AttemptRecord:
     status: str
     account: str
     reserved_nusd: int | None
-    settled: bool
-    cost_nusd: int | None
-    is_byok: bool
-    remote_id: str | None
-    generation_id: str | None
-    error: str | None
-    created_at: str
-    submitted_at: str | None
-    completed_at: str | None
+    settled: bool = False
+    cost_nusd: int | None = None
+    is_byok: bool = False
+    remote_id: str | None = None
+    generation_id: str | None = None
+    error: str | None = None
+    created_at: str = ""
+    submitted_at: str | None = None
+    completed_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

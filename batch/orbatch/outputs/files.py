@@ -7,7 +7,6 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from hashlib import file_digest
 from hashlib import sha256 as _sha256
 from pathlib import Path
@@ -18,6 +17,7 @@ from orbatch_provider.media import SNIFF_BYTES, video_type
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
 PART_SUFFIX = ".part"
@@ -46,18 +46,6 @@ class FileConflict(OSError):
         super().__init__(f"{path} already exists and is not from this job. Move it, then run the command again.")
 
 
-@dataclass(frozen=True, slots=True)
-class Media:
-    """What a video file really contains. ``seconds`` and ``fps`` as the container says."""
-
-    seconds: float | None
-    width: int
-    height: int
-    fps: float | None
-    video_codec: str
-    audio_codec: str | None
-
-
 def part_path(target: Path, remote_id: str) -> Path:
     """Where ``target`` is put together. The name holds a hash of the remote id, so that a part of other content of the
     same name (another attempt, or another batch) is never resumed."""
@@ -83,22 +71,50 @@ def load_decoder() -> None:
         import av  # noqa: F401
 
 
-def probe(path: Path, mime_type: str = "") -> Media:
-    """Open a video and decode its first and its last part. ``mime_type``: by its first bytes, so that the format is
-    not guessed again. Raises NotPlayable."""
-    import av
+def probe(
+    path: Path, mime_type: str = "", size: int = 0, sha256: str = "", requested_s: int | None = None
+) -> OutputRecord:
+    """Open a video, decode its first and its last part, and describe what it really contains.
+
+    ``mime_type``: by its first bytes, so that the format is not guessed again. A length that was not requested is a
+    warning, not a failure. Raises NotPlayable.
+    """
+    import av  # here: it takes 0.1 s, and commands that only read never need it
 
     try:
         with av.open(str(path), format=_DEMUXERS.get(mime_type)) as container:
-            for stream in container.streams.video:
-                # Several files are checked at once; threads within each would only get in each other's way.
-                stream.codec_context.thread_count = 1
-            return _probe(container)
+            for each in container.streams.video:
+                # Several files are checked in parallel; threads within each would only get in each other's way.
+                each.codec_context.thread_count = 1
+            stream, frame, seconds = _decode(container)
+            audio = container.streams.audio[0].codec_context.name if container.streams.audio else None
+            return OutputRecord(
+                path=str(path),
+                bytes=size,
+                sha256=sha256,
+                mime_type=mime_type,
+                seconds=seconds,
+                width=frame.width,
+                height=frame.height,
+                fps=float(stream.average_rate) if stream.average_rate else None,
+                video_codec=stream.codec_context.name,
+                audio_codec=audio,
+                warning=length_warning(seconds, requested_s),
+            )
     except av.FFmpegError as exc:
         raise NotPlayable(f"it cannot be decoded ({exc})") from exc
 
 
-def _probe(container: InputContainer) -> Media:
+def length_warning(seconds: float | None, requested_s: int | None) -> str | None:
+    """A sentence for a video whose length is not what was requested; None where it is, or is not known."""
+    if requested_s is None or seconds is None:
+        return None
+    if abs(seconds - requested_s) <= max(TOLERANCE_S, requested_s * TOLERANCE_SHARE):
+        return None
+    return f"{seconds:.1f} s long, {requested_s} s were requested"
+
+
+def _decode(container: InputContainer) -> tuple[VideoStream, VideoFrame, float | None]:
     if not container.streams.video:
         raise NotPlayable("it has no video stream")
     stream = container.streams.video[0]
@@ -108,15 +124,7 @@ def _probe(container: InputContainer) -> Media:
     seconds = container.duration / 1_000_000 if container.duration else None
     if seconds is not None and seconds > 1:
         _check_end(container, stream, seconds)
-    audio = container.streams.audio[0].codec_context.name if container.streams.audio else None
-    return Media(
-        seconds=seconds,
-        width=first.width,
-        height=first.height,
-        fps=float(stream.average_rate) if stream.average_rate else None,
-        video_codec=stream.codec_context.name,
-        audio_codec=audio,
-    )
+    return stream, first, seconds
 
 
 def _check_end(container: InputContainer, stream: VideoStream, seconds: float) -> None:
@@ -150,28 +158,6 @@ def _read_on(container: InputContainer, stream: VideoStream, start_s: float) -> 
             reached_s = max(reached_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
         decoded = decoded or bool(packet.decode())
     return decoded, reached_s
-
-
-def describe(path: Path, size: int, sha256: str, mime_type: str, media: Media, requested_s: int | None) -> OutputRecord:
-    """The ledger's record of a verified file; a length that was not requested is a warning, not a failure."""
-    warning = None
-    if requested_s is not None and media.seconds is not None:
-        tolerance = max(TOLERANCE_S, requested_s * TOLERANCE_SHARE)
-        if abs(media.seconds - requested_s) > tolerance:
-            warning = f"{media.seconds:.1f} s long, {requested_s} s were requested"
-    return OutputRecord(
-        path=str(path),
-        bytes=size,
-        sha256=sha256,
-        mime_type=mime_type,
-        seconds=media.seconds,
-        width=media.width,
-        height=media.height,
-        fps=media.fps,
-        video_codec=media.video_codec,
-        audio_codec=media.audio_codec,
-        warning=warning,
-    )
 
 
 def sha256_of(path: Path) -> str:

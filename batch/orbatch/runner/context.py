@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from orbatch.ledger import AttemptRecord, JobRecord, Ledger
+from orbatch.ledger import AttemptRecord, JobRecord, Ledger, OutputRecord
 from orbatch.ledger.budget import Caps
 from orbatch.ledger.status import Status
 from orbatch.runner.limits import Limits
@@ -180,6 +180,13 @@ class RunContext:
     def log(self, job: JobRecord, text: str, level: str = "info") -> None:
         """Report an event of a job."""
         self.on_event(Event(text, f"{job.prompt_id} {job.model}", level))
+
+    def log_files(self, job: JobRecord, records: Sequence[OutputRecord], done: str = "done") -> None:
+        """Report the files of a job, one event each; ``done`` begins the first."""
+        for record in records:
+            warning = f" ({record.warning})" if record.warning else ""
+            self.log(job, f"{done}: {record.path}{warning}", "warning" if warning else "info")
+            done = "done"  # a charge is one for all files
 
     def leave_for_next_run(self, job: JobRecord, attempt: AttemptRecord, text: str) -> None:
         """Record why this run gives up on a paid job, which keeps its status."""

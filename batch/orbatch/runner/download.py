@@ -19,7 +19,6 @@ from orbatch.ledger.status import Status
 from orbatch.outputs.files import (
     FileConflict,
     NotPlayable,
-    describe,
     discard,
     find_existing,
     load_decoder,
@@ -86,18 +85,11 @@ class Downloader:
                 if not await self._may_retry(job, attempt, failures, exc):
                     return
             else:
-                await self._done(job, attempt, outputs, records)
+                ledger = self._context.ledger
+                await ledger.commits.durably(partial(ledger.attempts.mark_done, attempt.id, records))
+                outputs.discard_parts()  # only now: until it is recorded, a part proves that the file is ours
+                self._context.log_files(job, records)
                 return
-
-    async def _done(
-        self, job: JobRecord, attempt: AttemptRecord, outputs: _Outputs, records: list[OutputRecord]
-    ) -> None:
-        ledger = self._context.ledger
-        await ledger.commits.durably(partial(ledger.attempts.mark_done, attempt.id, records))
-        outputs.discard_parts()  # only now: until it is recorded, a part proves that the file is ours
-        for record in records:
-            warning = f" ({record.warning})" if record.warning else ""
-            self._context.log(job, f"done: {record.path}{warning}", "warning" if warning else "info")
 
     async def _may_retry(self, job: JobRecord, attempt: AttemptRecord, failures: _Failures, error: Exception) -> bool:
         """Wait; False when the job is left for the next run."""
@@ -237,26 +229,24 @@ def _verify_and_place(
     part, path = download.path, target if isinstance(target, Path) else target(extension(download.mime_type))
     aside = part.with_suffix(UNPLAYABLE_SUFFIX)
     try:
-        media = probe(part, download.mime_type)
+        record = probe(part, download.mime_type, download.size, download.sha256, requested_s)
     except NotPlayable as exc:
         part.replace(aside)  # kept: it is what the provider gave for the money
         raise NotPlayable(f"{exc}; it is kept as {aside}.") from exc
     discard(aside)
     place(part, path, download.sha256)
-    return describe(path, download.size, download.sha256, download.mime_type, media, requested_s)
+    return replace(record, path=str(path))
 
 
 def _describe_existing(job: JobRecord, path: Path, part: Path) -> OutputRecord:
     """A file that a killed run had placed. Should it not play any more, it is not taken for placed a second time."""
     try:
-        mime_type = mime_type_of(path)
-        media = probe(path, mime_type)
+        record = probe(path, mime_type_of(path), path.stat().st_size, sha256_of(path), job.seconds)
     except NotPlayable:
         discard(part)
         raise
-    size, sha256 = path.stat().st_size, sha256_of(path)
     sync_directory(path.parent)  # which the killed run may not have come to
-    return describe(path, size, sha256, mime_type, media, job.seconds)
+    return record
 
 
 def _disk_error(error: OSError, path: Path) -> str:

@@ -30,12 +30,6 @@ class Wait:
     seconds: float | None = None
 
 
-@dataclass(slots=True)
-class _CoolDown:
-    until: float
-    reason: str
-
-
 def submit_limiter(per_minute: float, speed: float) -> AsyncLimiter:
     """A bucket that a burst empties, and that fills up so slowly that no 60 seconds see more than ``per_minute``."""
     burst = max(1, int(per_minute * BURST_SHARE))
@@ -64,7 +58,7 @@ class Limits:
             if of_model.submits_per_minute is not None
         }
         self._in_flight: Counter[str] = Counter()
-        self._cool_downs: dict[str | None, _CoolDown] = {}  # by model; None is the whole account
+        self._cool_downs: dict[str | None, tuple[float, str]] = {}  # until and why, by model; None: everything
         self._failures: Counter[str | None] = Counter()
         # Below one poll a second a bucket of one fills more slowly; a smaller bucket would let nothing through.
         self.polls = AsyncLimiter(max(1.0, limits.polls_per_second), max(1.0, 1 / limits.polls_per_second) / speed)
@@ -76,12 +70,9 @@ class Limits:
         ``elsewhere``: jobs that other runs on the same ledger have in flight, which count as well.
         """
         for scope in (None, model):
-            cool_down = self._cool_downs.get(scope)
-            if cool_down is not None:
-                left_s = cool_down.until - self._clock()
-                if left_s > 0:
-                    return Wait(cool_down.reason, left_s)
-                del self._cool_downs[scope]
+            until, reason = self._cool_downs.get(scope, (0.0, ""))
+            if until > self._clock():
+                return Wait(reason, until - self._clock())
         of_model = self._config.of(model)
         if self.in_flight + elsewhere >= self._config.in_flight:
             return Wait(f"{self._config.in_flight} jobs are in flight (limits.in_flight)", 1.0 if elsewhere else None)
@@ -116,15 +107,13 @@ class Limits:
     def cool_down(self, model: str | None, seconds: float, reason: str) -> None:
         """Submit nothing of this model (None: nothing at all) for ``seconds`` of real time; a longer one stays."""
         until = self._clock() + seconds
-        known = self._cool_downs.get(model)
-        if known is None or known.until < until:
-            self._cool_downs[model] = _CoolDown(until, reason)
+        self._cool_downs[model] = max(self._cool_downs.get(model, (0.0, "")), (until, reason))
 
     def note_failure(self, model: str | None) -> int:
         """Count a refusal that cost nothing; returns how many there were in a row."""
-        known = self._cool_downs.get(model)
+        until, _ = self._cool_downs.get(model, (0.0, ""))
         # Requests that were already on their way are refused together, for one reason: they count once.
-        if known is None or known.until <= self._clock():
+        if until <= self._clock():
             self._failures[model] += 1
         return max(1, self._failures[model])
 

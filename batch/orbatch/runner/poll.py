@@ -94,19 +94,6 @@ class Poller:
     def _after_failure(self, watch: _Watch, error: OpenRouterError) -> float | None:
         watch.failures += 1
         watch.deadline.failed(error)
-        self._report_failure(watch, error)
-        if watch.deadline.is_over(self._context.options.poll_timeout_s):
-            self._context.leave_for_next_run(watch.job, watch.attempt, f"polling failed: {error}")
-            return None
-        backoff_s = backoff(watch.failures, self._context.options.poll_interval_s, random.random())
-        return self._context.pause_s(error, backoff_s)
-
-    def _until_next(self, watch: _Watch) -> float:
-        interval_s = self._context.options.poll_interval_s
-        pause_s = next_poll(watch.age_s, interval_s, self._schedule.ages(watch.kind), random.random())
-        return self._context.clock.real(pause_s)
-
-    def _report_failure(self, watch: _Watch, error: OpenRouterError) -> None:
         if watch.deadline.outage_is_news():
             self._context.log(watch.job, f"provider unreachable, retrying: {error}", "warning")
         elif watch.failures == 1:
@@ -115,6 +102,16 @@ class Poller:
             by_other_key = is_hidden and watch.attempt.account != self._context.provider.account
             hint = " It was submitted with another API key." if by_other_key else ""
             self._context.log(watch.job, f"poll failed, retrying: {error}{hint}", "warning" if hint else "info")
+        options = self._context.options
+        if watch.deadline.is_over(options.poll_timeout_s):
+            self._context.leave_for_next_run(watch.job, watch.attempt, f"polling failed: {error}")
+            return None
+        return self._context.pause_s(error, backoff(watch.failures, options.poll_interval_s, random.random()))
+
+    def _until_next(self, watch: _Watch) -> float:
+        interval_s = self._context.options.poll_interval_s
+        pause_s = next_poll(watch.age_s, interval_s, self._schedule.ages(watch.kind), random.random())
+        return self._context.clock.real(pause_s)
 
 
 class _Watch:

@@ -87,7 +87,8 @@ class OutputTarget:
 
 def save_images(result: ImagesResult, _request: Any, target: OutputTarget) -> list[SavedFile]:
     """Give the images their names. Raises SaveError."""
-    warning = _missing_text(result)
+    problems = "".join(f"; {problem}" for problem in result.problems)
+    missing = f"{len(result.files)} of {result.requested} images were returned{problems}" if result.missing else None
     saved = []
     for index, image in enumerate(result.files):
         path = target.path(index, extension(image.mime_type))
@@ -98,7 +99,7 @@ def save_images(result: ImagesResult, _request: Any, target: OutputTarget) -> li
             mime_type=image.mime_type,
             width=image.width,
             height=image.height,
-            warning=warning if index == 0 else None,
+            warning=missing if index == 0 else None,
         )
         try:
             part = image.path.replace(target.part(path))
@@ -106,13 +107,6 @@ def save_images(result: ImagesResult, _request: Any, target: OutputTarget) -> li
             raise SaveError(f"{exc}; it is in {image.path}") from exc
         saved.append(_place(part, record, target, index))
     return saved
-
-
-def _missing_text(result: ImagesResult) -> str | None:
-    if not result.missing:
-        return None
-    problems = "".join(f"; {problem}" for problem in result.problems)
-    return f"{len(result.files)} of {result.requested} images were returned{problems}"
 
 
 def save_text(result: TextResult, request: Any, target: OutputTarget) -> list[SavedFile]:

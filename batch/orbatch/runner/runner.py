@@ -26,16 +26,7 @@ from orbatch.ledger.budget import Refused
 from orbatch.ledger.leases import LEASE_S
 from orbatch.ledger.status import Status
 from orbatch.outputs.files import discard, find_existing, is_empty, parts_below
-from orbatch.runner.context import (
-    Clock,
-    Event,
-    OnEvent,
-    Provider,
-    RunContext,
-    RunOptions,
-    StopRun,
-    StopSubmits,
-)
+from orbatch.runner.context import Clock, Event, OnEvent, Provider, RunContext, RunOptions, StopRun, StopSubmits
 from orbatch.runner.download import Downloader
 from orbatch.runner.limits import Limits, Wait
 from orbatch.runner.poll import Poller
@@ -109,7 +100,7 @@ class BatchRun:
         self._submitter = Submitter(self._context)
         self._poller = Poller(self._context, self._schedule)
         self._downloader = Downloader(self._context)
-        self._tasks: dict[asyncio.Task[None], str] = {}  # each with the id of its job
+        self._tasks: set[asyncio.Task[None]] = set()  # one for each job that is being driven
         self._submitting: set[asyncio.Task[None]] = set()  # those whose submit has no answer yet
         self._wake = asyncio.Event()
         self._submits_stopped = False
@@ -186,7 +177,7 @@ class BatchRun:
             )
         if isinstance(error, LeaseLost):
             # The jobs are another runner's now. Only an answer that is still to come is worth staying for.
-            for task in self._tasks.keys() - self._submitting:
+            for task in self._tasks - self._submitting:
                 task.cancel()
 
     # -- feeding ------------------------------------------------------------------------------------------------------
@@ -234,11 +225,10 @@ class BatchRun:
                 discard(part)
 
     def _backlog(self) -> Wait | None:
-        """Completed jobs are not in flight, so a slow disk or line would let them pile up without end."""
+        # Completed jobs are not in flight, so a slow disk or line would let them pile up without end.
         waiting = len(self._tasks) - self._context.limits.in_flight
-        if waiting > self._options.limits.downloads * BACKLOG_PER_DOWNLOAD:
-            return Wait("downloads are slower than completions")
-        return None
+        is_long = waiting > self._options.limits.downloads * BACKLOG_PER_DOWNLOAD
+        return Wait("downloads are slower than completions") if is_long else None
 
     async def _pause(self, wait: Wait | None) -> None:
         """Until something changes: a job moved, a limit opens, or the run is stopped."""
@@ -284,13 +274,13 @@ class BatchRun:
         # Counted here and not when the coroutine begins: the next choice may come before that.
         self._context.limits.enter(job.model)
         task = asyncio.create_task(self._drive(job, paid, on_disk))
-        self._tasks[task] = job.id
+        self._tasks.add(task)
         if isinstance(paid, Reservation):
             self._submitting.add(task)
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(task)
+        self._tasks.discard(task)
         self._submitting.discard(task)
         self._scheduler.reconsider()
         self._wake.set()
@@ -309,12 +299,15 @@ class BatchRun:
 
     async def _advance(self, job: JobRecord, paid: Reservation | AttemptRecord, on_disk: OnDisk | None) -> None:
         attempt, answer = None, None
-        is_resumed = not isinstance(paid, Reservation)
         try:
-            attempt = await self._submitted(job, paid, on_disk) if isinstance(paid, Reservation) else paid
+            if isinstance(paid, Reservation):
+                attempt = await self._submitter.submit(job, paid, on_disk)
+                self._submitting -= {asyncio.current_task()}
+            else:
+                attempt = paid
             if attempt is not None and attempt.status == Status.SUBMITTED:
                 self._downloader.warm_up()
-                answer = await self._poller.poll_until_ended(job, attempt, resumed=is_resumed)
+                answer = await self._poller.poll_until_ended(job, attempt, resumed=paid is attempt)
                 if answer is None:
                     return
         finally:
@@ -322,15 +315,6 @@ class BatchRun:
             self._wake.set()
         if attempt is not None:
             await self._downloader.download(job, attempt, answer)
-
-    async def _submitted(
-        self, job: JobRecord, reservation: Reservation, on_disk: OnDisk | None
-    ) -> AttemptRecord | None:
-        attempt = await self._submitter.submit(job, reservation, on_disk)
-        task = asyncio.current_task()
-        assert task is not None
-        self._submitting.discard(task)
-        return attempt
 
     def _block_model(self, model: str, reason: str) -> None:
         self._scheduler.block(model, reason)

@@ -12,6 +12,7 @@ import contextlib
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from orbatch.ledger import (
@@ -24,7 +25,6 @@ from orbatch.ledger import (
     OnDisk,
     OutputRecord,
     Reservation,
-    Settlement,
 )
 from orbatch.ledger.status import Status
 from orbatch.money import format_usd
@@ -34,7 +34,7 @@ from orbatch.plan.kinds import KINDS, AnyRequest, request_of
 from orbatch.runner.context import RunContext, StopRun, StopSubmits
 from orbatch.runner.poll_schedule import backoff
 from orbatch.runner.reconcile import charged_text, record_usage, report_end, report_overrun
-from orbatch.runner.results import SAVERS, OutputTarget, SavedFile, SaveError, UnusableText, save_unusable
+from orbatch.runner.results import SAVERS, OutputTarget, SaveError, UnusableText, save_unusable
 from orbatch_provider.download import run_in_disk_pool
 from orbatch_provider.errors import (
     AuthenticationError,
@@ -90,9 +90,11 @@ class Submitter:
         submission = await self._prepare(job, reservation, on_disk)
         if submission is None or not self._may_leave(submission):
             return None
-        call = asyncio.create_task(self._call(submission))
+        kind, target = KINDS[job.kind], submission.target
+        submit = kind.submit(self._context.provider, submission.request, target.directory, target.part_stem)
+        call = asyncio.ensure_future(submit)  # the only paid call
         try:
-            if not KINDS[job.kind].is_synchronous:
+            if not kind.is_synchronous:
                 await asyncio.wait({call}, timeout=ANSWER_TIMEOUT_S)
                 submission.is_late = not call.done()
             if submission.is_late:
@@ -154,19 +156,14 @@ class Submitter:
             return False
         return True
 
-    async def _call(self, submission: _Submission) -> Any:
-        """The only paid call."""
-        target, kind = submission.target, KINDS[submission.job.kind]
-        return await kind.submit(self._context.provider, submission.request, target.directory, target.part_stem)
-
     # -- answered -----------------------------------------------------------------------------------------------------
 
-    async def _conclude(self, submission: _Submission, call: asyncio.Task[Any]) -> AttemptRecord | None:
+    async def _conclude(self, submission: _Submission, call: asyncio.Future[Any]) -> AttemptRecord | None:
         job = submission.job
         try:
             answer = call.result()
         except UnusableResultError as exc:
-            await self._fail(submission, str(exc), Charge.of(exc.usage, exc.generation_id))
+            await self._end(submission, Status.FAILED, Charge.of(exc.usage, exc.generation_id), str(exc))
         except OpenRouterError as exc:
             # The user may have resolved a late one meanwhile, and that stands.
             with contextlib.suppress(*[LedgerConflict] * submission.is_late):
@@ -187,7 +184,7 @@ class Submitter:
         try:
             await self._write(
                 submission,
-                lambda: self._attempts.accept(submission.attempt_id, remote_id, generation_id),
+                partial(self._attempts.accept, submission.attempt_id, remote_id, generation_id),
                 f"was accepted as {remote_id}, and this could not be recorded: note it, and after the repair run "
                 f"`orbatch resolve {job.id} --remote-id {remote_id}`.",
             )
@@ -196,22 +193,10 @@ class Submitter:
         # Not before the id is durable: what comes next must not delay it.
         self._context.limits.note_success(job.model)
         self._context.log(job, f"accepted{' late' if submission.is_late else ''} as {remote_id}")
+        account, amount = self._context.provider.account, reservation.amount_nusd
+        # What the ledger has now, without reading it again; ``submitted_at`` None means just now.
         return AttemptRecord(
-            id=submission.attempt_id,
-            job_id=job.id,
-            number=reservation.number,
-            status=Status.SUBMITTED,
-            account=self._context.provider.account,
-            reserved_nusd=reservation.amount_nusd,
-            settled=False,
-            cost_nusd=None,
-            is_byok=False,
-            remote_id=remote_id,
-            generation_id=generation_id,
-            error=None,
-            created_at="",  # in the ledger; nothing that drives a job asks for it
-            submitted_at=None,  # now
-            completed_at=None,
+            reservation.attempt_id, job.id, reservation.number, Status.SUBMITTED, account, amount, remote_id=remote_id
         )
 
     def _accept_beside(self, submission: _Submission, remote_id: str, conflict: LedgerConflict) -> None:
@@ -229,61 +214,42 @@ class Submitter:
         raise StopRun(f"Job {job.id}: {text} See `orbatch show {job.id}`.") from conflict
 
     async def _save(self, submission: _Submission, answer: Any) -> None:
+        job, target = submission.job, submission.target
         charge = Charge.of(answer.usage, answer.generation_id)
-        saver = SAVERS[submission.job.kind]
         try:
-            saved = await run_in_disk_pool(saver, answer, submission.request, submission.target)
+            saved = await run_in_disk_pool(SAVERS[job.kind], answer, submission.request, target)
         except UnusableText as exc:
-            where = await run_in_disk_pool(save_unusable, exc.text, submission.target)
-            await self._fail(submission, f"{redact(str(exc))}{where}", charge)
+            where = await run_in_disk_pool(save_unusable, exc.text, target)
+            await self._end(submission, Status.FAILED, charge, f"{redact(str(exc))}{where}")
+            return
         except SaveError as exc:
             reason = f"paid, and could not be saved: {exc}"
             await self._end(submission, Status.LOST, charge, reason)
-            self._context.log(submission.job, f"lost: {reason}", "error")
-        else:
-            await self._done(submission, saved, charge)
-
-    async def _done(self, submission: _Submission, saved: Sequence[SavedFile], charge: Charge) -> None:
+            self._context.log(job, f"lost: {reason}", "error")
+            return
         records = [each.record for each in saved]
         await self._end(submission, Status.DONE, charge, ", ".join(record.path for record in records), records)
         for each in saved:
             discard(each.part)
-        done = f"done, {charged_text(charge.cost_nusd)}"
-        for record in records:
-            warning = f" ({record.warning})" if record.warning else ""
-            self._context.log(submission.job, f"{done}: {record.path}{warning}", "warning" if warning else "info")
-            done = "done"  # the charge is one for all files
-
-    async def _fail(self, submission: _Submission, reason: str, charge: Charge) -> None:
-        await self._end(submission, Status.FAILED, charge, reason)
-        report_end(self._context, submission.job, Status.FAILED, reason, charge.cost_nusd)
+        self._context.log_files(job, records, f"done, {charged_text(charge.cost_nusd)}")
 
     async def _end(
-        self,
-        submission: _Submission,
-        status: Status,
-        charge: Charge,
-        text: str,
-        outputs: Sequence[OutputRecord] = (),
+        self, submission: _Submission, status: Status, charge: Charge, text: str, outputs: Sequence[OutputRecord] = ()
     ) -> None:
         job, reservation = submission.job, submission.reservation
+        error = None if status is Status.DONE else text
         advice = (
             f"was answered, and this could not be recorded ({status}: {text}). It may be charged; see "
             f"`orbatch show {job.id}`."
         )
-
-        def end() -> Settlement:
-            error = None if status is Status.DONE else text
-            caps = self._context.options.caps
-            return self._attempts.end_answered(
-                reservation.attempt_id, status, charge, caps, error=error, outputs=outputs
-            )
-
+        verb = partial(self._attempts.end_answered, reservation.attempt_id, status, charge, self._context.options.caps)
         try:
-            settlement = await self._write(submission, end, advice)
+            settlement = await self._write(submission, partial(verb, error=error, outputs=outputs), advice)
         except LedgerConflict as exc:
             raise StopRun(f"{exc} Job {job.id} {advice}") from exc
         report_overrun(self._context, job, reservation.attempt_id, reservation.amount_nusd, settlement)
+        if status is Status.FAILED:
+            report_end(self._context, job, status, text, charge.cost_nusd)
 
     async def _write(self, submission: _Submission, verb: Callable[[], T], advice: str) -> T:
         """Try several times, where a ledger refuses what was paid for, before the run ends. Raises LedgerConflict."""
