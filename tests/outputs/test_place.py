@@ -6,7 +6,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,25 +17,6 @@ from tests.faults.fakes import FakeProvider
 from tests.faults.filing import collect, files_of, forbid_links, names, place_of, serve_ranges
 from tests.faults.workshop import Switch, Workshop, clip, provider_at
 from tests.provider.rawserver import Servers, read_request
-
-
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    with Workshop.at(tmp_path_factory.mktemp("placing"), jobs=40) as made:
-        yield made
-
-
-@pytest.fixture
-def provider() -> FakeProvider:
-    return FakeProvider()
-
-
-@pytest.fixture
-async def servers() -> AsyncIterator[Servers]:
-    started = Servers()
-    yield started
-    await started.stop()
-
 
 # -- disks ----------------------------------------------------------------------------------------------------------
 

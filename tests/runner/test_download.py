@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,25 +23,6 @@ from tests.faults.fakes import FakeProvider
 from tests.faults.filing import collect, files_of, names, part_of, serve_ranges, serve_whole
 from tests.faults.workshop import Switch, Workshop, clip, provider_at
 from tests.provider.rawserver import Exchange, Servers, raw_answer, read_request
-
-
-@pytest.fixture
-async def servers() -> AsyncIterator[Servers]:
-    started = Servers()
-    yield started
-    await started.stop()
-
-
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    with Workshop.at(tmp_path_factory.mktemp("collecting"), jobs=80) as made:
-        yield made
-
-
-@pytest.fixture
-def provider() -> FakeProvider:
-    return FakeProvider()
-
 
 # -- what is kept ---------------------------------------------------------------------------------------------------
 

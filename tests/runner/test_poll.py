@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import Decimal
-
-import pytest
 
 from orbatch.ledger.budget import Caps
 from orbatch.ledger.status import Status
@@ -18,17 +15,6 @@ from tests.faults.fakes import FakeProvider
 from tests.faults.workshop import MODEL, InstantClock, Workshop
 
 UNKNOWN = OutcomeUnknownError("cut off")
-
-
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    with Workshop.at(tmp_path_factory.mktemp("following"), jobs=30) as made:
-        yield made
-
-
-@pytest.fixture
-def provider() -> FakeProvider:
-    return FakeProvider()
 
 
 async def test_an_outage_of_an_hour_is_ridden_out_and_talked_about(workshop: Workshop, provider: FakeProvider) -> None:

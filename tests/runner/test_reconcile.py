@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from decimal import Decimal
 
 import pytest
@@ -23,17 +22,6 @@ from orbatch_provider.errors import (
 from orbatch_provider.responses import Generation, KeyInfo
 from tests.faults.fakes import FakeProvider
 from tests.faults.workshop import MODEL, NO_CAPS, Workshop
-
-
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    with Workshop.at(tmp_path_factory.mktemp("settling"), jobs=60) as made:
-        yield made
-
-
-@pytest.fixture
-def provider() -> FakeProvider:
-    return FakeProvider()
 
 
 def unsettled(workshop: Workshop, count: int = 1) -> list[JobRecord]:

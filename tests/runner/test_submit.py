@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
-from orbatch.ledger import LedgerError
+from orbatch.ledger import AttemptRecord, JobRecord, LedgerError
 from orbatch.ledger.status import Status
 from orbatch.runner import submit
 from orbatch.runner.context import StopRun
@@ -31,21 +31,21 @@ from tests.faults.workshop import MODEL, Workshop, briefly
 UNKNOWN = OutcomeUnknownError("cut off")
 
 
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    with Workshop.at(tmp_path_factory.mktemp("driver"), jobs=60) as made:
-        yield made
-
-
-@pytest.fixture
-def provider() -> FakeProvider:
-    return FakeProvider()
-
-
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every answer to a submit that is not there at once is late."""
     monkeypatch.setattr(submit, "ANSWER_TIMEOUT_S", 0.0)
+
+
+async def on_its_way(
+    workshop: Workshop, provider: FakeProvider
+) -> tuple[JobRecord, asyncio.Task[AttemptRecord | None]]:
+    """A job whose request has left, and the step that waits for the answer."""
+    job = workshop.take()
+    task = asyncio.create_task(workshop.steps(provider).submit(job, workshop.reserve(job)))
+    await provider.asked.wait()
+    await briefly()
+    return job, task
 
 
 # -- late answers ---------------------------------------------------------------------------------------------------
@@ -53,10 +53,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("impatient")
 async def test_a_late_answer_resolves_the_uncertain_job_by_itself(workshop: Workshop, provider: FakeProvider) -> None:
-    job, steps = workshop.take(), workshop.steps(provider)
-    task = asyncio.create_task(steps.submit(job, workshop.reserve(job)))
-    await provider.asked.wait()
-    await briefly()
+    job, task = await on_its_way(workshop, provider)
     assert workshop.status(job) is Status.UNCERTAIN
 
     provider.answer(VideoJob("late-1", "pending"))
@@ -80,10 +77,7 @@ async def test_a_late_answer_resolves_the_uncertain_job_by_itself(workshop: Work
 async def test_a_late_refusal_ends_the_doubt(
     workshop: Workshop, provider: FakeProvider, error: OpenRouterError, status: Status
 ) -> None:
-    job, steps = workshop.take(), workshop.steps(provider)
-    task = asyncio.create_task(steps.submit(job, workshop.reserve(job)))
-    await provider.asked.wait()
-    await briefly()
+    job, task = await on_its_way(workshop, provider)
 
     provider.answer(error)
     await asyncio.wait({task})
@@ -99,10 +93,7 @@ async def test_a_late_refusal_ends_the_doubt(
 async def test_what_the_user_resolved_meanwhile_is_not_overruled(
     workshop: Workshop, provider: FakeProvider, answer: VideoJob | OpenRouterError
 ) -> None:
-    job, steps = workshop.take(), workshop.steps(provider)
-    task = asyncio.create_task(steps.submit(job, workshop.reserve(job)))
-    await provider.asked.wait()
-    await briefly()
+    job, task = await on_its_way(workshop, provider)
     workshop.ledger.attempts.resolve_not_charged(workshop.now(job)[1])
 
     provider.answer(answer)
@@ -117,10 +108,7 @@ async def test_what_the_user_resolved_meanwhile_is_not_overruled(
 
 @pytest.mark.usefixtures("impatient")
 async def test_an_id_that_the_user_has_named_already_is_no_surprise(workshop: Workshop, provider: FakeProvider) -> None:
-    job, steps = workshop.take(), workshop.steps(provider)
-    task = asyncio.create_task(steps.submit(job, workshop.reserve(job)))
-    await provider.asked.wait()
-    await briefly()
+    job, task = await on_its_way(workshop, provider)
     workshop.ledger.attempts.attach_remote_id(workshop.now(job)[1], "late-3")
 
     provider.answer(VideoJob("late-3", "pending"))
@@ -222,9 +210,7 @@ async def test_an_id_that_belongs_to_another_job_is_kept_beside_an_uncertain_one
 async def test_a_request_in_the_air_is_uncertain_when_the_run_is_torn_down(
     workshop: Workshop, provider: FakeProvider
 ) -> None:
-    job, steps = workshop.take(), workshop.steps(provider)
-    task = asyncio.create_task(steps.submit(job, workshop.reserve(job)))
-    await provider.asked.wait()
+    job, task = await on_its_way(workshop, provider)
 
     task.cancel()
     await asyncio.wait({task})
@@ -236,9 +222,7 @@ async def test_a_request_in_the_air_is_uncertain_when_the_run_is_torn_down(
 async def test_an_answer_that_is_here_counts_when_the_run_is_torn_down(
     workshop: Workshop, provider: FakeProvider
 ) -> None:
-    job, steps = workshop.take(), workshop.steps(provider)
-    task = asyncio.create_task(steps.submit(job, workshop.reserve(job)))
-    await provider.asked.wait()
+    job, task = await on_its_way(workshop, provider)
 
     provider.answer(VideoJob("here-1", "pending"))
     await asyncio.sleep(0)  # the answer is in, and nobody has looked at it

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -35,10 +34,11 @@ from orbatch_provider.errors import (
 from orbatch_provider.image_stream import ImageFile
 from orbatch_provider.images import ImagesResult
 from orbatch_provider.requests import ImageRequest, TextRequest
-from orbatch_provider.responses import KeyInfo, UnusableResultError, Usage
+from orbatch_provider.responses import UnusableResultError, Usage
 from orbatch_provider.texts import TextResult
 from orbatch_simulator.images import image_examples
 from orbatch_simulator.text import text_examples
+from tests.faults.fakes import FakeProvider
 from tests.pictures import picture
 
 BATCH = """
@@ -55,19 +55,18 @@ PAID = Usage(Decimal("0.08"))
 CENTS = Usage(Decimal("0.00005"))
 
 
-class Service:
-    """Answers with ``says``: pictures in these colours, a text, or an error. ``before``: what happens meanwhile."""
-
-    account, origin = "account", "http://127.0.0.1"
+class Service(FakeProvider):
+    """Answers with ``says``: images in these colours, a text, or an error. ``before``: what happens meanwhile."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.says: list[str] | str | Exception = ["red", "blue"]
-        self.usage: Usage | None = PAID
+        self.paid: Usage | None = PAID
         self.before: Callable[[], Any] = lambda: None
-        self.asked = 0
+        self.calls = 0
 
     async def _arrived(self) -> None:
-        self.asked += 1
+        self.calls += 1
         waiting = self.before()
         if waiting is not None:
             await waiting
@@ -82,15 +81,12 @@ class Service:
             part.write_bytes(content)
             digest = hashlib.sha256(content).hexdigest()
             files.append(ImageFile(part, "image/png", len(content), digest, 8, 6))
-        return ImagesResult(tuple(files), request.image_count, self.usage, "gen-1", ("picture 3: it is empty",))
+        return ImagesResult(tuple(files), request.image_count, self.paid, "gen-1", ("picture 3: it is empty",))
 
     async def complete_text(self, request: TextRequest) -> TextResult:
         await self._arrived()
         assert isinstance(self.says, str)
-        return TextResult(self.says, "stop", self.usage, "gen-1")
-
-    async def key(self) -> KeyInfo:
-        return KeyInfo("k", Decimal(1), None, None, None)
+        return TextResult(self.says, "stop", self.paid, "gen-1")
 
 
 class Bench:
@@ -134,9 +130,8 @@ class Bench:
 
     async def submit(self, job: JobRecord) -> JobRecord:
         options = RunOptions(LimitsConfig(), Caps(), self.out, 30.0, 60.0, self.attempts, frozenset({Status.FAILED}))
-        provider: Any = self.service
         limits, blocked = Limits(LimitsConfig()), self.blocked.__setitem__
-        context = RunContext(self.ledger, provider, options, limits, Clock(1000.0), self.said.append, blocked)
+        context = RunContext(self.ledger, self.service, options, limits, Clock(1000.0), self.said.append, blocked)
         assert await Submitter(context).submit(job, self.reserve(job)) is None
         return self.ledger.queries.job(job.id)
 
@@ -184,24 +179,23 @@ async def test_fewer_pictures_than_asked_for_are_recorded_and_said(bench: Bench)
     assert any("1 of 2 images were returned" in event.text for event in bench.said)
 
 
-async def test_a_text_is_a_file(bench: Bench) -> None:
-    bench.service.says = "A cat.\nIt purrs \u2026"
-    done = await bench.submit(bench.text)
+@pytest.mark.parametrize(
+    ("kind", "text", "name", "mime_type"),
+    [
+        pytest.param("text", "A cat.\nIt purrs \u2026", "text-2.txt", "text/plain", id="text"),
+        pytest.param("structured", '{"cat": 1}', "text-3.json", "application/json", id="JSON that was requested"),
+    ],
+)
+async def test_a_text_is_a_file(bench: Bench, kind: str, text: str, name: str, mime_type: str) -> None:
+    bench.service.says = text
+    done = await bench.submit(getattr(bench, kind))
     [output] = bench.ledger.queries.outputs(done.id)
-    assert (Path(output.path).name, output.mime_type) == ("text-2.txt", "text/plain")
-    assert Path(output.path).read_text("utf-8") == "A cat.\nIt purrs \u2026"
-
-
-async def test_json_that_was_asked_for_is_a_json_file(bench: Bench) -> None:
-    bench.service.says = '{"cat": 1}'
-    done = await bench.submit(bench.structured)
-    [output] = bench.ledger.queries.outputs(done.id)
-    assert Path(output.path).suffix == ".json"
-    assert json.loads(Path(output.path).read_text()) == {"cat": 1}
+    assert (Path(output.path).name, output.mime_type) == (name, mime_type)
+    assert Path(output.path).read_text("utf-8") == text
 
 
 async def test_json_that_is_none_is_a_failed_job_with_its_cost_and_its_text_is_kept(bench: Bench) -> None:
-    bench.service.says, bench.service.usage = "Sure! {broken" + "x" * 5000, CENTS
+    bench.service.says, bench.service.paid = "Sure! {broken" + "x" * 5000, CENTS
     failed = await bench.submit(bench.structured)
     assert failed.status is Status.FAILED
     assert bench.history(failed) == ["submitting", "submitted", "failed"]
@@ -216,7 +210,7 @@ async def test_json_that_is_none_is_a_failed_job_with_its_cost_and_its_text_is_k
 
 
 async def test_an_empty_text_is_a_failed_job_with_its_cost(bench: Bench) -> None:
-    bench.service.says, bench.service.usage = " \n", CENTS
+    bench.service.says, bench.service.paid = " \n", CENTS
     failed = await bench.submit(bench.text)
     assert failed.status is Status.FAILED
     assert "holds no text" in str(failed.error)
@@ -240,7 +234,7 @@ async def test_an_answer_without_a_picture_is_a_failed_job_with_its_cost(bench: 
 
 
 async def test_a_charge_that_is_not_known_yet_stays_reserved_until_it_is_settled(bench: Bench) -> None:
-    bench.service.usage = Usage(None)
+    bench.service.paid = Usage(None)
     job = bench.job()
     await bench.submit(job)
     [unsettled] = bench.ledger.queries.unsettled(bench.batch.id)
@@ -252,43 +246,32 @@ async def test_a_charge_that_is_not_known_yet_stays_reserved_until_it_is_settled
 
 
 async def test_a_charge_above_the_reservation_is_written_down(bench: Bench) -> None:
-    bench.service.usage = Usage(Decimal("0.50"))
+    bench.service.paid = Usage(Decimal("0.50"))
     done = await bench.submit(bench.job())
     assert done.status is Status.DONE
     assert any("more than" in event.text for event in bench.said)
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "reserved"),
+    ("kind", "error", "status"),
     [
-        pytest.param(NotSentError("no route"), Status.PENDING, 0, id="never left"),
-        pytest.param(ServerError(502, "failed", kind="image"), Status.PENDING, 0, id="image 502: not billed"),
-        pytest.param(BadRequestError(400, "no", kind="image"), Status.REJECTED, 0, id="refused"),
-        pytest.param(ServerError(500, "oops", kind="image"), Status.UNCERTAIN, 80_000_000, id="image 500"),
-        pytest.param(OutcomeUnknownError("cut off"), Status.UNCERTAIN, 80_000_000, id="cut off"),
+        pytest.param("image", NotSentError("no route"), Status.PENDING, id="never left"),
+        pytest.param("image", ServerError(502, "x", kind="image"), Status.PENDING, id="image 502: not billed"),
+        pytest.param("image", BadRequestError(400, "no", kind="image"), Status.REJECTED, id="refused"),
+        pytest.param("image", ServerError(500, "oops", kind="image"), Status.UNCERTAIN, id="image 500"),
+        pytest.param("image", OutcomeUnknownError("cut off"), Status.UNCERTAIN, id="cut off"),
+        pytest.param("text", ServerError(502, "x", kind="text"), Status.UNCERTAIN, id="text 502"),
+        pytest.param("text", ServerError(502, kind="text", retryable=True), Status.PENDING, id="retryable 502"),
+        pytest.param("text", ServerError(500, kind="text", retryable=False), Status.UNCERTAIN, id="final text 500"),
     ],
 )
 async def test_each_refusal_leaves_the_job_where_its_money_is(
-    bench: Bench, error: OpenRouterError, status: Status, reserved: int
+    bench: Bench, kind: str, error: OpenRouterError, status: Status
 ) -> None:
     bench.service.says = error
-    assert (await bench.submit(bench.job())).status is status
-    assert bench.reserved() == reserved
-
-
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [
-        pytest.param(ServerError(502, "failed", kind="text"), Status.UNCERTAIN, id="text 502"),
-        pytest.param(ServerError(502, "x", kind="text", retryable=True), Status.PENDING, id="text 502, retryable"),
-        pytest.param(ServerError(500, "x", kind="text", retryable=False), Status.UNCERTAIN, id="text 500, not so"),
-    ],
-)
-async def test_a_text_that_failed_is_uncertain_unless_the_answer_says_otherwise(
-    bench: Bench, error: OpenRouterError, status: Status
-) -> None:
-    bench.service.says = error
-    assert (await bench.submit(bench.text)).status is status
+    job = await bench.submit(bench.text if kind == "text" else bench.job())
+    assert job.status is status
+    assert bench.reserved() == (job.estimate_high_nusd if status is Status.UNCERTAIN else 0)
 
 
 async def test_nothing_is_sent_where_nothing_can_be_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +279,7 @@ async def test_nothing_is_sent_where_nothing_can_be_written(bench: Bench, monkey
     job = bench.job()
     with pytest.raises(StopRun, match="was not submitted, because its output cannot be saved"):
         await bench.submit(job)
-    assert bench.service.asked == 0
+    assert bench.service.calls == 0
     assert bench.job().status is Status.PENDING
     assert bench.reserved() == 0
 
@@ -305,7 +288,7 @@ async def test_nothing_is_sent_when_the_disk_is_nearly_full(bench: Bench, monkey
     monkeypatch.setattr(results, "FREE_BYTES", 10**18)
     with pytest.raises(StopRun, match="MB are free on the disk"):
         await bench.submit(bench.job())
-    assert bench.service.asked == 0
+    assert bench.service.calls == 0
 
 
 async def test_a_file_in_the_way_is_left_alone_and_the_result_gets_another_name(bench: Bench) -> None:

@@ -159,7 +159,7 @@ class BatchRun:
         """No part of a run breaks silently: a failure ends the run in order, and answers on their way are recorded."""
         try:
             await work()
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the run ends and says so
+        except Exception as exc:  # noqa: BLE001 - any error ends the run and is reported
             self._end_by(exc)
 
     def _end_by(self, error: Exception, job: JobRecord | None = None) -> None:
@@ -294,7 +294,7 @@ class BatchRun:
                 if status not in _NOT_FAILED:
                     text = f"{job.prompt_id} {job.model} is {status}, and --fail-fast is set"
                     self._stop_submits(Stop.FAIL_FAST, text)
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the run ends and says so
+        except Exception as exc:  # noqa: BLE001 - any error ends the run and is reported
             self._end_by(exc, job)
 
     async def _advance(self, job: JobRecord, paid: Reservation | AttemptRecord, on_disk: OnDisk | None) -> None:
