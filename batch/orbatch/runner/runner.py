@@ -131,7 +131,7 @@ class BatchRun:
             await asyncio.gather(*tasks, return_exceptions=True)
             with contextlib.suppress(LedgerError):
                 self._ledger.leases.release(self._batch.id, self._holder)
-        over_budget = self._set_wait_reasons()
+        over_budget = self._set_wait_reasons()  # may fail, and then says so in _stop
         return RunResult(self._stop, self._message, over_budget, dict(self._scheduler.blocked))
 
     def interrupt(self) -> None:
@@ -203,9 +203,7 @@ class BatchRun:
     def _resume(self) -> None:
         """Intents without an answer become uncertain; paid jobs are polled and downloaded again."""
         for job_id in self._ledger.attempts.recover_interrupted(self._batch.id):
-            text = (
-                "uncertain: an earlier run stopped during the submit. It may have been charged, so it is not retried."
-            )
+            text = "uncertain: an earlier run stopped during the submit. It may have been charged."
             self._context.log(self._ledger.queries.job(job_id), text, "warning")
         for model, seconds, took_s in self._ledger.queries.durations():
             # The ledger has when the end was seen, and not how long before it was still running.
@@ -289,11 +287,9 @@ class BatchRun:
         """A job from its present status to its end, or to where this run must leave it."""
         try:
             await self._advance(job, paid, on_disk)
-            if self._options.fail_fast:
-                status = self._ledger.queries.job(job.id).status
-                if status not in _NOT_FAILED:
-                    text = f"{job.prompt_id} {job.model} is {status}, and --fail-fast is set"
-                    self._stop_submits(Stop.FAIL_FAST, text)
+            if self._options.fail_fast and (status := self._ledger.queries.job(job.id).status) not in _NOT_FAILED:
+                text = f"{job.prompt_id} {job.model} is {status}, and --fail-fast is set"
+                self._stop_submits(Stop.FAIL_FAST, text)
         except Exception as exc:  # noqa: BLE001 - any error ends the run and is reported
             self._end_by(exc, job)
 

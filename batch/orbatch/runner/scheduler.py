@@ -85,11 +85,8 @@ class Scheduler:
         if not queue:
             caps = self._options.caps
             # A read of the sums per model and batch of candidates; none at all where no cap applies.
-            left = (
-                room(model, caps, self._ledger.attempts.committed(self._batch_id, model))
-                if caps.apply_to(model)
-                else None
-            )
+            committed = self._ledger.attempts.committed
+            left = room(model, caps, committed(self._batch_id, model)) if caps.apply_to(model) else None
             found = self._ledger.queries.next_pending(
                 self._batch_id,
                 model,
