@@ -1,4 +1,4 @@
-"""What a run cannot go below: the provider alone, without a ledger, doing the requests of the same jobs.
+"""The lower bound of a run: only the provider, without a ledger, making the requests of the same jobs.
 
 ``python -m bench.bare JOBS IN_FLIGHT POLL_S FOLDER``. Prints the seconds from the first submit to the last file.
 """

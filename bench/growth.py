@@ -1,7 +1,7 @@
 """What grows with the length of a batch, and what does not.
 
 ``python -m bench.growth plan`` times planning, the first submit of a resumed run, and ``status``.
-``python -m bench.growth chart --output growth.svg`` drives batches of growing length, each of them to its first 2,000
+``python -m bench.growth chart --output growth.svg`` runs batches of growing length, each up to its first 2,000
 jobs, and draws jobs per second, CPU per job and memory.
 """
 
@@ -31,7 +31,7 @@ from bench.harness import (
 RENDER_S = 10.0  # simulated
 SPEED = 20.0
 IN_FLIGHT = 50
-DRIVEN = 2000  # jobs of each batch that are measured
+MEASURED = 2000  # jobs of each batch that are measured
 WARM_UP = 0.1  # of them, before the measuring begins
 _DONE = "select count(*) from jobs where status = 'done'"
 
@@ -69,15 +69,15 @@ class Point:
     memory_mb: float
 
 
-def chart(sizes: Sequence[int], driven: int, output: Path | None, folder: Path) -> None:
-    points = [_drive(size, min(size, driven), folder / str(size)) for size in sizes]
+def chart(sizes: Sequence[int], measured: int, output: Path | None, folder: Path) -> None:
+    points = [_measure(size, min(size, measured), folder / str(size)) for size in sizes]
     rows = [[f"{p.jobs:,}", f"{p.jobs_per_s:.0f}", f"{p.cpu_ms:.1f} ms", f"{p.memory_mb:.0f} MB"] for p in points]
     show(["jobs in the batch", "jobs/s", "CPU per job", "memory"], rows)
     if output is not None:
         output.write_text(draw(points), "utf-8")
 
 
-def _drive(jobs: int, driven: int, folder: Path) -> Point:
+def _measure(jobs: int, measured: int, folder: Path) -> Point:
     """The middle of a run: what starting and ending cost is measured elsewhere."""
     with simulator(speed=SPEED, render_s={MODEL: RENDER_S}, clip_bytes=20_000) as server:
         batch = write_batch(folder, jobs, limits=limits(IN_FLIGHT), polling={"interval": 5})
@@ -86,11 +86,11 @@ def _drive(jobs: int, driven: int, folder: Path) -> Point:
         measure(orbatch("plan", batch.name), env=env, cwd=folder)
         command = orbatch("--quiet", "run", batch.name, "--yes", "--speed", str(SPEED))
         with running(command, env=env, cwd=folder) as run:
-            run.wait_until(lambda: (ledger_value(ledger, _DONE) or 0) >= driven * WARM_UP)
+            run.wait_until(lambda: (ledger_value(ledger, _DONE) or 0) >= measured * WARM_UP)
             begun, cpu_s, since = ledger_value(ledger, _DONE), run.cpu_s(), time.perf_counter()
             # Not to the very last: then the slots empty, and the run waits for single jobs.
-            run.wait_until(lambda: ledger_value(ledger, _DONE) >= driven * (1 - WARM_UP))
-            # A handful of jobs may all have ended between two looks.
+            run.wait_until(lambda: ledger_value(ledger, _DONE) >= measured * (1 - WARM_UP))
+            # A handful of jobs may all have ended between two queries.
             done = max(1, ledger_value(ledger, _DONE) - begun)
             passed_s = time.perf_counter() - since
             return Point(jobs, done / passed_s, (run.cpu_s() - cpu_s) / done * 1000, run.resident_mb())
@@ -154,7 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
     row.add_argument("--jobs", type=int, default=100_000)
     row = rows.add_parser("chart")
     row.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 10_000, 100_000])
-    row.add_argument("--driven", type=int, default=DRIVEN, help="jobs of each batch that are measured")
+    row.add_argument("--measured", type=int, default=MEASURED, help="jobs of each batch that are measured")
     row.add_argument("--output", type=Path, help="where to draw the chart (SVG)")
     given = parser.parse_args(arguments)
     raise_file_limit()
@@ -162,7 +162,7 @@ def main(arguments: list[str] | None = None) -> None:
         if given.row == "plan":
             plan(given.jobs, Path(name))
         else:
-            chart(given.sizes, given.driven, given.output, Path(name))
+            chart(given.sizes, given.measured, given.output, Path(name))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a simulator in a process of its own, batch files, measured commands, tables."""
+"""Shared by the benchmarks: a simulator in a process of its own, batch files, measured commands, tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEY = "sk-or-v1-0123456789abcdef"
 MODEL = "google/veo-3.1-lite"
 SETTINGS: dict[str, Any] = {"duration": 4, "resolution": "720p", "aspect_ratio": "16:9", "generate_audio": False}
 TIMEOUT_S = 300.0  # of any one measured command
-FILES_TRIED = 20  # to say what making one costs here
+FILES_TRIED = 20  # to measure what creating one costs here
 
 # Connections and files: 500 jobs in flight need more than the usual 1,024.
 _FILES_WANTED = 65_536
@@ -66,7 +66,7 @@ def measure(
     allowed: Sequence[int] = (0,),
     timeout_s: float = TIMEOUT_S,
 ) -> Measured:
-    """Run a command to its end. Raises BenchError when it exits otherwise than ``allowed``, or takes too long."""
+    """Run a command to its end. Raises BenchError if the exit code is not in ``allowed``, or it takes too long."""
     errors = cwd / "stderr.txt"
     with errors.open("w") as stderr:
         started = time.perf_counter()
@@ -234,13 +234,13 @@ def machine() -> str:
     making_ms, syncing_ms = _disk_ms()
     return (
         f"{os.cpu_count()} cores ({processor}), {platform.system()}, Python {platform.python_version()}, "
-        f"SQLite {sqlite3.sqlite_version}; a file is made in {making_ms:.2f} ms and synced in {syncing_ms:.2f} ms"
+        f"SQLite {sqlite3.sqlite_version}; a file is created in {making_ms:.2f} ms and synced in {syncing_ms:.2f} ms"
     )
 
 
 def _disk_ms() -> tuple[float, float]:
-    """Medians in the folder of the benchmarks (TMPDIR). Making a file is paid for by every job, and on some disks takes
-    fifty times as long where many files have just been removed, as by a benchmark before this one."""
+    """Medians in the folder of the benchmarks (TMPDIR). Every job creates files, and on some disks that takes fifty
+    times as long if many files have just been removed, as by a previous benchmark."""
     making, syncing = [], []
     with tempfile.TemporaryDirectory(prefix="orbatch-bench-") as folder:
         for number in range(FILES_TRIED):

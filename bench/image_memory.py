@@ -2,9 +2,9 @@
 
     python -m bench.image_memory
 
-The answer holds one PNG of noise as base64, served from another process. A small picture comes first, so that what
-Python, the HTTP stack and Pillow need anyway is not pluralize; after it, the growth of the process's peak is what the
-large answer cost: receiving, decoding to disk and opening the picture together.
+The answer holds one PNG of noise as base64, served from another process. A small image comes first, so that what
+Python, the HTTP stack and Pillow need anyway is not counted; after it, the growth of the process's peak is what the
+large answer cost: receiving, decoding to disk and opening the image together.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _MB = 1_000_000
 
 
 def noise_png(side: int) -> bytes:
-    """A picture that does not compress: 3 bytes for each pixel."""
+    """An image that does not compress: 3 bytes for each pixel."""
     target = io.BytesIO()
     Image.frombytes("RGB", (side, side), os.urandom(3 * side * side)).save(target, "PNG", compress_level=0)
     return target.getvalue()
 
 
 def serve(ready: Connection, large_side: int) -> None:
-    """Answer the first request with a small picture, every later one with a large one; ``ready`` gets the port."""
+    """Answer the first request with a small image, every later one with a large one; ``ready`` gets the port."""
     answers = [_answer(noise_png(_SMALL_SIDE)), _answer(noise_png(large_side))]
 
     async def generate(request: web.Request) -> web.Response:
@@ -59,9 +59,9 @@ def serve(ready: Connection, large_side: int) -> None:
     asyncio.run(run())
 
 
-def _answer(picture: bytes) -> bytes:
+def _answer(image: bytes) -> bytes:
     return b'{"created":1,"data":[{"b64_json":"%s","media_type":"image/png"}],"usage":{"cost":0.04}}' % (
-        base64.b64encode(picture)
+        base64.b64encode(image)
     )
 
 

@@ -1,4 +1,4 @@
-"""What a run holds in memory: many large downloads at once, and a long queue behind a few jobs.
+"""Memory of a run: many large downloads in parallel, and a long queue behind a few jobs.
 
 ``python -m bench.memory downloads`` · ``pending``; ``--help`` shows the sizes.
 """
@@ -31,12 +31,12 @@ from bench.harness import (
 RENDER_S = 10.0  # simulated
 SPEED = 20.0
 _SUBMITTED = "select count(*) from attempts where status = 'submitted'"
-_FETCHING_S = "select (julianday(max(done_at)) - julianday((select min(completed_at) from attempts))) * 86400 from jobs"
+_DOWNLOAD_S = "select (julianday(max(done_at)) - julianday((select min(completed_at) from attempts))) * 86400 from jobs"
 DONE_FIRST = 100  # jobs that a run has finished before its memory is read
 
 
 def downloads(jobs: int, size: int, render_s: float, folder: Path) -> None:
-    """All files at once, beside a bare loop over the same transport."""
+    """All files in parallel, compared with a bare loop over the same transport."""
     total_mb = jobs * size / 1e6
     rows = []
     with simulator(render_s={MODEL: render_s}, clip_bytes=size) as server:
@@ -52,13 +52,13 @@ def downloads(jobs: int, size: int, render_s: float, folder: Path) -> None:
         batch = write_batch(folder / "run", jobs, limits=limits(jobs, min(jobs, 100)), polling={"interval": 600})
         ledger = batch.parent / "bench.db"
         command = orbatch("--quiet", "run", batch.name, "--yes")
-        # Interrupted when all is ordered: the next run finds everything finished, and fetches all of it at once.
+        # Interrupted when all jobs are submitted: the next run finds all of them completed, and downloads in parallel.
         with running(command, env=env, cwd=batch.parent) as ordering:
             ordering.wait_until(lambda: ledger_value(ledger, _SUBMITTED) == jobs)
         time.sleep(render_s)
         run = measure(command, env=env, cwd=batch.parent)
         require_done(ledger, jobs)
-        run_s = float(ledger_value(ledger, _FETCHING_S))
+        run_s = float(ledger_value(ledger, _DOWNLOAD_S))
         rows.append(
             [
                 "orbatch run: hashed, decoded, synced, recorded",
@@ -69,7 +69,8 @@ def downloads(jobs: int, size: int, render_s: float, folder: Path) -> None:
             ]
         )
     show(
-        [f"{jobs} files of {size / 1e6:g} MB at once", "seconds", "throughput", "of the bare loop", "peak memory"], rows
+        [f"{jobs} files of {size / 1e6:g} MB in parallel", "seconds", "throughput", "of the bare loop", "peak memory"],
+        rows,
     )
 
 
@@ -88,7 +89,7 @@ def pending(few: int, many: int, done_first: int, folder: Path) -> None:
                 run.wait_until(partial(_has_done, ledger, min(done_first, few - 16)))
                 resident.append(run.resident_mb())
             rows.append([f"{jobs:,}", f"{resident[-1]:.0f} MB", f"{resident[-1] - resident[0]:+.0f} MB"])
-    show(["jobs in the batch", "memory of the run", "beside the smaller"], rows)
+    show(["jobs in the batch", "memory of the run", "compared with the smaller"], rows)
 
 
 def _has_done(ledger: Path, jobs: int) -> bool:

@@ -1,7 +1,7 @@
 """The simulator in a process of its own: ``python -m bench.server '{"speed": 20}'`` prints its base URL and serves.
 
-Beside the simulator's settings, ``watch`` names a file: at the end, a JSON list is written there with a pair for every
-second and later look at a job: when it came (seconds, monotonic), and how many seconds after the one before.
+Next to the simulator's settings, ``watch`` names a file. At the end, a JSON list is written there with a pair for every
+poll of a job but its first: when it came (seconds, monotonic), and how many seconds after the previous one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from orbatch_simulator.state import State
 
 
 class Watch:
-    """Counts looks at jobs, by standing where the simulator looks a job up."""
+    """Records polls, by wrapping the method with which the simulator finds a job."""
 
     def __init__(self) -> None:
         self.gaps: list[tuple[float, float]] = []

@@ -1,7 +1,7 @@
 """The bare loop that downloads are measured against: the same transport, straight to files, nothing checked or hashed.
 
-``python -m bench.streaming JOBS FOLDER`` orders that many videos, waits for all of them, and then fetches them at once.
-Prints the seconds of the fetching.
+``python -m bench.streaming JOBS FOLDER`` submits JOBS videos, waits for all of them, and downloads them in parallel. It
+prints the seconds of the downloads.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ async def ready_jobs(count: int) -> list[str]:
         return [job.id for job in jobs]
 
 
-async def fetch(transport: Transport, url: str, path: Path) -> None:
+async def download(transport: Transport, url: str, path: Path) -> None:
     async with transport.stream(url, {}, keyed=True) as content:
         with path.open("wb") as file:
             async for chunk in content.chunks():
@@ -42,7 +42,7 @@ async def run(count: int, folder: Path, base_url: str) -> float:
     try:
         started = time.perf_counter()
         urls = [f"{base_url}/videos/{job_id}/content?index=0" for job_id in ids]
-        await asyncio.gather(*[fetch(transport, url, folder / f"{number}.mp4") for number, url in enumerate(urls)])
+        await asyncio.gather(*[download(transport, url, folder / f"{number}.mp4") for number, url in enumerate(urls)])
         return time.perf_counter() - started
     finally:
         await transport.aclose()

@@ -1,7 +1,7 @@
-"""How fast the real command line is, and what a job costs it, beside the official SDK in the same run.
+"""Throughput and cost per job of the real command line, compared with the official SDK in the same run.
 
 ``python -m bench.throughput lifecycle`` · ``short`` · ``polls`` · ``startup``; ``--help`` shows the sizes. The
-simulator runs in another process, and faster than real time, so that the intervals a run keeps to shrink with its jobs.
+simulator runs in another process, and faster than real time, so that the poll intervals of a run shrink with its jobs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from bench.harness import (
     write_batch,
 )
 
-RENDER_S = 10.0  # simulated; the speed makes it the wanted real time
+RENDER_S = 10.0  # simulated; the speed turns it into the real time of a job
 POLLS_PER_JOB = 2
 LATE = 1.2  # of the interval
 
@@ -49,7 +49,7 @@ class Work:
 
     @property
     def limit_s(self) -> float:
-        """Nobody can be faster: the jobs one after the other in the slots there are."""
+        """The lower bound in seconds: the slots are always busy."""
         return self.jobs / self.in_flight * self.job_s
 
     @property
@@ -75,7 +75,7 @@ def lifecycle(work: Work, yardstick_jobs: int, folder: Path) -> None:
         require_done(ledger, work.jobs)
         rows.append(_row("orbatch run", work, moving_s(ledger), run, planned.cpu_s))
         for name, module, jobs in (
-            ("its provider alone, no ledger", "bench.bare", work.jobs),
+            ("only its provider, no ledger", "bench.bare", work.jobs),
             ("official SDK, no records", "bench.yardstick", yardstick_jobs),
         ):
             if jobs:
@@ -107,7 +107,7 @@ def _row(name: str, work: Work, seconds: float, done: Measured, start_cpu_s: flo
 
 
 def polls(jobs: int, interval_s: float, settling_s: float, watch_s: float, folder: Path) -> None:
-    """Many jobs in flight that never end: what asking for them costs, and whether any is asked for late."""
+    """Many jobs in flight that never end: what polling them costs, and whether any poll is late."""
     gaps = folder / "gaps.json"
     folder.mkdir(parents=True, exist_ok=True)
     with simulator(watch=str(gaps), render_s={MODEL: 1e6}) as server:

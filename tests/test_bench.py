@@ -14,7 +14,7 @@ from bench import growth, memory, polling, throughput
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="CPU and memory of a process are read from /proc")
 
 ROWS = {
-    "polling": (polling.main, ["--jobs", "30", "--no-best"], "mixed lengths and models"),
+    "polling": (polling.main, ["--jobs", "30"], "mixed lengths and models"),
     "lifecycle": (
         throughput.main,
         ["lifecycle", "--jobs", "6", "--in-flight", "3", "--job-s", "0.1", "--yardstick-jobs", "3"],
@@ -42,9 +42,9 @@ def test_a_benchmark_runs_and_prints_its_table(row: str, capsys: pytest.CaptureF
     assert shown in printed
 
 
-def test_the_growth_chart_is_a_picture_of_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    picture = tmp_path / "growth.svg"
-    growth.main(["chart", "--sizes", "90", "--driven", "20", "--output", str(picture)])
+def test_the_growth_chart_shows_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chart = tmp_path / "growth.svg"
+    growth.main(["chart", "--sizes", "90", "--measured", "20", "--output", str(chart)])
     assert "| 90 " in capsys.readouterr().out
-    root = ElementTree.fromstring(picture.read_text("utf-8"))  # noqa: S314 - our own file
+    root = ElementTree.fromstring(chart.read_text("utf-8"))  # noqa: S314 - our own file
     assert sum(element.tag.endswith("circle") for element in root.iter()) == 3
