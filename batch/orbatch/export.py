@@ -1,4 +1,4 @@
-"""The result of a job as a record: prompt, variables, model, text or paths, cost and settings."""
+"""A job with its output as a record: prompt, variables, model, text or paths, cost and settings."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 from orbatch.ledger.reports import ExportedJob
 from orbatch.money import from_nano
 
-TEXT_ENDINGS = (".txt", ".json")
+TEXT_EXTENSIONS = (".txt", ".json")  # text jobs write these two only
 COLUMNS = (
     *("job_id", "prompt_id", "prompt", "variables", "model", "kind", "status", "text", "paths", "cost_usd"),
     *("settings", "repeat", "error"),
 )
-_SAID_ELSEWHERE = frozenset({"model", "prompt", "messages"})
+_OWN_COLUMNS = frozenset({"model", "prompt", "messages"})  # parts of a request that have a column already
 
 
 def record_of(job: ExportedJob) -> dict[str, Any]:
-    """One job as it is exported. ``cost_usd`` is an exact decimal as text, None while nothing is known; ``text`` is
-    None for a job whose result is no text, or not there."""
+    """One job by column. ``cost_usd`` is an exact decimal as text, None while it is unknown; ``text`` is None for a job
+    whose output is not text, or is missing."""
     return {
         "job_id": job.job_id,
         "prompt_id": job.prompt_id,
@@ -30,7 +30,7 @@ def record_of(job: ExportedJob) -> dict[str, Any]:
         "status": job.status,
         "text": text_of(job.paths),
         "paths": list(job.paths),
-        "cost_usd": None if job.cost_nusd is None else f"{from_nano(job.cost_nusd):f}",
+        "cost_usd": None if job.cost_nusd is None else f"{from_nano(job.cost_nusd):f}",  # a float would lose digits
         "settings": settings_of(job.request),
         "repeat": job.repeat,
         "error": job.error,
@@ -38,16 +38,16 @@ def record_of(job: ExportedJob) -> dict[str, Any]:
 
 
 def text_of(paths: Iterable[str]) -> str | None:
-    """The text in the first text file among the results, None when there is none."""
-    path = next((Path(path) for path in paths if path.endswith(TEXT_ENDINGS)), None)
+    """The content of the first text file among ``paths``; None when there is none, or it cannot be read."""
+    path = next((Path(path) for path in paths if path.endswith(TEXT_EXTENSIONS)), None)
     try:
         return None if path is None else path.read_text("utf-8")
     except (OSError, UnicodeDecodeError):
-        return None
+        return None  # one missing file must not stop the export of the others
 
 
 def settings_of(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The request without model and prompt; the system message of a text request is a setting like any other."""
+    """The request without model and prompt; the system message of a text request counts as a setting."""
     system = [message["content"] for message in request.get("messages", ()) if message.get("role") == "system"]
     own = {"system": system[0]} if system else {}
-    return own | {name: value for name, value in request.items() if name not in _SAID_ELSEWHERE}
+    return own | {name: value for name, value in request.items() if name not in _OWN_COLUMNS}

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import json
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,26 +15,15 @@ from orbatch.batchfile.loader import load_config
 from orbatch.plan.jobs import Job, expand, job_key
 from orbatch_provider.requests import VideoRequest
 from tests.pictures import picture
+from tests.plan.conftest import Jobs
 
 HEAD = "name: cats\nmodels: [alibaba/wan-2.6, google/veo-3.1-lite]\n"
-
-Jobs = Callable[[str], list[Job]]
 
 
 def video(job: Job) -> VideoRequest:
     """The job's request, which is for a video."""
     assert isinstance(job.request, VideoRequest)
     return job.request
-
-
-@pytest.fixture
-def jobs(tmp_path: Path) -> Jobs:
-    def of(text: str) -> list[Job]:
-        path = tmp_path / "b.yaml"
-        path.write_text(text, "utf-8")
-        return list(expand(load_config(path)))
-
-    return of
 
 
 def test_every_prompt_meets_every_model_in_the_order_of_the_file(jobs: Jobs) -> None:

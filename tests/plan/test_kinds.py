@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ from orbatch.batchfile.loader import load_config
 from orbatch.batchfile.settings import FIELDS
 from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.estimate import PricedJob, price_jobs
-from orbatch.plan.jobs import Job, expand, job_key, models_by_kind
+from orbatch.plan.jobs import job_key, models_by_kind
 from orbatch.plan.kinds import KINDS, request_of
 from orbatch_provider.catalog import Catalog, ImageModel, TextModel, snapshot
 from orbatch_simulator.images import image_examples
 from orbatch_simulator.text import text_examples
 from tests.pictures import picture
+from tests.plan.conftest import Jobs
 
-Jobs = Callable[[str], list[Job]]
 OFFERS = Catalogs({"video": snapshot(), "image": image_examples(), "text": text_examples()})
 MIXED = """
 name: x
@@ -32,16 +32,6 @@ models:
   - {model: openai/gpt-4o-mini, kind: text}
 prompts: [a cat]
 """
-
-
-@pytest.fixture
-def jobs(tmp_path: Path) -> Jobs:
-    def of(text: str) -> list[Job]:
-        path = tmp_path / "b.yaml"
-        path.write_text(text, "utf-8")
-        return list(expand(load_config(path)))
-
-    return of
 
 
 def problems(jobs: Jobs, text: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -34,108 +33,97 @@ LITE, EDITOR = "google/veo-3.1-lite", "runway/aleph-2"
 UNPRICED = {"model": EDITOR, "duration": None, "resolution": None, "generate_audio": None}
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(tmp_path / "orbatch.db") as ledger:
-        yield ledger
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path
-
-
-def config(folder: Path, **changes: Any) -> BatchConfig:
+def config(tmp_path: Path, **changes: Any) -> BatchConfig:
     batch = {
         "name": "films",
         "defaults": {"duration": 4, "resolution": "720p", "generate_audio": False},
         "models": [LITE],
         "prompts": ["a cat", "a dog", "a cow"],
     }
-    path = folder / "films.yaml"
+    path = tmp_path / "films.yaml"
     batch = {name: value for name, value in (batch | changes).items() if value is not None}
     path.write_text(json.dumps(batch), "utf-8")
     return load_config(path)
 
 
-def planned(ledger: Ledger, folder: Path, only: str | None = None, **changes: Any) -> Plan:
-    return make_plan(ledger, config(folder, **changes), Catalogs({"video": snapshot()}, "snapshot"), ORIGIN, only)
+def planned(ledger: Ledger, tmp_path: Path, only: str | None = None, **changes: Any) -> Plan:
+    return make_plan(ledger, config(tmp_path, **changes), Catalogs({"video": snapshot()}, "snapshot"), ORIGIN, only)
 
 
-def test_planning_twice_changes_nothing(ledger: Ledger, folder: Path) -> None:
-    first, second = planned(ledger, folder), planned(ledger, folder)
+def test_planning_twice_changes_nothing(ledger: Ledger, tmp_path: Path) -> None:
+    first, second = planned(ledger, tmp_path), planned(ledger, tmp_path)
     assert (first.to_submit, first.low_nusd, first.high_nusd) == (3, 360_000_000, 360_000_000)
     assert (second.digest, second.totals, second.batch.id) == (first.digest, first.totals, first.batch.id)
     assert second.price_changes == []
 
 
-def test_the_digest_names_jobs_and_prices_and_not_what_the_file_looks_like(ledger: Ledger, folder: Path) -> None:
-    digest = planned(ledger, folder).digest
-    assert planned(ledger, folder, budget={"total_usd": 3}).digest == digest
-    assert planned(ledger, folder, prompts=["a cat", "a dog"]).digest != digest
+def test_the_digest_names_jobs_and_prices_and_not_what_the_file_looks_like(ledger: Ledger, tmp_path: Path) -> None:
+    digest = planned(ledger, tmp_path).digest
+    assert planned(ledger, tmp_path, budget={"total_usd": 3}).digest == digest
+    assert planned(ledger, tmp_path, prompts=["a cat", "a dog"]).digest != digest
     dearer = {model.id: replace(model, prices={"duration_seconds": "0.5"}) for model in snapshot().models.values()}
     catalog = replace(snapshot(), models=dearer)
-    assert make_plan(ledger, config(folder), Catalogs({"video": catalog}), ORIGIN).digest != digest
+    assert make_plan(ledger, config(tmp_path), Catalogs({"video": catalog}), ORIGIN).digest != digest
 
 
-def test_a_plan_with_a_problem_leaves_the_ledger_as_it_was(ledger: Ledger, folder: Path) -> None:
-    planned(ledger, folder)
+def test_a_plan_with_a_problem_leaves_the_ledger_as_it_was(ledger: Ledger, tmp_path: Path) -> None:
+    planned(ledger, tmp_path)
     with pytest.raises(PlanProblems) as refused:
-        planned(ledger, folder, defaults={"duration": 5, "resolution": "480p"}, prompts=["new", "prompts"])
+        planned(ledger, tmp_path, defaults={"duration": 5, "resolution": "480p"}, prompts=["new", "prompts"])
     assert [(group.model, group.count) for group in refused.value.problems] == [(LITE, 2), (LITE, 2)]
     assert ledger.queries.counts(1).by_status == {"pending": 3}
     with pytest.raises(PlanProblems):
-        planned(ledger, folder, name="other", defaults={"duration": 5})
+        planned(ledger, tmp_path, name="other", defaults={"duration": 5})
     assert ledger.plans.names() == ["films"]
 
 
-def test_two_prompts_alike_are_named_by_their_lines_however_long_the_file_is(ledger: Ledger, folder: Path) -> None:
+def test_two_prompts_alike_are_named_by_their_lines_however_long_the_file_is(ledger: Ledger, tmp_path: Path) -> None:
     lines = [f"cat {number}" for number in range(1, 1200)]
-    (folder / "cats.txt").write_text("\n".join(lines), "utf-8")
-    planned(ledger, folder, prompts=None, prompts_from="cats.txt")
-    (folder / "cats.txt").write_text("\n".join([*lines[:3], "cat 2", *lines[3:]]), "utf-8")
+    (tmp_path / "cats.txt").write_text("\n".join(lines), "utf-8")
+    planned(ledger, tmp_path, prompts=None, prompts_from="cats.txt")
+    (tmp_path / "cats.txt").write_text("\n".join([*lines[:3], "cat 2", *lines[3:]]), "utf-8")
     with pytest.raises(ConfigError, match="is the same request as prompt 'p2'"):
-        planned(ledger, folder, prompts=None, prompts_from="cats.txt")
+        planned(ledger, tmp_path, prompts=None, prompts_from="cats.txt")
     assert ledger.queries.counts(1).by_status == {"pending": 1199}
 
 
-def test_a_batch_that_is_being_run_is_not_planned_under_its_runner(ledger: Ledger, folder: Path) -> None:
-    batch = planned(ledger, folder).batch
+def test_a_batch_that_is_being_run_is_not_planned_under_its_runner(ledger: Ledger, tmp_path: Path) -> None:
+    batch = planned(ledger, tmp_path).batch
     ledger.leases.claim(batch.id, Holder.this_process(), utc_now())
     with pytest.raises(BatchHeld, match="is being run by process"):
-        planned(ledger, folder, prompts=["something else"])
+        planned(ledger, tmp_path, prompts=["something else"])
     assert ledger.queries.counts(batch.id).by_status == {"pending": 3}
     assert ledger.queries.counts(batch.id).retired == 0
 
 
-def test_play_money_and_real_money_do_not_mix(ledger: Ledger, folder: Path) -> None:
-    planned(ledger, folder)
+def test_play_money_and_real_money_do_not_mix(ledger: Ledger, tmp_path: Path) -> None:
+    planned(ledger, tmp_path)
     with pytest.raises(PlanError, match="must not mix"):
-        make_plan(ledger, config(folder), Catalogs({"video": snapshot()}, "snapshot"), "http://127.0.0.1:8787")
+        make_plan(ledger, config(tmp_path), Catalogs({"video": snapshot()}, "snapshot"), "http://127.0.0.1:8787")
 
 
-def test_a_pattern_chooses_by_prompt_model_or_job(ledger: Ledger, folder: Path) -> None:
-    assert planned(ledger, folder, only="p1").to_submit == 1
-    assert planned(ledger, folder, only="google/*").to_submit == 3
+def test_a_pattern_chooses_by_prompt_model_or_job(ledger: Ledger, tmp_path: Path) -> None:
+    assert planned(ledger, tmp_path, only="p1").to_submit == 1
+    assert planned(ledger, tmp_path, only="google/*").to_submit == 3
     [job, *_] = ledger.queries.next_pending(1, LITE, room_nusd=None, unpriced_nusd=None, limit=9)
-    assert planned(ledger, folder, only=job.id).to_submit == 1
+    assert planned(ledger, tmp_path, only=job.id).to_submit == 1
     with pytest.raises(PlanError, match="matches no prompt id"):
-        planned(ledger, folder, only="nothing")
+        planned(ledger, tmp_path, only="nothing")
 
 
-def test_a_rehearsal_has_an_output_folder_of_its_own(folder: Path) -> None:
-    real = config(folder)
+def test_a_rehearsal_has_an_output_folder_of_its_own(tmp_path: Path) -> None:
+    real = config(tmp_path)
     assert simulated(real).output_dir == real.output_dir.with_name("films-sim")
 
 
-def test_caps_are_those_of_the_file_unless_the_command_line_says_otherwise(folder: Path) -> None:
+def test_caps_are_those_of_the_file_unless_the_command_line_says_otherwise(tmp_path: Path) -> None:
     budget = config(
-        folder, budget={"total_usd": 1, "per_job_usd": "0.5", "per_model_usd": {LITE: 2}, "unpriced": 0.25}
+        tmp_path, budget={"total_usd": 1, "per_job_usd": "0.5", "per_model_usd": {LITE: 2}, "unpriced": 0.25}
     ).budget
     expected = Caps(total=10**9, per_job=5 * 10**8, per_model={LITE: 2 * 10**9}, unpriced=25 * 10**7)
     assert caps_from_config(budget) == expected
     assert caps_from_config(budget, Decimal("0.1")) == replace(expected, total=10**8)
-    assert caps_from_config(config(folder).budget) == Caps()
+    assert caps_from_config(config(tmp_path).budget) == Caps()
 
 
 OUTLOOKS = [
@@ -150,26 +138,26 @@ OUTLOOKS = [
 
 @pytest.mark.parametrize(("caps", "expected"), OUTLOOKS)
 def test_each_cap_is_put_beside_the_worst_case(
-    ledger: Ledger, folder: Path, caps: dict[str, int], expected: list[tuple[object, ...]]
+    ledger: Ledger, tmp_path: Path, caps: dict[str, int], expected: list[tuple[object, ...]]
 ) -> None:
     given: dict[str, Any] = {name: amount * 10**6 for name, amount in caps.items()}
     if "per_model" in given:
         given["per_model"] = {LITE: given["per_model"], "another/model": 1}
-    found = forecast_caps(ledger, planned(ledger, folder), Caps(**given))
+    found = forecast_caps(ledger, planned(ledger, tmp_path), Caps(**given))
     assert [_summary(cap) for cap in found] == expected
 
 
 @pytest.mark.parametrize(("named", "refused", "needed"), [(None, 3, 0), (2 * 10**9, 0, 6000)], ids=["none", "named"])
 def test_a_cap_refuses_jobs_without_an_upper_price_unless_an_amount_is_named(
-    ledger: Ledger, folder: Path, named: int | None, refused: int, needed: int
+    ledger: Ledger, tmp_path: Path, named: int | None, refused: int, needed: int
 ) -> None:
-    plan = planned(ledger, folder, models=[UNPRICED])
+    plan = planned(ledger, tmp_path, models=[UNPRICED])
     [cap] = forecast_caps(ledger, plan, Caps(total=10**10, unpriced=named))
     assert (cap.unpriced, cap.needed_nusd // 10**6, cap.covers) == (refused, needed, not refused)
 
 
-def test_nothing_to_send_needs_no_room(ledger: Ledger, folder: Path) -> None:
-    plan = planned(ledger, folder)
+def test_nothing_to_send_needs_no_room(ledger: Ledger, tmp_path: Path) -> None:
+    plan = planned(ledger, tmp_path)
     assert forecast_caps(ledger, replace(plan, groups=[]), Caps(total=1)) == []
 
 
@@ -177,8 +165,8 @@ def _summary(cap: CapForecast) -> tuple[object, ...]:
     return (cap.name, cap.needed_nusd // 10**6, cap.never, cap.unpriced, cap.covers)
 
 
-def test_what_is_left_to_chance_is_counted_by_model_and_field(ledger: Ledger, folder: Path) -> None:
-    plan = planned(ledger, folder, defaults={"duration": 4, "resolution": "720p"})
+def test_what_is_left_to_chance_is_counted_by_model_and_field(ledger: Ledger, tmp_path: Path) -> None:
+    plan = planned(ledger, tmp_path, defaults={"duration": 4, "resolution": "720p"})
     [group] = plan.unset
     assert (group.field, group.jobs, group.low_usd, group.high_usd) == (
         "generate_audio", 3, Decimal("0.12"), Decimal("0.20"),

@@ -6,21 +6,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orbatch.batchfile.errors import ConfigError
 from orbatch.batchfile.loader import load_config
 from orbatch.ledger import Filter, Ledger, Reservation, utc_now
 from orbatch.ledger.budget import Caps
 from orbatch.ledger.records import Charge
 from orbatch.ledger.status import Status
 from orbatch.plan.catalogs import Catalogs
-from orbatch.plan.plan import Plan, PlanProblems, make_plan
+from orbatch.plan.plan import Plan, make_plan
 from orbatch_provider import inputs
 from orbatch_provider.catalog import Catalog, VideoModel, snapshot
 from tests.ledger.books import NO_CAPS, Books
@@ -69,12 +68,6 @@ class Shop:
 @pytest.fixture
 def shop(tmp_path: Path) -> Shop:
     return Shop(tmp_path)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger.open(tmp_path / "orbatch.db") as ledger:
-        yield ledger
 
 
 def rows(ledger: Ledger, what: str = WRITTEN, table: str = "jobs where retired = 0") -> list[tuple[Any, ...]]:
@@ -153,13 +146,6 @@ def test_another_origin_or_output_folder_is_taken_over_immediately(ledger: Ledge
     config = replace(load_config(shop.file), output_dir=shop.folder / "elsewhere")
     plan = make_plan(ledger, config, Catalogs({"video": shop.catalog}), "https://eu.openrouter.ai")
     assert (plan.batch.origin, plan.batch.output_dir) == ("https://eu.openrouter.ai", str(shop.folder / "elsewhere"))
-
-
-def test_a_reason_to_wait_is_forgotten_when_the_batch_is_planned(ledger: Ledger, shop: Shop) -> None:
-    shop.plan(ledger)
-    ledger.attempts.set_wait_reason(1, None, "no credit")
-    shop.plan(ledger)
-    assert ledger.queries.holds(1) == []
 
 
 # -- prices that rise while jobs are open -----------------------------------------------------------------------------
@@ -314,33 +300,3 @@ def test_a_change_is_seen_and_one_that_is_taken_back_too(
     shop.file, shop.catalog = file, snapshot()
     assert shop.plan(ledger).digest == first
     assert rows(ledger) == before
-
-
-def test_another_home_holds_other_images(
-    ledger: Ledger, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shop.prompts.write_text("prompt,first_frame\nlast,~/cat.png\n")
-    for home, color in (("one", "red"), ("two", "blue")):
-        (tmp_path / home).mkdir()
-        (tmp_path / home / "cat.png").write_bytes(picture(color))
-        for name in ("HOME", "USERPROFILE"):
-            monkeypatch.setenv(name, str(tmp_path / home))
-        assert shop.plan(ledger).digest == in_a_new_ledger(shop)[0]
-
-
-def test_an_image_that_is_gone_is_a_problem_again(ledger: Ledger, shop: Shop) -> None:
-    shop.plan(ledger)
-    (shop.folder / "two.png").unlink()
-    with pytest.raises(ConfigError, match="there is no file"):
-        shop.plan(ledger)
-
-
-def test_a_plan_that_is_refused_leaves_the_one_before_as_it_was(ledger: Ledger, shop: Shop) -> None:
-    digest, before = shop.plan(ledger).digest, rows(ledger, "*")
-    defaults = shop.batch["defaults"]
-    shop.write(defaults={"duration": 5})
-    with pytest.raises(PlanProblems):
-        shop.plan(ledger)
-    assert rows(ledger, "*") == before
-    shop.write(defaults=defaults)
-    assert shop.plan(ledger).digest == digest

@@ -27,7 +27,7 @@ from orbatch_provider.catalog import AnyModel, Catalog, PriceChange, price_chang
 from orbatch_provider.errors import OpenRouterError
 
 CACHE_DIR_VARIABLE = "ORBATCH_CACHE_DIR"
-MAX_AGE = timedelta(hours=1)
+MAX_AGE = timedelta(hours=1)  # one reading for a morning of edits, and no price older than that
 
 Freshness = Literal["live", "cache", "stale cache", "snapshot"]
 _utc_now = partial(datetime.now, UTC)
@@ -79,6 +79,7 @@ class Catalogs:
     def price_changes(self, before: Catalogs, models: Iterable[str]) -> list[PriceChange]:
         """The price lines of ``models`` that differ from an earlier reading."""
         names = list(models)
+        # A kind that the batch did not have before has no old prices.
         shared = [kind for kind in self.by_kind if kind in before.by_kind]
         return [change for kind in shared for change in price_changes(before.by_kind[kind], self.by_kind[kind], names)]
 
@@ -180,6 +181,7 @@ async def _load(
         # Together with the models of other batches, so that these do not take turns in replacing the copy.
         models = None if models is None else {*models, *(name for name in copy.models if _covers(copy, [name]))}
         copy = None
+    # A negative age comes from a clock that was ahead: such a copy would stay young for as long.
     elif copy is not None and not refresh and timedelta(0) <= now - copy.captured_at <= MAX_AGE:
         return copy, "cache", _from_copy(copy, now) + "."
     try:
@@ -189,7 +191,7 @@ async def _load(
         if copy is None and kind.snapshot is None:
             raise
     else:
-        if live.models or kind.snapshot is None:
+        if live.models or kind.snapshot is None:  # an empty list is an outage, not a price list
             saved = cache.write(kind, live)
             lost = f" They could not be kept in {cache.directory}, so every plan reads them again."
             return live, "live", f"read live from {cache.place} at {_minute(live)}." + ("" if saved else lost)
@@ -221,6 +223,7 @@ def _host_and_port(origin: str) -> str:
     """Host and port of a URL, which may carry a user name that has no business in a file name or a note."""
     parts = urlsplit(origin.lower() if "://" in origin else f"//{origin.lower()}")
     host = parts.hostname or "unknown"
+    # A port that is the default names the same API as none.
     default = 80 if parts.scheme == "http" else 443
     return host if parts.port in (None, default) else f"{host}:{parts.port}"
 

@@ -56,7 +56,7 @@ def price_jobs(jobs: Iterable[Job], catalogs: Catalogs) -> Iterator[PricedJob]:
         priced = known.get(key)
         if priced is None:
             if len(known) >= _KEPT:
-                known.clear()
+                known.clear()  # as good as forgetting the oldest, and simpler
             priced = known[key] = _priced(job, catalogs)
         yield PricedJob(job, priced.estimate, priced.problems, priced.unset)
 

@@ -1,4 +1,4 @@
-"""Names of output files: made from a template, valid on every platform, and never outside the output folder."""
+"""Names of output files: made from a template, valid on every platform, and never outside the output directory."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import re
 import unicodedata
 from functools import lru_cache
 
-MAX_PART_BYTES = (
-    180  # of a folder or file name; file systems allow 255, and an extension, a number and .part come after
-)
+MAX_PART_BYTES = 180  # file systems allow 255 for a name, and an extension, a number and .part come after it
 
 _PLAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,150}[A-Za-z0-9_-])?")
-# Windows refuses these in names; the others look like a slash or act like one somewhere.
+# Windows refuses these in names; the others resemble a slash or act like one somewhere.
 _SEPARATORS = re.compile('[\\\\<>:"|?*\u2044\u2215\u29f5\u29f8\u29f9\u2571\u2572\ufe68\uff0f\uff1a\uff3c]')
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(?=$|[ .])")
 # Controls, direction marks and other invisible characters, lone surrogates, unassigned, line and paragraph separators.
@@ -20,10 +18,10 @@ _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Cn", "Zl", "Zp"})
 
 
 def safe_stem(text: str, tag: str = "") -> str:
-    """A relative path without extension, made of ``text``, whose ``/`` separate folders.
+    """A relative path without extension, made of ``text``, whose ``/`` separate directories.
 
-    It has no part that leaves the output folder or that a file system refuses. A part that is too long is cut and ends
-    in ``tag`` (a few hex digits of the job's key; without it, of the part's own hash), so that two do not become one.
+    No part of it leaves the output directory, and no file system refuses it. A part that is too long is cut and ends in
+    ``tag`` (a few hex digits of the job's key; without it, of the part's own hash), so that two do not become one.
     """
     if "/" not in text and _is_plain(text):
         return text
@@ -33,7 +31,7 @@ def safe_stem(text: str, tag: str = "") -> str:
 
 @lru_cache(maxsize=4096)
 def safe_value(text: str) -> str:
-    """``text`` as it may stand inside a file name: whatever it holds, it does not begin a new folder."""
+    """``text`` as it may be inserted into a file name: it never starts a new directory."""
     return text if _is_plain(text) else _cleaned(text).replace("/", "-").strip()
 
 
@@ -47,12 +45,11 @@ def _is_plain(text: str) -> bool:
 
 
 def _cleaned(text: str) -> str:
-    """One way of writing each character, none of them invisible, and one kind of separator."""
+    # One form of each character, because macOS and Linux disagree about which one a name has.
     text = unicodedata.normalize("NFC", text)
     if not text.isprintable():
-        text = "".join(
-            char for char in text.replace("\n", " ").replace("\t", " ") if unicodedata.category(char) not in _INVISIBLE
-        )
+        spaced = text.replace("\n", " ").replace("\t", " ")
+        text = "".join(char for char in spaced if unicodedata.category(char) not in _INVISIBLE)
     return _SEPARATORS.sub("-", text)
 
 
@@ -64,5 +61,6 @@ def _safe_part(part: str, tag: str) -> str:
     encoded = part.encode()
     if len(encoded) <= MAX_PART_BYTES:
         return part
-    ending = "-" + (tag or hashlib.sha256(encoded).hexdigest()[:8])
-    return encoded[: MAX_PART_BYTES - len(ending)].decode(errors="ignore").rstrip(" .-") + ending
+    suffix = "-" + (tag or hashlib.sha256(encoded).hexdigest()[:8])
+    # The cut may leave half a character, which decoding drops.
+    return encoded[: MAX_PART_BYTES - len(suffix)].decode(errors="ignore").rstrip(" .-") + suffix

@@ -86,7 +86,7 @@ def job_key(request: AnyRequest, repeat: int = 1, kind: str = "video") -> str:
 
 
 def _by_content(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs among request fields by their content. Raises InputError when one cannot be sent."""
+    """The inputs among request fields by their content. Raises InputError for one that cannot be submitted."""
     return {name: hashed(fields[name]) for name in _INPUT_FIELDS if name in fields}
 
 
@@ -117,6 +117,7 @@ def _items(config: BatchConfig, report: Report) -> Iterator[PromptItem]:
 
 def _jobs(config: BatchConfig, report: Report) -> Iterator[Job]:
     naming = _Naming(config, report)
+    # Made once for the batch: a prompt has no cost of its own but its jobs.
     targets = [_Target(config, model, naming) for model in config.models]
     positions = itertools.count(1)
     known = dict.fromkeys(target.model for target in targets)
@@ -128,7 +129,7 @@ def _jobs(config: BatchConfig, report: Report) -> Iterator[Job]:
         before = report.count
         kinds |= {target.check.kind_with(item, report) for target in wanted}
         if report.count > before:
-            continue
+            continue  # its jobs would only repeat the problem
         try:
             for variables in item.combinations():
                 prompt = item.render(variables)
@@ -147,10 +148,11 @@ def _jobs(config: BatchConfig, report: Report) -> Iterator[Job]:
 
 
 class _Prepared(NamedTuple):
-    """Settings worked out once for all jobs that share them. ``by_content``: what stands for inputs in the key."""
+    """Settings worked out once for all jobs that share them. ``by_content``: the inputs as they are in the key."""
 
     kind: Kind
-    fields: Mapping[str, Any]
+    request: Callable[..., AnyRequest]
+    has_input: bool
     by_content: dict[str, Any]
     settings: str
     seeds: tuple[int | None, ...]
@@ -176,11 +178,11 @@ class _Target:
         """The jobs of one prompt with these variables: every seed, every repeat."""
         prepared = self._under(item.settings)
         kind = prepared.kind
-        if prompt is None and (kind.needs_prompt or not has_input(prepared.fields)):
+        if prompt is None and (kind.needs_prompt or not prepared.has_input):
             raise TemplateError(f"is missing: give a text{'' if kind.needs_prompt else ', or an image to start from'}")
         names = self._naming.shared(item.id, self._slug, kind.name, variables)
         for seed in prepared.seeds:
-            request = kind.request_of(self.model, prompt, seed, prepared.fields)
+            request = prepared.request(prompt=prompt, seed=seed)
             identity = request.body() | prepared.by_content
             for repeat in self._repeats:
                 position = next(positions)
@@ -221,7 +223,8 @@ class _Target:
         seeds = (settings.pop("seed"),) if "seed" in settings else self._seeds
         fields = request_fields(settings)
         check_sizes(fields)
-        return _Prepared(kind, fields, _by_content(fields), _ENCODE_SETTINGS(fields), seeds)
+        request = kind.requests_with(self.model, fields)
+        return _Prepared(kind, request, has_input(fields), _by_content(fields), _ENCODE_SETTINGS(fields), seeds)
 
 
 class _Naming:

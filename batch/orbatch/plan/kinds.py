@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +59,12 @@ class Kind:
     is_synchronous: bool = True
     needs_prompt: bool = True
 
-    def request_of(self, model: str, prompt: str | None, seed: int | None, fields: Mapping[str, Any]) -> AnyRequest:
-        """The request with these merged request fields of a batch file."""
+    def requests_with(self, model: str, fields: Mapping[str, Any]) -> Callable[..., AnyRequest]:
+        """Makes requests with these merged request fields of a batch file, given their ``prompt`` and ``seed``."""
         names = named_fields(self.request)
         named = {name: value for name, value in fields.items() if name in names}
         extra = {name: value for name, value in fields.items() if name not in names}
-        make: Callable[..., AnyRequest] = self.request
-        return make(model=model, prompt=prompt, seed=seed, extra=extra, **named)
+        return partial(self.request, model=model, extra=extra, **named)
 
 
 def _unset_length(request: TextRequest, model: Any) -> tuple[UnsetField, ...]:
@@ -87,10 +87,10 @@ KINDS: Mapping[str, Kind] = {
             check=check_video,
             estimate=estimate_video,
             unset_fields=unset_fields,
-            price_inputs=lambda request: bool(request.prompt),
+            price_inputs=lambda request: bool(request.prompt),  # a text to start from is required, its length is free
             submit=lambda provider, request, _directory, _stem: provider.submit(request),
-            is_synchronous=False,
-            needs_prompt=False,
+            is_synchronous=False,  # POST /videos answers with an id to poll
+            needs_prompt=False,  # a first frame is enough for some models
         ),
         Kind(
             name="image",
@@ -101,6 +101,7 @@ KINDS: Mapping[str, Kind] = {
             check=check_image,
             estimate=estimate_image,
             unset_fields=lambda _request, _model: (),  # an image's price range covers what is not set
+            # Some models charge for prompt tokens, of which a text has at most as many as bytes.
             price_inputs=lambda request: len((request.prompt or "").encode()),
             submit=lambda provider, request, directory, stem: provider.create_images(request, directory, stem),
         ),
@@ -109,7 +110,7 @@ KINDS: Mapping[str, Kind] = {
             request=TextRequest,
             model=TextModel,
             read_catalog=lambda provider, _models: provider.text_catalog(),
-            snapshot=None,
+            snapshot=None,  # hundreds of models whose prices change often: an old list would mislead
             check=check_text,
             estimate=estimate_text,
             unset_fields=_unset_length,

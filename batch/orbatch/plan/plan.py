@@ -142,6 +142,7 @@ def caps_from_config(budget: BudgetConfig, total_usd: Decimal | None = None) -> 
         per_job=amount(budget.per_job_usd),
         per_day=amount(budget.per_day_usd),
         per_model={model: to_nano(cap) for model, cap in budget.per_model_usd.items()},
+        # Rounded up, like every reservation.
         unpriced=None if budget.unpriced is None else to_nano_up_to(budget.unpriced),
     )
 
@@ -158,13 +159,13 @@ def make_plan(ledger: Ledger, config: BatchConfig, catalogs: Catalogs, origin: s
     the ledger is then unchanged, except when the only problem is that ``only`` matches nothing.
     """
     _refuse_mixed_money(ledger, config.name, origin)
-    before = ledger.plans.last_catalog(config.name)
+    before = ledger.plans.last_catalog(config.name)  # first, because the new plan replaces it
     file = BatchFile(config.name, config.path.absolute(), config.sha256, config.output_dir, origin)
     kept = catalogs.only([model.model for model in config.models])
     survey = _Survey()
     batch = ledger.plans.write(file, kept, survey.watch(price_jobs(expand(config), catalogs)))
     totals = ledger.plans.outlook(batch.id, only)
-    if not totals:
+    if not totals:  # the plan stays written: it is right, only the pattern is not
         raise PlanError(f"--only {only} matches no prompt id, model or job id of batch {config.name}.")
     groups = ledger.plans.shapes_to_send(batch.id, only)
     return Plan(
@@ -201,7 +202,7 @@ class _Survey:
             for problem in job.problems:
                 key = (job.spec.model, str(problem))
                 self._problems.setdefault(key, ProblemGroup(*key)).add(f"{job.spec.prompt_id} ({job.spec.where})")
-            if job.unset:
+            if job.unset:  # the last one speaks for its group, in which all cost alike
                 lines = " ".join(job.estimate.lines)
                 self._unset[job.spec.model, lines, job.low_nusd, job.high_nusd] = job.unset
             self._hash.update(f"{job.spec.key} {job.low_nusd} {job.exact_nusd} {job.high_nusd}\n".encode())
@@ -247,9 +248,10 @@ def _expected(ledger: Ledger, groups: list[PriceGroup]) -> int | None:
     total = 0
     for group in groups:
         known = bills.get((group.model, group.price_lines))
+        # Past charges are compared with the same figure: the exact price, or the worst case where there is none.
         estimated = group.high_nusd if group.exact_nusd is None else group.exact_nusd
         if estimated is None or known is None or not known.estimated_nusd:
-            return None
+            return None  # a sum without this group would be too low
         total += round(Decimal(estimated * group.jobs) * known.charged_nusd / known.estimated_nusd)
     return total if groups else None
 
@@ -257,7 +259,7 @@ def _expected(ledger: Ledger, groups: list[PriceGroup]) -> int | None:
 def forecast_caps(ledger: Ledger, plan: Plan, caps: Caps) -> list[CapForecast]:
     """Every cap that limits the pending jobs, beside what they may cost at most."""
     if not plan.groups:
-        return []
+        return []  # nothing will be reserved, so no cap matters
     batch, committed = plan.batch.id, ledger.attempts.committed(plan.batch.id, "")
     scopes = [
         ("budget.total_usd", caps.total, committed.total, plan.groups),
@@ -269,6 +271,7 @@ def forecast_caps(ledger: Ledger, plan: Plan, caps: Caps) -> list[CapForecast]:
         scopes.append((f"budget.per_model_usd of {model}", caps.per_model.get(model), used, of_model))
     found = [_forecast(name, cap, used, groups, caps.unpriced) for name, cap, used, groups in scopes if cap is not None]
     if caps.per_job is not None:
+        # Every job has the cap for itself, so the most expensive decides.
         every = _forecast("budget.per_job_usd", caps.per_job, 0, plan.groups, caps.unpriced)
         found.append(replace(every, needed_nusd=max(_worst(group, caps.unpriced) or 0 for group in plan.groups)))
     return found

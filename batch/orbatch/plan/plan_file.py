@@ -84,7 +84,7 @@ def read_plan_file(path: Path) -> PlanFile | None:
     if path.suffix != SUFFIX:
         return None
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))  # before pydantic, to tell broken JSON from another file
     except OSError as exc:
         raise PlanError(f"The plan {path} cannot be read: {exc.strerror}.") from exc
     except (ValueError, RecursionError) as exc:
@@ -100,15 +100,17 @@ def read_plan_file(path: Path) -> PlanFile | None:
 def check_against_file(plan: Plan, file: PlanFile, *, simulated: bool) -> None:
     """Raises PlanError when the plan made now differs from the one in the file, saying in what."""
     now = PlanFile.of(plan, file.budget_usd, simulated=simulated)
+    # The built-in simulator has another port each time.
     if now.origin != file.origin and not (is_loopback(now.origin) and is_loopback(file.origin)):
         raise PlanError(f"The plan was made for {file.origin}, not {now.origin}. Nothing was submitted.")
-    if file.jobs_digest != now.jobs_digest:
+    if file.jobs_digest != now.jobs_digest:  # an edit that changes no job and no price is no other plan
         causes = []
         if file.config_sha256 != now.config_sha256:
             causes.append("the batch file was edited")
         if file.catalog_digest != now.catalog_digest:
             causes.append("the catalog has other prices or models")
         raise PlanError(_not_the_plan(plan, causes or ["a prompt file or an input file has changed"]))
+    # Fewer jobs or less money is no surprise: some were done in the meantime.
     if now.jobs_to_send > file.jobs_to_send or now.high_nusd > file.high_nusd:
         more = f"{now.jobs_to_send} jobs would be submitted, {file.jobs_to_send} were planned"
         raise PlanError(_not_the_plan(plan, [f"some jobs were set back to pending ({more})"]))

@@ -47,7 +47,7 @@ class Catalog(Generic[M]):
         try:
             body = json.loads(text, parse_float=Decimal)
             captured_at = datetime.fromisoformat(body["captured_at"])
-            if captured_at.tzinfo is None:
+            if captured_at.tzinfo is None:  # its age could not be told
                 raise ValueError("the catalog's time has no zone")
             source = str(body["source"])
             return Catalog.from_json(model, body, captured_at=captured_at.astimezone(UTC), source=source)
@@ -62,7 +62,7 @@ class Catalog(Generic[M]):
     def find(self, model: str) -> M | None:
         """The model with this id or dated canonical slug, with or without the ``openrouter/`` prefix."""
         name = strip_prefix(model)
-        found = self.models.get(name)
+        found = self.models.get(name)  # a dated slug is rare, so only it costs a search
         if found is not None:
             return found
         return next((entry for entry in self.models.values() if entry.canonical_slug == name), None)
@@ -132,12 +132,14 @@ def _jsonable(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_jsonable(item) for item in value]
     if isinstance(value, Decimal | float):
-        return (int(value) if value == int(value) else float(value)) if math.isfinite(value) else None
+        return (
+            (int(value) if value == int(value) else float(value)) if math.isfinite(value) else None
+        )  # JSON has no NaN
     return value
 
 
 def _digest(models: Mapping[str, AnyModel]) -> str:
-    content = [_content(model) for _, model in sorted(models.items())]
+    content = [_content(model) for _, model in sorted(models.items())]  # the order of the list says nothing
     canonical = json.dumps(content, sort_keys=True, default=_content)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 

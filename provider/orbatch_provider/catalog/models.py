@@ -55,7 +55,7 @@ class VideoModel:
             upscale_min=number_of(upscale.get("min")),
             upscale_max=number_of(upscale.get("max")),
             creativity=_tuple(data.get("creativity"), int),
-            passthrough=_tuple(data.get("allowed_passthrough_parameters"), str) or (),
+            passthrough=_tuple(data.get("allowed_passthrough_parameters"), str) or (),  # null allows none
             prices=prices_of(data.get("pricing_skus")),
             name=_text(data, "name"),
             input_modalities=_tuple(data.get("input_modalities"), str),
@@ -117,6 +117,7 @@ class ImageEndpoint:
         regions. None where the record does not say whose endpoint it is."""
         own = [text.lower() for text in (self.provider_slug, self.provider_tag) if text]
         wanted = str(name).lower()
+        # A tag is slug/region.
         return any(text == wanted or text.startswith(f"{wanted}/") for text in own) if own else None
 
     def is_among(self, names: Sequence[object]) -> bool | None:
@@ -164,7 +165,7 @@ class ImageModel:
         wanted = _mapping(provider)
         left: Sequence[ImageEndpoint] = self.endpoints
         only, order = items(wanted.get("only")), items(wanted.get("order"))
-        if only:
+        if only:  # an empty list expresses no preference
             left = [each for each in left if each.is_among(only) is not False]
         if order and wanted.get("allow_fallbacks") is False:
             left = [each for each in left if each.is_among(order) is not False]
@@ -192,7 +193,7 @@ class TextModel:
         plain = {name: price for name, price in pricing.items() if isinstance(price, (str, int, float, Decimal))}
         return cls(
             id=str(data["id"]),
-            prices=prices_of(plain),
+            prices=prices_of(plain),  # overrides is a list among the prices
             overrides=_mappings(pricing.get("overrides")),
             context_length=_length(data.get("context_length")),
             max_completion_tokens=_length(_mapping(data.get("top_provider")).get("max_completion_tokens")),
@@ -214,7 +215,7 @@ def _price_text(price: object) -> str:
     the line unknown."""
     if isinstance(price, bool) or not isinstance(price, (int, float, Decimal)) or not math.isfinite(price):
         return str(price)
-    return format(Decimal(str(price)), "f")
+    return format(Decimal(str(price)), "f")  # str() first: Decimal(0.1) has 55 digits; and never an exponent
 
 
 def number_of(value: object) -> float | None:
@@ -231,6 +232,7 @@ def items(value: object) -> Sequence[Any]:
 
 def _tuple(value: object, kind: type[T]) -> tuple[T, ...] | None:
     """The items of the expected kind; None when there are none, because then nothing is known."""
+    # True is an int in Python, and no duration.
     return tuple(item for item in items(value) if isinstance(item, kind) and not isinstance(item, bool)) or None
 
 
@@ -252,7 +254,7 @@ def _flag(value: object) -> bool | None:
 
 def _length(value: object) -> int | None:
     number = number_of(value)
-    return int(number) if number is not None and number > 0 else None
+    return int(number) if number is not None and number > 0 else None  # 0 stands for unknown
 
 
 def _capabilities(data: object) -> Capabilities | None:
