@@ -11,18 +11,17 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
 
-from orbatch.cli.app import app
-from orbatch.cli.exit_codes import Exit
+from orbatch.cli.app import COMMANDS
+from orbatch.cli.session import ExitCode
 from tests.console import ROOT, blocks
 
 README = (ROOT / "README.md").read_text("utf-8")
-COMMANDS = (ROOT / "docs" / "commands.md").read_text("utf-8")
+PAGE = (ROOT / "docs" / "commands.md").read_text("utf-8")
 
 
 def commands() -> set[str]:
-    return set(typer.main.get_command(app).commands)  # type: ignore[attr-defined] # of the group
+    return set(COMMANDS)
 
 
 def test_the_readme_fits_on_a_few_screens() -> None:
@@ -44,13 +43,13 @@ def test_the_batch_of_the_readme_is_valid(tmp_path: Path) -> None:
 
 
 def test_the_table_of_commands_names_every_command_and_no_other() -> None:
-    named = re.findall(r"^\| `orbatch ([a-z]+)", COMMANDS, re.MULTILINE)
+    named = re.findall(r"^\| `orbatch ([a-z]+)", PAGE, re.MULTILINE)
     assert sorted(named) == sorted(commands())
 
 
 def test_the_exit_codes_are_those_of_the_code() -> None:
-    codes = re.findall(r"^\| (\d+) \| ", COMMANDS, re.MULTILINE)
-    assert [int(code) for code in codes] == [code.value for code in Exit]
+    codes = re.findall(r"^\| (\d+) \| ", PAGE, re.MULTILINE)
+    assert [int(code) for code in codes] == [code.value for code in ExitCode]
 
 
 def test_every_environment_variable_that_is_read_is_explained() -> None:
@@ -60,7 +59,7 @@ def test_every_environment_variable_that_is_read_is_explained() -> None:
         for path in (ROOT / folder).rglob("*.py")
         for name in re.findall(r'"((?:OPENROUTER|ORBATCH)_[A-Z_]+)"', path.read_text("utf-8"))
     }
-    assert set(re.findall(r"^\| `([A-Z_]+)` \|", COMMANDS, re.MULTILINE)) == read
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", PAGE, re.MULTILINE)) == read
 
 
 @pytest.mark.parametrize(

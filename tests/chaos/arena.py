@@ -19,7 +19,7 @@ from typing import Any, Self
 from typer.testing import CliRunner
 
 from orbatch.cli.app import app, move_global_options
-from orbatch.cli.exit_codes import Exit
+from orbatch.cli.session import ExitCode
 from tests.chaos.audit import Audit, unknown_jobs
 from tests.chaos.processes import PATIENCE_S, Launcher, Process
 
@@ -200,10 +200,10 @@ class Arena:
         """Run until everything is done, and resolve what is uncertain by the journal."""
         for _ in range(MOST_RESTARTS):
             code = self.run()
-            if code == Exit.DONE:
+            if code == ExitCode.DONE:
                 return
             # What the simulator's absence left is taken up by the next run.
-            assert code in (Exit.UNCERTAIN, Exit.NO_RESULT), f"exit code {code}:\n{self.said()}"
+            assert code in (ExitCode.UNCERTAIN, ExitCode.NO_OUTPUT), f"exit code {code}:\n{self.said()}"
             self.resolve()
         raise AssertionError(f"{MOST_RESTARTS} runs did not finish the batch:\n{self.said()}")
 

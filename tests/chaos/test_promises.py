@@ -8,7 +8,7 @@ from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
-from orbatch.cli.exit_codes import Exit
+from orbatch.cli.session import ExitCode
 from orbatch.ledger import Ledger
 from tests.chaos.arena import Scene, wait_until
 from tests.chaos.audit import ids, statuses, unaccounted, unknown_jobs
@@ -24,7 +24,7 @@ def test_a_submit_whose_answer_was_lost_is_never_sent_again_by_itself(open_arena
     arena.run("while the answer is awaited")
     assert len(arena.journal()["jobs"]) == 1
     for _ in range(2):
-        assert arena.run() == Exit.UNCERTAIN
+        assert arena.run() == ExitCode.UNCERTAIN
     assert arena.journal()["duplicates"] == 0
     assert statuses(arena.ledger) == {"uncertain": 1, "done": 1}
     [(job_id, remote_id)] = unknown_jobs(arena.ledger, arena.journal())
@@ -32,7 +32,7 @@ def test_a_submit_whose_answer_was_lost_is_never_sent_again_by_itself(open_arena
     assert job_id in arena.command("status")
     assert remote_id is not None
     arena.command("resolve", job_id, "--remote-id", remote_id)
-    assert arena.run() == Exit.DONE
+    assert arena.run() == ExitCode.DONE
     assert arena.audit().findings == []
 
 
@@ -55,7 +55,7 @@ def test_a_remote_id_is_durable_before_anything_else_is_done(open_arena: Open) -
     arena = open_arena(ONE_AT_A_TIME)
     arena.run("right after the id is committed")
     assert ids(arena.ledger) == {job["id"] for job in arena.journal()["jobs"]} != set()
-    assert arena.run() == Exit.DONE  # nothing was uncertain
+    assert arena.run() == ExitCode.DONE  # nothing was uncertain
     assert arena.audit().findings == []
 
 
@@ -74,9 +74,9 @@ def test_a_cap_holds_across_kills(open_arena: Open) -> None:
     arena = open_arena(Scene(prompts=4, in_flight=8, budget_usd=str(cap)))
     for _ in range(4):
         arena.run("between answer and commit")
-        assert Decimal(arena.journal()["committed"]) <= cap
-    assert arena.run() == Exit.UNCERTAIN
-    assert Decimal(arena.journal()["committed"]) <= cap
+        assert Decimal(arena.journal()["ordered"]) <= cap
+    assert arena.run() == ExitCode.UNCERTAIN
+    assert Decimal(arena.journal()["ordered"]) <= cap
     assert unaccounted(arena.ledger, arena.journal()) == []
 
 
@@ -84,28 +84,28 @@ def test_a_batch_that_is_being_run_is_not_run_by_a_second_process(open_arena: Op
     arena = open_arena(Scene(prompts=1))
     frozen = arena.start("before the intent", with_signal="SIGSTOP")
     wait_until(frozen.is_frozen)
-    assert arena.run() == Exit.FAILED
+    assert arena.run() == ExitCode.FAILED
     assert f"is being run by process {frozen.pid}" in arena.said()
     assert arena.journal()["jobs"] == []
     frozen.signal(signal.SIGCONT)
-    assert arena.wait(frozen) == Exit.DONE
+    assert arena.wait(frozen) == ExitCode.DONE
     assert arena.audit().findings == []
 
 
 def test_the_batch_of_a_killed_runner_is_free_at_once(open_arena: Open) -> None:
     arena = open_arena(Scene(prompts=1))
     arena.run("before the intent")
-    assert arena.run() == Exit.DONE
+    assert arena.run() == ExitCode.DONE
 
 
 def test_a_frozen_runner_that_wakes_after_its_lease_submits_nothing(open_arena: Open) -> None:
     arena = open_arena(Scene(prompts=2, in_flight=2))
     frozen = arena.start("before the intent", with_signal="SIGSTOP", lease_s=0.4)
     wait_until(frozen.is_frozen)
-    wait_until(lambda: arena.run(only="p1") == Exit.DONE)  # refused until the lease has expired
+    wait_until(lambda: arena.run(only="p1") == ExitCode.DONE)  # refused until the lease has expired
     assert statuses(arena.ledger) == {"done": 2, "pending": 2}
     frozen.signal(signal.SIGCONT)
-    assert arena.wait(frozen) == Exit.FAILED
+    assert arena.wait(frozen) == ExitCode.FAILED
     assert "taken this batch over" in arena.said()
     assert len(arena.journal()["jobs"]) == 2
     finish_and_compare(arena)
@@ -115,10 +115,10 @@ def test_an_intent_that_was_given_up_while_its_runner_was_frozen_is_not_sent(ope
     arena = open_arena(ONE_AT_A_TIME)
     frozen = arena.start("right after the intent", with_signal="SIGSTOP", lease_s=0.4)
     wait_until(frozen.is_frozen)
-    wait_until(lambda: arena.run() != Exit.FAILED)
+    wait_until(lambda: arena.run() != ExitCode.FAILED)
     assert statuses(arena.ledger) == {"uncertain": 1, "done": 1}
     frozen.signal(signal.SIGCONT)
-    assert arena.wait(frozen) == Exit.FAILED
+    assert arena.wait(frozen) == ExitCode.FAILED
     assert len(arena.journal()["jobs"]) == 1
     finish_and_compare(arena)
 
@@ -126,7 +126,7 @@ def test_an_intent_that_was_given_up_while_its_runner_was_frozen_is_not_sent(ope
 def test_a_first_sigterm_lets_what_is_in_the_air_be_recorded(open_arena: Open) -> None:
     arena = open_arena(Scene(prompts=4, in_flight=2))
     running = arena.start("while the answer is awaited", with_signal="SIGTERM")
-    assert arena.wait(running) == Exit.INTERRUPTED
+    assert arena.wait(running) == ExitCode.INTERRUPTED
     assert ids(arena.ledger) == {job["id"] for job in arena.journal()["jobs"]} != set()
-    assert arena.run() == Exit.DONE
+    assert arena.run() == ExitCode.DONE
     assert arena.audit().findings == []

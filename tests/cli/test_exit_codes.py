@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from orbatch.cli.exit_codes import Exit, exit_code
+from orbatch.cli.run import exit_code
+from orbatch.cli.session import ExitCode
 from orbatch.ledger import Counts
 from orbatch.runner.runner import RunResult, Stop
 
@@ -16,35 +17,35 @@ def _result(stop: Stop | None = None, *, over_budget: bool = False) -> RunResult
 
 
 CASES = [
-    pytest.param(_result(), DONE, 0, Exit.DONE, id="everything done"),
-    pytest.param(_result(), {}, 0, Exit.DONE, id="nothing to do"),
-    pytest.param(_result(Stop.FAILED), DONE, 0, Exit.FAILED, id="the provider refuses every request"),
-    pytest.param(_result(), DONE | {"failed": 1}, 0, Exit.NO_RESULT, id="failed"),
-    pytest.param(_result(), DONE | {"cancelled": 1}, 0, Exit.NO_RESULT, id="cancelled"),
-    pytest.param(_result(), DONE | {"expired": 1}, 0, Exit.NO_RESULT, id="expired"),
-    pytest.param(_result(), DONE | {"rejected": 1}, 0, Exit.NO_RESULT, id="rejected"),
-    pytest.param(_result(), DONE | {"lost": 1}, 0, Exit.NO_RESULT, id="lost"),
-    pytest.param(_result(), DONE | {"submitted": 1}, 0, Exit.NO_RESULT, id="waited for long enough"),
-    pytest.param(_result(), DONE | {"completed": 1}, 0, Exit.NO_RESULT, id="not downloaded"),
-    pytest.param(_result(Stop.FAIL_FAST), DONE | {"pending": 1}, 0, Exit.NO_RESULT, id="fail fast"),
-    pytest.param(_result(over_budget=True), DONE | {"pending": 1}, 0, Exit.BUDGET, id="over budget"),
-    pytest.param(_result(Stop.NO_CREDIT), DONE | {"pending": 1}, 0, Exit.BUDGET, id="no credit"),
-    pytest.param(_result(over_budget=True), {"failed": 1}, 0, Exit.BUDGET, id="budget before failures"),
-    pytest.param(_result(), DONE, 1, Exit.UNCERTAIN, id="uncertain"),
-    pytest.param(_result(over_budget=True), {"failed": 1}, 1, Exit.UNCERTAIN, id="uncertain before budget"),
-    pytest.param(_result(Stop.FAILED), DONE, 1, Exit.FAILED, id="a run that broke before uncertain jobs"),
-    pytest.param(_result(Stop.INTERRUPTED), {"failed": 1}, 1, Exit.INTERRUPTED, id="interrupted before anything"),
+    pytest.param(_result(), DONE, 0, ExitCode.DONE, id="everything done"),
+    pytest.param(_result(), {}, 0, ExitCode.DONE, id="nothing to do"),
+    pytest.param(_result(Stop.FAILED), DONE, 0, ExitCode.FAILED, id="the provider refuses every request"),
+    pytest.param(_result(), DONE | {"failed": 1}, 0, ExitCode.NO_OUTPUT, id="failed"),
+    pytest.param(_result(), DONE | {"cancelled": 1}, 0, ExitCode.NO_OUTPUT, id="cancelled"),
+    pytest.param(_result(), DONE | {"expired": 1}, 0, ExitCode.NO_OUTPUT, id="expired"),
+    pytest.param(_result(), DONE | {"rejected": 1}, 0, ExitCode.NO_OUTPUT, id="rejected"),
+    pytest.param(_result(), DONE | {"lost": 1}, 0, ExitCode.NO_OUTPUT, id="lost"),
+    pytest.param(_result(), DONE | {"submitted": 1}, 0, ExitCode.NO_OUTPUT, id="waited for long enough"),
+    pytest.param(_result(), DONE | {"completed": 1}, 0, ExitCode.NO_OUTPUT, id="not downloaded"),
+    pytest.param(_result(Stop.FAIL_FAST), DONE | {"pending": 1}, 0, ExitCode.NO_OUTPUT, id="fail fast"),
+    pytest.param(_result(over_budget=True), DONE | {"pending": 1}, 0, ExitCode.BUDGET, id="over budget"),
+    pytest.param(_result(Stop.NO_CREDIT), DONE | {"pending": 1}, 0, ExitCode.BUDGET, id="no credit"),
+    pytest.param(_result(over_budget=True), {"failed": 1}, 0, ExitCode.BUDGET, id="budget before failures"),
+    pytest.param(_result(), DONE, 1, ExitCode.UNCERTAIN, id="uncertain"),
+    pytest.param(_result(over_budget=True), {"failed": 1}, 1, ExitCode.UNCERTAIN, id="uncertain before budget"),
+    pytest.param(_result(Stop.FAILED), DONE, 1, ExitCode.FAILED, id="a run that broke before uncertain jobs"),
+    pytest.param(_result(Stop.INTERRUPTED), {"failed": 1}, 1, ExitCode.INTERRUPTED, id="interrupted before anything"),
 ]
 
 
 @pytest.mark.parametrize(("result", "by_status", "uncertain", "expected"), CASES)
 def test_the_most_urgent_outcome_gives_the_code(
-    result: RunResult, by_status: dict[str, int], uncertain: int, expected: Exit
+    result: RunResult, by_status: dict[str, int], uncertain: int, expected: ExitCode
 ) -> None:
     assert exit_code(result, Counts(by_status, 0), uncertain) is expected
 
 
 def test_the_codes_are_those_that_are_documented() -> None:
-    assert {code.name: int(code) for code in Exit} == {
-        "DONE": 0, "FAILED": 1, "USAGE": 2, "NO_RESULT": 3, "BUDGET": 4, "UNCERTAIN": 5, "INTERRUPTED": 130,
+    assert {code.name: int(code) for code in ExitCode} == {
+        "DONE": 0, "FAILED": 1, "USAGE": 2, "NO_OUTPUT": 3, "BUDGET": 4, "UNCERTAIN": 5, "INTERRUPTED": 130,
     }  # fmt: skip

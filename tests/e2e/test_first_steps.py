@@ -9,8 +9,8 @@ import sys
 
 import av
 
-from tests.e2e.conftest import Open
-from tests.e2e.desk import Desk
+from tests.conftest import Open
+from tests.desk import Desk
 
 
 def test_the_starter_is_written_planned_rehearsed_and_accounted_for(desk: Desk) -> None:

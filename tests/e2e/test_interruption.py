@@ -7,8 +7,8 @@ import signal
 import pytest
 
 from orbatch_simulator import Fault
-from tests.e2e.conftest import Open
-from tests.e2e.desk import LITE, Desk
+from tests.conftest import Open
+from tests.desk import LITE, Desk
 
 FIVE = ["one", "two", "three", "four", "five"]
 LONG = 1e6  # simulated seconds: far beyond a test

@@ -11,8 +11,8 @@ from typing import Any
 from orbatch.ledger import Filter
 from orbatch_provider.catalog import VideoModel, snapshot
 from orbatch_simulator import Fault
-from tests.e2e.conftest import Open
-from tests.e2e.desk import HORSE, LITE, Desk
+from tests.conftest import Open
+from tests.desk import HORSE, LITE, Desk
 
 QUICK = {"in_flight": 16, "submits_per_minute": 10_000, "polls_per_second": 1000}
 

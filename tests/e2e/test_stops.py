@@ -10,8 +10,8 @@ import pytest
 from orbatch.ledger.budget import Allowed
 from orbatch.runner import scheduler
 from orbatch_simulator import Fault
-from tests.e2e.conftest import Open
-from tests.e2e.desk import HORSE, LITE, Desk
+from tests.conftest import Open
+from tests.desk import HORSE, LITE, Desk
 
 
 def test_what_does_not_fit_under_the_cap_stays_and_cheaper_jobs_go_on(desk: Desk) -> None:

@@ -17,8 +17,8 @@ import pytest
 
 from orbatch.cli.session import printable
 from orbatch_simulator import Fault
-from tests.e2e.conftest import Open
-from tests.e2e.desk import LITE, PATIENCE_S, Desk
+from tests.conftest import Open
+from tests.desk import LITE, PATIENCE_S, Desk
 
 LONG = 1e6  # simulated seconds: far beyond a test
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from orbatch_simulator import Fault
-from tests.e2e.desk import LITE, Desk
+from tests.desk import LITE, Desk
 from tests.pictures import picture
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from orbatch_simulator import Fault, SimulatorSettings, simulator_thread
-from tests.e2e.desk import SPEED, Desk
+from tests.desk import SPEED, Desk
 
 CLEAR_SCREEN = "\x1b[2J\x1b]0;owned\x07"
 BACKWARDS = "\u202egpj.exe"

@@ -1,7 +1,4 @@
-"""The command line: parse, load, call one function, render. The only place that prints or exits.
-
-Modules of a command are imported when it runs, so that ``--help`` stays quick.
-"""
+"""The command line: parse, load, call one function, render. The only package that prints or exits."""
 
 from __future__ import annotations
 
@@ -10,6 +7,6 @@ import sys
 
 def main() -> None:
     """Entry point of the ``orbatch`` command."""
-    from orbatch.cli.app import app, move_global_options
+    from orbatch.cli.app import app, move_global_options  # not above: importing a part must not build the whole
 
     app(args=move_global_options(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""``export``: the results of a batch as JSON lines or CSV, one job at a time, to a file or to stdout."""
+"""``export``: the outputs of a batch as JSON lines or CSV, one job at a time, to a file or to stdout."""
 
 from __future__ import annotations
 
@@ -6,40 +6,54 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Annotated, Literal
 
-from orbatch.cli.report import harmless
-from orbatch.cli.session import Session, find_batch
+import typer
+
+from orbatch.cli.session import Batch, Session, find_batch
+from orbatch.cli.tables import harmless
 from orbatch.export import COLUMNS, record_of
 from orbatch.ledger.reports import ExportedJob
 
 
-def export_results(session: Session, name: str | None, *, style: str, output: Path | None, simulate: bool) -> None:
-    """A file is replaced whole, so that a reader never finds half of it."""
-    with session.open_ledger(simulate=simulate) as ledger:
-        lines = _FORMATS[style](ledger.reports.exported_jobs(find_batch(ledger, name).id))
+def export(
+    context: typer.Context,
+    batch: Batch = None,
+    format: Annotated[Literal["jsonl", "csv"], typer.Option(help="JSON lines or CSV.")] = "jsonl",  # noqa: A002 - the option's name
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write. Default: stdout.")] = None,
+) -> None:
+    """Write the outputs of a batch, one line per job.
+
+    Prompt, variables, model, text or files, cost and settings, in the order of the batch file.
+    """
+    session: Session = context.obj
+    with session.open_ledger() as ledger:
+        found = ledger.reports.exported_jobs(find_batch(ledger, batch).id)
+        lines = _csv_lines(found) if format == "csv" else _jsonl_lines(found)
         if output is None:
             sys.stdout.writelines(lines)
             return
+        # Replaced whole, so that a reader never finds half of it.
         output.parent.mkdir(parents=True, exist_ok=True)
         part = output.with_name(output.name + ".part")
         with part.open("w", encoding="utf-8", newline="") as file:
             file.writelines(lines)
         part.replace(output)
-    session.say(f"Written to {output}")
+    session.say(f"Created {output}.")
 
 
 def _jsonl_lines(jobs: Iterable[ExportedJob]) -> Iterator[str]:
     for job in jobs:
         text = json.dumps(record_of(job), ensure_ascii=False)
-        if not text.isprintable():
+        if not text.isprintable():  # JSON allows characters that a terminal would obey
             text = "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
         yield text + "\n"
 
 
 def _csv_lines(jobs: Iterable[ExportedJob]) -> Iterator[str]:
-    """With a header. Variables and settings are JSON in their cells; several paths stand on lines of their own."""
+    """With a header. Variables and settings are JSON in their cells; a cell has one path per line."""
     line = io.StringIO()
     writer = csv.writer(line, lineterminator="\n")
 
@@ -57,6 +71,3 @@ def _csv_lines(jobs: Iterable[ExportedJob]) -> Iterator[str]:
         for name in ("variables", "settings"):
             record[name] = json.dumps(record[name], ensure_ascii=False) if record[name] else ""
         yield written(harmless(record[column]) for column in COLUMNS)
-
-
-_FORMATS: Mapping[str, Callable[[Iterable[ExportedJob]], Iterator[str]]] = {"jsonl": _jsonl_lines, "csv": _csv_lines}

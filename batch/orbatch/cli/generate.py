@@ -5,90 +5,99 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 import yaml
 
-from orbatch.cli.run import RunArguments, run_batch
-from orbatch.cli.session import Failure, Session, find_batch
+from orbatch.cli.run import run
+from orbatch.cli.session import ExitCode, Failure, Session, Speed, Yes, find_batch, parse_usd
 from orbatch.ledger import LedgerError
 
 HOME = ".orbatch"  # beside the output: the batch file, and the original of the video
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """One video, and where it goes. ``settings``: request fields, None for those that were not given."""
-
-    prompt: str
-    model: str
-    output: Path
-    settings: dict[str, Any]
-
-    @property
-    def given(self) -> dict[str, Any]:
-        given = {name: value for name, value in self.settings.items() if value is not None}
-        picture = given.get("first_frame")
-        if picture is not None and "://" not in picture:
-            given["first_frame"] = str(Path(picture).absolute())
-        return given
-
-    @property
-    def name(self) -> str:
-        """The same for the same wish, wherever its output goes: that is how it is known to be paid for."""
-        text = json.dumps([self.prompt, self.model, self.given], sort_keys=True)
-        return f"generate-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-    def batch(self) -> dict[str, Any]:
-        # The prompt is a variable's value, so that braces in it are no template.
-        return {
-            "name": self.name,
-            "output_dir": str(self.output.parent.absolute() / HOME),
-            "defaults": self.given,
-            "models": [self.model],
-            "prompts": [{"id": "prompt", "prompt": "{{ text }}", "vars": {"text": self.prompt}}],
-        }
-
-
-def generate_one(
-    session: Session, wish: Wish, *, budget: Decimal | None, speed: float | None, yes: bool, simulate: bool
+def generate(
+    context: typer.Context,
+    prompt: Annotated[str, typer.Argument(help="What the video shows.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="Model id.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    duration: Annotated[int | None, typer.Option(min=1, help="Length in seconds.")] = None,
+    resolution: Annotated[str | None, typer.Option(help="Such as 720p.")] = None,
+    aspect_ratio: Annotated[str | None, typer.Option(help="Such as 9:16.")] = None,
+    audio: Annotated[bool | None, typer.Option("--audio/--no-audio", help="With or without audio.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed for reproducible output, if the model supports it.")] = None,
+    image: Annotated[str | None, typer.Option(help="First frame: an https URL or a local image.")] = None,
+    yes: Yes = False,
+    budget: Annotated[
+        Decimal | None, typer.Option(parser=parse_usd, metavar="USD", help="Refuse if it can cost more.")
+    ] = None,
+    speed: Speed = None,
 ) -> None:
-    """Run it and copy the result to its place. The same call again finds it paid for, and only copies it."""
-    output = wish.output
-    if not wish.prompt.strip():
+    """Generate one video, as safely as a batch. For images and texts, write a batch file: see `orbatch init`.
+
+    Running the same command again reuses the paid video. The original, and the batch file that made it, are kept in
+    .orbatch beside the output.
+    """
+    session: Session = context.obj
+    if image is not None and "://" not in image:
+        image = str(Path(image).absolute())
+    fields = {
+        "duration": duration,
+        "resolution": resolution,
+        "aspect_ratio": aspect_ratio,
+        "generate_audio": audio,
+        "seed": seed,
+        "first_frame": image,
+    }
+    batch = _batch(prompt, model, {name: value for name, value in fields.items() if value is not None}, output)
+    if not prompt.strip():
         raise Failure("The prompt is empty.")
     if output.is_dir():
-        raise Failure(f"{output} is a folder; name the file to write, such as {output / 'video.mp4'}.")
-    if output.exists() and not _is_same(output, _result(session, wish, simulate=simulate)):
-        raise Failure(f"{output} exists and is something else. It was left as it is, and nothing was sent.")
-    file = output.parent / HOME / f"{wish.name}.yaml"
+        raise Failure(f"{output} is a directory. Name the file to write, such as {output / 'video.mp4'}.")
+    if output.exists() and not _is_same(output, _paid_video(session, batch["name"])):
+        raise Failure(f"{output} already exists. Nothing was submitted; choose another name.")
+    file = output.parent / HOME / f"{batch['name']}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(wish.batch(), allow_unicode=True, sort_keys=False), "utf-8")
-    run_batch(session, file, RunArguments(simulate=simulate, yes=yes, budget=budget, speed=speed))
-    result = _result(session, wish, simulate=simulate)
-    if result is None:
-        raise Failure(f"The video is not here yet; see `orbatch jobs {wish.name}`.", 1)
-    part = output.with_name(f".{output.name}.part")
-    shutil.copyfile(result, part)
+    file.write_text(yaml.safe_dump(batch, allow_unicode=True, sort_keys=False), "utf-8")
+    run(context, file, yes=yes, budget=budget, speed=speed)
+    video = _paid_video(session, batch["name"])
+    if video is None:
+        raise Failure("The video is not ready yet. Run the same command to continue.", ExitCode.FAILED)
+    part = output.with_name(f".{output.name}.part")  # so that a copy cut short never has the name of the video
+    shutil.copyfile(video, part)
     part.replace(output)
-    session.say(f"Written to {output}.")
+    session.say(f"Created {output}.")
 
 
-def _result(session: Session, wish: Wish, *, simulate: bool) -> Path | None:
-    """Where the ledger says that the video is, if this wish was fulfilled before."""
+def _batch(prompt: str, model: str, settings: dict[str, Any], output: Path) -> dict[str, Any]:
+    """The batch file. Its name depends on the request alone, so that a repeated call finds the paid video, wherever
+    the output goes."""
+    request = json.dumps([prompt, model, settings], sort_keys=True)
+    return {
+        "name": f"generate-{hashlib.sha256(request.encode()).hexdigest()[:12]}",
+        "output_dir": str(output.parent.absolute() / HOME),
+        "defaults": settings,
+        "models": [model],
+        # The prompt is the value of a variable, so that braces in it are not a template.
+        "prompts": [{"id": "prompt", "prompt": "{{ text }}", "vars": {"text": prompt}}],
+    }
+
+
+def _paid_video(session: Session, name: str) -> Path | None:
+    """The file of an earlier call with the same request, according to the ledger."""
     try:
-        with session.open_ledger(simulate=simulate) as ledger:
-            [row] = ledger.reports.job_rows(find_batch(ledger, wish.name).id, None, 1)
+        with session.open_ledger() as ledger:
+            [row] = ledger.reports.job_rows(find_batch(ledger, name).id, None, 1)
     except (LedgerError, Failure):
         return None
     return None if row["output_path"] is None else Path(row["output_path"])
 
 
-def _is_same(output: Path, result: Path | None) -> bool:
-    if result is None or not result.is_file():
+def _is_same(output: Path, video: Path | None) -> bool:
+    if video is None or not video.is_file():
         return False
-    with output.open("rb") as one, result.open("rb") as other:
+    with output.open("rb") as one, video.open("rb") as other:
         return hashlib.file_digest(one, "sha256").digest() == hashlib.file_digest(other, "sha256").digest()

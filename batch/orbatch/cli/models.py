@@ -1,365 +1,254 @@
-"""``models``: which models can take a shot, and what it costs on each."""
+"""``models``: what the models of each kind support and charge, and the cheapest ones for a given request."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from orbatch.cli.provider import connected
-from orbatch.cli.session import Failure, Session
-from orbatch.cli.tables import table
-from orbatch.money import format_usd, to_nano_up_to
+import typer
+
+from orbatch.cli.provider import connect
+from orbatch.cli.session import Failure, Refresh, Session
+from orbatch.cli.tables import amount, table
+from orbatch.money import to_nano_up_to
 from orbatch.plan.catalogs import Catalogs
-from orbatch_provider.catalog import (
-    Capability,
-    Catalog,
-    ImageModel,
-    TextModel,
-    VideoModel,
-    check_image,
-    check_video,
-)
+from orbatch.plan.kinds import KINDS
+from orbatch_provider.catalog import AnyModel, ImageModel, TextModel, VideoModel
 from orbatch_provider.pricing import (
     Estimate,
     describe_image_prices,
     describe_text_extras,
     describe_video_prices,
-    estimate_image,
-    estimate_video,
     usd_per_million,
 )
-from orbatch_provider.requests import ImageRequest, VideoRequest
 
-_PICTURE = "https://example.com/picture.png"  # stands for any; capabilities do not depend on it
-_OPTIONS = {
-    "duration": "--duration",
-    "resolution": "--resolution",
-    "aspect_ratio": "--aspect-ratio",
-    "audio": "--audio",
-    "first_frame": "--first-frame",
-    "last_frame": "--last-frame",
-    "seed": "--seed",
+_SAMPLE_IMAGE = "https://example.com/image.png"  # support and price of a frame do not depend on its content
+# The settings that a request of each kind can be described by.
+_SETTINGS_OF: Mapping[str, tuple[str, ...]] = {
+    "video": ("duration", "resolution", "aspect_ratio", "audio", "first_frame", "last_frame", "seed"),
+    "image": ("resolution", "aspect_ratio", "seed"),
+    "text": (),
 }
-_OF_KIND = {"video": tuple(_OPTIONS), "image": ("resolution", "aspect_ratio", "seed"), "text": ()}
 
 
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """What is wanted; None and False mean that it does not matter. ``duration`` in seconds."""
+def models(
+    context: typer.Context,
+    pattern: Annotated[str | None, typer.Argument(help="Filter by model id (substring).")] = None,
+    kind: Annotated[Literal["video", "image", "text"], typer.Option(help="Output kind.")] = "video",
+    duration: Annotated[int | None, typer.Option(min=1, help="Length in seconds.")] = None,
+    resolution: Annotated[str | None, typer.Option(help="Such as 720p; for an image 2K.")] = None,
+    aspect_ratio: Annotated[str | None, typer.Option(help="Such as 9:16.")] = None,
+    audio: Annotated[bool | None, typer.Option("--audio/--no-audio", help="With or without audio.")] = None,
+    first_frame: Annotated[bool, typer.Option("--first-frame", help="Model supports a first-frame image.")] = False,
+    last_frame: Annotated[bool, typer.Option("--last-frame", help="Model supports a last-frame image.")] = False,
+    seed: Annotated[bool, typer.Option("--seed", help="Model supports a seed.")] = False,
+    refresh: Refresh = False,
+) -> None:
+    """List models, what they support and what they charge.
 
-    duration: int | None = None
-    resolution: str | None = None
-    aspect_ratio: str | None = None
-    audio: bool | None = None
-    first_frame: bool = False
-    last_frame: bool = False
-    seed: bool = False
+    With settings (--duration, --resolution ...) only the models that support them, the cheapest first. For an image the
+    settings are --resolution, --aspect-ratio and --seed; text models are listed by the price of their tokens.
+    """
+    session: Session = context.obj
+    flags = {"first_frame": first_frame, "last_frame": last_frame, "seed": seed}
+    given = {"duration": duration, "resolution": resolution, "aspect_ratio": aspect_ratio, "audio": audio}
+    settings = {name: value for name, value in given.items() if value is not None}
+    settings |= {name: True for name, wanted in flags.items() if wanted}
+    for name in settings:
+        if name not in _SETTINGS_OF[kind]:
+            raise Failure(f"--{name.replace('_', '-')} does not apply to --kind {kind}.")
 
-    @property
-    def is_open(self) -> bool:
-        return self == Shot()
+    async def read() -> Catalogs:
+        async with connect(session, with_journal=False) as connection:
+            loaded = await connection.catalogs({kind: () if pattern else None}, refresh=refresh)
+            if kind != "image" or not pattern:
+                return loaded
+            # Every record of an endpoint is a request of its own, so only those of the matching models are read.
+            names = _matching(loaded.by_kind[kind].models, pattern)
+            return await connection.catalogs({kind: names}, refresh=refresh)
 
-    def check_kind(self, kind: str) -> None:
-        """Raises Failure for what a kind of output does not have."""
-        own = _OF_KIND[kind]
-        for field, option in _OPTIONS.items():
-            if field not in own and getattr(self, field) != getattr(Shot(), field):
-                has = ", ".join(_OPTIONS[name] for name in own) or "no such options"
-                raise Failure(f"{option} does not go with --kind {kind}, which has {has}.")
-
-    def video(self, model: str) -> VideoRequest:
-        frames = [
-            {"type": "image_url", "image_url": {"url": _PICTURE}, "frame_type": frame_type}
-            for frame_type, wanted in (("first_frame", self.first_frame), ("last_frame", self.last_frame))
-            if wanted
-        ]
-        return VideoRequest(
-            model,
-            prompt="a shot",
-            duration=self.duration,
-            resolution=self.resolution,
-            aspect_ratio=self.aspect_ratio,
-            generate_audio=self.audio,
-            frame_images=frames or None,
-            seed=1 if self.seed else None,
-        )
-
-    def image(self, model: str) -> ImageRequest:
-        """One picture."""
-        return ImageRequest(
-            model,
-            prompt="a shot",
-            n=1,
-            resolution=self.resolution,
-            aspect_ratio=self.aspect_ratio,
-            seed=1 if self.seed else None,
-        )
+    loaded = asyncio.run(read())
+    session.say(loaded.note)
+    catalog = loaded.by_kind[kind]
+    names = _matching(catalog.models, pattern)
+    if not names:
+        near = catalog.nearest(pattern or "")
+        raise Failure(f"No model id contains {pattern}." + (f" Did you mean {near}?" if near else ""))
+    found = [catalog.models[name] for name in names]
+    if settings:
+        _show_priced(session, _supporting(kind, found, settings))
+    else:
+        _show_listed(session, [_listed(model) for model in found])
 
 
-def show_priced(session: Session, capable: Iterable[tuple[str, Estimate]]) -> None:
-    """Models that can do a shot, the cheapest first, unpriced ones last."""
-    ordered = sorted(capable, key=lambda entry: (entry[1].is_unpriced, entry[1].high or Decimal(0), entry[0]))
-    if session.json:
-        session.data([{"model": model} | _estimate_data(price) for model, price in ordered])
-        return
-    if not ordered:
-        session.result("No model says that it can do this.")
-        return
-    rows = [[model, _usd(price.low), _usd(price.high), price.why] for model, price in ordered]
-    session.print(table(["model", "low USD", "high USD", "how"], rows, numbers=[1, 2]))
+def _matching(names: Iterable[str], pattern: str | None) -> list[str]:
+    return sorted(name for name in names if pattern is None or pattern.lower() in name.lower())
 
 
-def _usd(value: Decimal | None) -> str:
-    return "?" if value is None else format_usd(to_nano_up_to(value))
-
-
-def _estimate_data(price: Estimate) -> dict[str, Any]:
-    return {
-        "low_usd": None if price.low is None else float(price.low),
-        "high_usd": None if price.high is None else float(price.high),
-        "price_lines": list(price.lines),
-        "why": price.why,
+def _supporting(kind: str, models: Sequence[AnyModel], settings: Mapping[str, Any]) -> list[tuple[str, Estimate]]:
+    """The models that support a request with these settings, with its price."""
+    fields: dict[str, Any] = {
+        name: settings[name] for name in ("duration", "resolution", "aspect_ratio") if name in settings
     }
+    if "audio" in settings:
+        fields["generate_audio"] = settings["audio"]
+    frames = [name for name in ("first_frame", "last_frame") if name in settings]
+    if frames:
+        image = {"type": "image_url", "image_url": {"url": _SAMPLE_IMAGE}}
+        fields["frame_images"] = [{**image, "frame_type": name} for name in frames]
+    if kind == "image":
+        fields["n"] = 1  # the price of one image
+    found = []
+    for model in models:
+        request = KINDS[kind].request_of(model.id, "any prompt", 1 if "seed" in settings else None, fields)
+        if _is_described(model, settings) and not KINDS[kind].check(request, model):
+            found.append((model.id, KINDS[kind].estimate(request, model)))
+    return found
 
 
-def show_image_models(session: Session, models: Sequence[ImageModel], shot: Shot) -> None:
-    if shot.is_open:
-        _show_capabilities(session, sorted(models, key=lambda model: model.id))
-        return
-    show_priced(session, [(model.id, estimate_image(shot.image(model.id), model)) for model in _able(models, shot)])
+def _is_described(model: AnyModel, settings: Collection[str]) -> bool:
+    """Whether the catalog says something about the settings: a model without such a record may support none of them,
+    and ``check`` lets it pass."""
+    if isinstance(model, VideoModel):
+        offered = {
+            "duration": model.durations,
+            "resolution": model.resolutions,
+            "aspect_ratio": model.aspect_ratios,
+        }
+        return all(offered.get(name, ()) is not None for name in settings)
+    if isinstance(model, ImageModel):
+        return model.capabilities is not None or any(e.capabilities is not None for e in model.endpoints)
+    return True
 
 
-def _able(models: Iterable[ImageModel], shot: Shot) -> list[ImageModel]:
-    """Those whose records say that they can; one that says nothing is not among them."""
-    return [model for model in models if _says_something(model) and not check_image(shot.image(model.id), model)]
-
-
-def _says_something(model: ImageModel) -> bool:
-    records = (model.capabilities, *(endpoint.capabilities for endpoint in model.endpoints))
-    return any(record is not None for record in records)
-
-
-def _show_capabilities(session: Session, models: Sequence[ImageModel]) -> None:
-    if session.json:
-        session.data([_capability_data(model) for model in models])
-        return
-    rows = [
-        [
-            model.id,
-            _values(model, "resolution"),
-            _values(model, "aspect_ratio"),
-            ", ".join(_abilities(model)) or "-",
-            "; ".join(describe_image_prices(model)),
-        ]
-        for model in models
-    ]
-    session.print(table(["model", "resolutions", "ratios", "takes", "prices"], rows))
-
-
-def _capability_data(model: ImageModel) -> dict[str, Any]:
-    """``max_images`` and ``max_references``: None where nothing is known."""
-    return {
-        "model": model.id,
-        "resolutions": _offered(model, "resolution"),
-        "aspect_ratios": _offered(model, "aspect_ratio"),
-        "qualities": _offered(model, "quality"),
-        "output_formats": _offered(model, "output_format"),
-        "backgrounds": _offered(model, "background"),
-        "max_images": _most(model, "n"),
-        "max_references": _most(model, "input_references"),
-        "seed": _capability(model, "seed") is not None,
-        "prices": describe_image_prices(model),
-    }
-
-
-def _capability(model: ImageModel, name: str) -> Capability | None:
-    return (model.capabilities or {}).get(name)
-
-
-def _offered(model: ImageModel, name: str) -> list[str] | None:
-    capability = _capability(model, name)
-    return None if capability is None else list(capability.values)
-
-
-def _values(model: ImageModel, name: str) -> str:
-    return " ".join(_offered(model, name) or ("-",))
-
-
-def _most(model: ImageModel, name: str) -> int | None:
-    capability = _capability(model, name)
-    return None if capability is None or capability.high is None else int(capability.high)
-
-
-def _abilities(model: ImageModel) -> list[str]:
-    words = []
-    for name, noun in (("n", "picture"), ("input_references", "reference")):
-        most = _most(model, name)
-        if most:
-            words.append(f"up to {most} {noun}s" if most > 1 else f"1 {noun}")
-    words += [f"{name} {_values(model, name)}" for name in ("quality", "background") if _offered(model, name)]
-    if _capability(model, "seed") is not None:
-        words.append("seed")
-    return words
-
-
-def show_text_models(session: Session, models: Sequence[TextModel]) -> None:
-    """The cheapest completion first, unpriced models last."""
-    ordered = sorted(models, key=_order)
+def _show_priced(session: Session, supporting: Iterable[tuple[str, Estimate]]) -> None:
+    """The cheapest model first, unpriced ones last."""
+    ordered = sorted(supporting, key=lambda entry: (entry[1].is_unpriced, entry[1].high or Decimal(0), entry[0]))
     if session.json:
         session.data(
             [
                 {
-                    "model": model.id,
-                    "context_tokens": model.context_length,
-                    "max_completion_tokens": model.max_completion_tokens,
-                    "prompt_usd_per_million": _number(usd_per_million(model, "prompt")),
-                    "completion_usd_per_million": _number(usd_per_million(model, "completion")),
-                    "extras": describe_text_extras(model),
-                    "takes": model.capabilities,
+                    "model": model,
+                    "low_usd": _number(price.low),
+                    "high_usd": _number(price.high),
+                    "price_lines": list(price.lines),
+                    "why": price.why,
                 }
-                for model in ordered
+                for model, price in ordered
             ]
         )
         return
-    rows = [
-        [
-            model.id,
-            _tokens(model.context_length),
-            _tokens(model.max_completion_tokens),
-            _usd_texting(usd_per_million(model, "prompt")),
-            _usd_texting(usd_per_million(model, "completion")),
-            "; ".join(describe_text_extras(model)) or "-",
-        ]
-        for model in ordered
-    ]
-    titles = ["model", "context", "answer", "USD per million prompt", "and completion tokens", "also"]
-    session.print(table(titles, rows, numbers=[1, 2, 3, 4]))
+    if not ordered:
+        session.result("No model supports this combination.")
+        return
+    rows = [[model, _usd(price.low), _usd(price.high), price.why] for model, price in ordered]
+    session.print(table(["model", "low USD", "high USD", "price"], rows, numbers=[1, 2]))
 
 
-def _order(model: TextModel) -> tuple[bool, Decimal, Decimal, str]:
-    prompt, completion = (usd_per_million(model, line) for line in ("prompt", "completion"))
-    return (prompt is None or completion is None, completion or Decimal(0), prompt or Decimal(0), model.id)
-
-
-def _tokens(number: int | None) -> str:
-    return "-" if number is None else f"{number:,}"
-
-
-def _usd_texting(value: Decimal | None) -> str:
-    return "?" if value is None else f"{value.normalize():f}"
+def _usd(value: Decimal | None) -> str:
+    return amount(None if value is None else to_nano_up_to(value))
 
 
 def _number(value: Decimal | None) -> float | None:
     return None if value is None else float(value)
 
 
-def list_models(session: Session, pattern: str | None, *, kind: str, shot: Shot, refresh: bool, simulate: bool) -> None:
-    """``kind``: video, image or text. Raises Failure for a shot that the kind does not have, or an id of none."""
-    shot.check_kind(kind)
+@dataclass(frozen=True, slots=True)
+class ListedModel:
+    """One model of any kind, as far as its record goes. ``options``: the values it offers for a setting; ``limits``:
+    the highest number; ``usd_per_million``: tokens of a text model, None for a price that is unknown or varies."""
 
-    async def read() -> Catalogs:
-        async with connected(session, simulate=simulate, with_journal=False) as connection:
-            # Every endpoint record is a request of its own, so only those of the models in question are read.
-            listed = await connection.catalogs({kind: () if pattern else None}, refresh=refresh)
-            if kind != "image" or not pattern:
-                return listed
-            return await connection.catalogs({kind: _matching(listed.by_kind[kind].models, pattern)}, refresh=refresh)
-
-    loaded = asyncio.run(read())
-    session.say(loaded.note)
-    catalog: Catalog[Any] = loaded.by_kind[kind]
-    models = [catalog.models[name] for name in _named(catalog, pattern)]
-    if kind == "text":
-        show_text_models(session, models)
-    elif kind == "image":
-        show_image_models(session, models, shot)
-    else:
-        _show_video_models(session, models, shot)
+    model: str
+    options: Mapping[str, list[Any]]
+    limits: Mapping[str, int]
+    supports: list[str]
+    prices: list[str]
+    usd_per_million: Mapping[str, float | None] = field(default_factory=dict)
 
 
-def _matching(models: Iterable[str], pattern: str | None) -> list[str]:
-    return [name for name in models if pattern is None or pattern.lower() in name.lower()]
+def _listed(model: AnyModel) -> ListedModel:
+    if isinstance(model, VideoModel):
+        return _listed_video(model)
+    return _listed_image(model) if isinstance(model, ImageModel) else _listed_text(model)
 
 
-def _named(catalog: Catalog[Any], pattern: str | None) -> list[str]:
-    """The ids that contain ``pattern``. Raises Failure when there is none."""
-    found = _matching(catalog.models, pattern)
-    if not found:
-        near = catalog.nearest(pattern or "")
-        raise Failure(f"No model's id contains {pattern}." + (f" Did you mean {near}?" if near else ""))
-    return found
+def _listed_video(model: VideoModel) -> ListedModel:
+    offered = {"duration": model.durations, "resolution": model.resolutions, "aspect_ratio": model.aspect_ratios}
+    supports = [frame_type.replace("_", " ") for frame_type in model.frame_types or ()]
+    supports += [word for word, has in (("audio", model.generate_audio), ("seed", model.seed)) if has]
+    return ListedModel(model.id, _without_empty(offered), {}, supports, describe_video_prices(model))
 
 
-def _show_video_models(session: Session, models: list[VideoModel], shot: Shot) -> None:
-    if shot.is_open:
-        _show_capabilities_modelling(session, sorted(models, key=lambda model: model.id))
-        return
-    capable = [
-        (model.id, estimate_video(request, model))
-        for model in models
-        if not check_video(request := shot.video(model.id), model) and _offers(model, shot)
-    ]
-    show_priced(session, capable)
+def _listed_image(model: ImageModel) -> ListedModel:
+    capabilities = model.capabilities or {}
+    options = {name: capability.values for name, capability in capabilities.items()}
+    highest = {noun: capabilities[name].high for name, noun in _COUNTED.items() if name in capabilities}
+    limits = {noun: int(high) for noun, high in highest.items() if high}
+    supports = ["seed"] if "seed" in capabilities else []
+    return ListedModel(model.id, _without_empty(options), limits, supports, describe_image_prices(model))
 
 
-def _offers(model: VideoModel, shot: Shot) -> bool:
-    """Whether the record says that the model can; one that says nothing (an editor, say) cannot take a shot."""
-    wanted: list[tuple[object, tuple[object, ...] | None]] = [
-        (shot.duration, model.durations),
-        (shot.resolution, model.resolutions),
-        (shot.aspect_ratio, model.aspect_ratios),
-    ]
-    return all(value is None or offered is not None for value, offered in wanted)
+_COUNTED = {"n": "images", "input_references": "references"}
 
 
-def _show_capabilities_modelling(session: Session, models: list[VideoModel]) -> None:
+def _listed_text(model: TextModel) -> ListedModel:
+    limits = {"context tokens": model.context_length, "output tokens": model.max_completion_tokens}
+    tokens = {line: usd_per_million(model, line) for line in ("prompt", "completion")}
+    prices = [f"{usd.normalize():f} USD per million {line} tokens" for line, usd in tokens.items() if usd is not None]
+    return ListedModel(
+        model.id,
+        {},
+        {name: limit for name, limit in limits.items() if limit is not None},
+        list(model.capabilities or ()),
+        [*(prices if len(prices) == len(tokens) else ["unpriced"]), *describe_text_extras(model)],
+        {line: _number(usd) for line, usd in tokens.items()},
+    )
+
+
+def _without_empty(options: Mapping[str, Sequence[Any] | None]) -> dict[str, list[Any]]:
+    return {name: list(values) for name, values in options.items() if values}
+
+
+def _show_listed(session: Session, models: list[ListedModel]) -> None:
+    """One table for all kinds; text models by the price of their tokens, unpriced ones last."""
+    models.sort(key=_token_prices)  # stable: models without token prices stay in the order of their ids
     if session.json:
-        session.data(
-            [
-                {
-                    "model": model.id,
-                    "durations": model.durations,
-                    "resolutions": model.resolutions,
-                    "aspect_ratios": model.aspect_ratios,
-                    "frames": model.frame_types,
-                    "audio": model.generate_audio,
-                    "seed": model.seed,
-                    "prices": describe_video_prices(model),
-                }
-                for model in models
-            ]
-        )
+        session.data([asdict(model) for model in models])
         return
     rows = [
         [
-            model.id,
-            _seconds(model.durations),
-            " ".join(model.resolutions or ("-",)),
-            " ".join(model.aspect_ratios or ("-",)),
-            ", ".join(_abilities_modelling(model)) or "-",
-            "; ".join(describe_video_prices(model)),
+            model.model,
+            _duration(model.options.get("duration", [])),
+            *(" ".join(model.options.get(name, "-")) for name in ("resolution", "aspect_ratio")),
+            ", ".join(_abilities(model)) or "-",
+            "; ".join(model.prices),
         ]
         for model in models
     ]
-    session.print(table(["model", "seconds", "resolutions", "ratios", "takes", "prices"], rows))
+    session.print(table(["model", "seconds", "resolutions", "ratios", "supports", "prices"], rows))
 
 
-def _seconds(durations: tuple[int, ...] | None) -> str:
-    if not durations:
-        return "-"
-    ordered = sorted(durations)
+def _token_prices(model: ListedModel) -> tuple[bool, float, float]:
+    prompt, completion = (model.usd_per_million.get(line) for line in ("prompt", "completion"))
+    is_unpriced = bool(model.usd_per_million) and None in (prompt, completion)
+    return (is_unpriced, completion or 0, prompt or 0)
+
+
+def _duration(seconds: Sequence[int]) -> str:
+    """``4 6 8``, or ``3-10`` for every whole number between."""
+    ordered = sorted(seconds)
     if len(ordered) > 2 and ordered == list(range(ordered[0], ordered[-1] + 1)):
         return f"{ordered[0]}-{ordered[-1]}"
-    return " ".join(map(str, ordered))
+    return " ".join(map(str, ordered)) or "-"
 
 
-def _abilities_modelling(model: VideoModel) -> list[str]:
-    words = [frame_type.replace("_", " ") for frame_type in model.frame_types or ()]
-    if model.generate_audio:
-        words.append("sound")
-    if model.seed:
-        words.append("seed")
-    return words
+def _abilities(model: ListedModel) -> list[str]:
+    """Limits and options that have no column of their own, then what is simply supported."""
+    words = [
+        f"{limit:,} {noun}" if limit != 1 else f"1 {noun.removesuffix('s')}" for noun, limit in model.limits.items()
+    ]
+    words += [f"{name} {' '.join(model.options[name])}" for name in ("quality", "background") if name in model.options]
+    return words + (model.supports if not model.usd_per_million else [])

@@ -1,4 +1,4 @@
-"""Which provider a command talks to: the configured API, or the simulator that plays it."""
+"""Which provider a command talks to: the configured API, or the simulator in its place."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from orbatch.cli.session import Session
+
 if TYPE_CHECKING:
-    from orbatch.cli.session import Session
     from orbatch.plan.catalogs import Catalogs
     from orbatch_provider import OpenRouterProvider
 
-SIMULATED_KEY = "sk-or-v1-simulated"  # any key of this form is good for play money
+SIMULATED_KEY = "sk-or-v1-simulated"  # the simulator accepts any key of this form
 SIMULATED_SPEED = 30.0
 JOURNAL_SUFFIX = ".simulator.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """An open provider; ``simulated`` by ``--simulate``; ``speed``: how much faster than real time it runs."""
+    """An open provider. ``simulated``: by ``--simulate``. ``speed``: how much faster than real time it runs."""
 
     provider: OpenRouterProvider
     simulated: bool
@@ -30,7 +31,7 @@ class Connection:
     async def catalogs(self, models: Mapping[str, Collection[str] | None], *, refresh: bool) -> Catalogs:
         """The catalogs of the kinds in ``models``, which names the models in question by kind (None: all).
 
-        Raises OpenRouterError for a kind of which there is neither a live catalog nor another one."""
+        Raises OpenRouterError for a kind that has neither a live catalog nor a fallback."""
         from orbatch.plan.catalogs import CatalogCache, load_catalogs
         from orbatch_provider.catalog import snapshot
 
@@ -42,30 +43,27 @@ class Connection:
         return replace(loaded, note=note) if self.simulated else loaded
 
 
-def journal_path(session: Session) -> Path:
-    """The journal of the built-in simulator, beside its ledger, so that an interrupted rehearsal goes on."""
-    ledger = session.ledger_path(simulate=True)
-    return ledger.with_name(ledger.name + JOURNAL_SUFFIX)
-
-
 @asynccontextmanager
-async def connected(
-    session: Session, *, simulate: bool, speed: float | None = None, with_journal: bool = True
+async def connect(
+    session: Session, *, speed: float | None = None, with_journal: bool = True
 ) -> AsyncIterator[Connection]:
-    """``with_journal`` False: nothing depends on earlier simulated jobs, so their journal is left to those who run.
+    """The API of the environment, or with ``--simulate`` a simulator in a thread.
 
+    ``with_journal``: it knows the simulated jobs of earlier calls. False where nothing depends on them, because only
+    one simulator at a time may write the journal.
     Raises ConfigurationError for a base URL that must not receive a key.
     """
     from orbatch_provider import OpenRouterProvider
 
-    if not simulate:
+    if not session.simulate:
         async with OpenRouterProvider() as provider:
             yield Connection(provider, simulated=False, speed=speed or 1.0)
         return
     from orbatch_simulator import SimulatorSettings, simulator_thread
 
     speed = speed or SIMULATED_SPEED
-    journal = journal_path(session) if with_journal else None
+    ledger = session.ledger_path
+    journal = ledger.with_name(ledger.name + JOURNAL_SUFFIX) if with_journal else None
     with simulator_thread(SimulatorSettings(speed=speed), journal_path=journal) as simulator:
         async with OpenRouterProvider(SIMULATED_KEY, base_url=simulator.base_url) as provider:
             yield Connection(provider, simulated=True, speed=speed)

@@ -1,4 +1,4 @@
-"""``report``: sums of the ledger as table, JSON, CSV or Markdown; one renderer each."""
+"""``report``: sums of the ledger as table, JSON or CSV."""
 
 from __future__ import annotations
 
@@ -7,57 +7,68 @@ import csv
 import io
 from collections.abc import Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from orbatch.cli.resolve import uncertain_lines
-from orbatch.cli.session import Failure, Session, find_batch, printable
-from orbatch.cli.tables import amount, json_usd, table
+from orbatch.cli.session import Failure, OneOrAll, Session, find_batch
+from orbatch.cli.tables import amount, harmless, json_usd, pluralize, table
 from orbatch.ledger import Filter, Grouping, Ledger, ReportRow
 from orbatch.money import from_nano
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-# A cell that begins so is a formula to a spreadsheet.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_COLUMNS = (
+    *("jobs", "done", "attempts", "spent USD", "reserved", "failed USD", "uncertain", "seconds", "USD/s"),
+    "charged/estimate",
+)
 
 
-def show_report(
-    session: Session,
-    batch: str | None,
-    *,
-    by: Grouping,
-    since: str | None,
-    until: str | None,
-    style: str,
-    settle: bool,
-    simulate: bool,
+def report(
+    context: typer.Context,
+    batch: OneOrAll = None,
+    by: Annotated[Grouping, typer.Option(help="Group by.")] = "model",
+    since: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="First day (UTC) of submission.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="Last day (UTC) of submission.")] = None,
+    format: Annotated[  # noqa: A002 - the option's name
+        Literal["table", "json", "csv"], typer.Option(help="Output format.")
+    ] = "table",
+    settle: Annotated[
+        bool, typer.Option("--settle", help="First query the provider for charges that are unknown.")
+    ] = False,
 ) -> None:
-    with session.open_ledger(simulate=simulate) as ledger:
+    """Show what was spent, reserved and lost, to the cent."""
+    session: Session = context.obj
+    with session.open_ledger() as ledger:
         batch_id = None if batch is None else find_batch(ledger, batch).id
         which = Filter(batch_id, _day(since, "--since"), _day(until, "--until"))
         if which.since and which.until and which.since > which.until:
             raise Failure(f"--since {since} is after --until {until}.")
         if settle:
-            asyncio.run(_settle(session, ledger, batch_id, simulate=simulate))
+            asyncio.run(_settle(session, ledger, batch_id))
         rows, total = ledger.reports.report(by, which)
-        if style == "json":
+        if session.json or format == "json":
             session.data({"by": by, "rows": [row_data(row) for row in rows], "total": row_data(total)})
-        elif style == "csv":
+        elif format == "csv":
             typer.echo(_csv(by, rows), nl=False)
-        elif style == "markdown":
-            typer.echo(_markdown(by, rows, total))
         else:
             session.print(report_table(by, rows, total))
-            for line in [*_notes(total), *uncertain_lines(ledger, batch_id, session.flags(simulate=simulate))]:
+            for line in [*_notes(total), *uncertain_lines(ledger, batch_id, session.flags)]:
                 session.result(line)
 
 
-async def _settle(session: Session, ledger: Ledger, batch_id: int | None, *, simulate: bool) -> None:
-    """Ask for charges that were not known when their jobs ended."""
-    from orbatch.cli.provider import connected
+def _day(text: str | None, option: str) -> str | None:
+    try:
+        return None if text is None else date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise Failure(f"{option} {text} is not a day such as 2026-11-22.") from None
+
+
+async def _settle(session: Session, ledger: Ledger, batch_id: int | None) -> None:
+    """Query the charges that were not known when their jobs ended."""
+    from orbatch.cli.provider import connect  # not above: a report alone needs neither provider nor runner
     from orbatch.ledger.budget import Caps
     from orbatch.runner.reconcile import reconcile
 
@@ -65,23 +76,10 @@ async def _settle(session: Session, ledger: Ledger, batch_id: int | None, *, sim
     if not unsettled:
         session.say("Every charge is known.")
         return
-    async with connected(session, simulate=simulate) as connection:
+    async with connect(session) as connection:
         result = await reconcile(ledger, connection.provider, unsettled, Caps())
-    session.say(f"{result.settled} charges settled, {result.open} still unknown and pluralize at their worst case.")
-
-
-_COLUMNS = (
-    "jobs",
-    "done",
-    "attempts",
-    "spent USD",
-    "reserved",
-    "failed, charged",
-    "uncertain",
-    "seconds",
-    "USD/s",
-    "bill/estimate",
-)
+    unknown = f"; {result.open} still unknown, counted at their worst case" if result.open else ""
+    session.say(f"{pluralize(result.settled, 'charge')} settled{unknown}.")
 
 
 def report_table(by: str, rows: Sequence[ReportRow], total: ReportRow) -> Table | str:
@@ -131,68 +129,34 @@ def row_data(row: ReportRow) -> dict[str, Any]:
 
 
 def _csv(by: str, rows: Sequence[ReportRow]) -> str:
-    """Exact amounts; text that a spreadsheet would take for a formula is quoted with an apostrophe."""
+    """Amounts as exact decimals, which JSON numbers are not."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    data = [_exact(row) for row in rows]
-    if data:
-        writer.writerow([by, *list(data[0])[1:]])
-    writer.writerows([harmless(value) for value in row.values()] for row in data)
+    for number, row in enumerate(rows):
+        exact = {
+            "cost_usd": row.charged_nusd,
+            "reserved_usd": row.reserved_nusd,
+            "failed_cost_usd": row.failed_charged_nusd,
+            "uncertain_usd": row.uncertain_nusd,
+            "byok_fee_usd": row.byok_fee_nusd,
+            "estimated_usd": row.estimated_nusd,
+            "billed_usd": row.billed_nusd,
+        }
+        data = row_data(row) | {name: f"{from_nano(nusd):f}" for name, nusd in exact.items()}
+        if number == 0:
+            writer.writerow([by, *list(data)[1:]])
+        writer.writerow([harmless(value) for value in data.values()])
     return out.getvalue()
-
-
-def harmless(value: object) -> object:
-    """A CSV cell that no spreadsheet executes."""
-    if not isinstance(value, str):
-        return value
-    text = printable(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def _exact(row: ReportRow) -> dict[str, Any]:
-    exact = {
-        "cost_usd": row.charged_nusd,
-        "reserved_usd": row.reserved_nusd,
-        "failed_cost_usd": row.failed_charged_nusd,
-        "uncertain_usd": row.uncertain_nusd,
-        "byok_fee_usd": row.byok_fee_nusd,
-        "estimated_usd": row.estimated_nusd,
-        "billed_usd": row.billed_nusd,
-    }
-    return row_data(row) | {name: f"{from_nano(nusd):f}" for name, nusd in exact.items()}
-
-
-def _markdown(by: str, rows: Sequence[ReportRow], total: ReportRow) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(_markdown_cell(cell) for cell in cells) + " |"
-
-    head = [line([by, *_COLUMNS]), "|" + " --- |" + " ---: |" * len(_COLUMNS)]
-    body = [line(_cells(row)) for row in (rows if len(rows) == 1 else [*rows, total])]
-    return "\n".join([*head, *body])
-
-
-def _markdown_cell(text: str) -> str:
-    for char in "\\|`*_<>[]":
-        text = text.replace(char, f"\\{char}")
-    return printable(text).replace("\n", " ")
 
 
 def _notes(total: ReportRow) -> list[str]:
     notes = []
     if total.byok_attempts:
         notes.append(
-            f"{total.byok_attempts} attempts ran on your own provider keys: OpenRouter's fee for them was "
-            f"{amount(total.byok_fee_nusd)} USD, not in the sums above; the provider bills the rest."
+            f"{pluralize(total.byok_attempts, 'attempt')} ran on your own provider keys. OpenRouter's fee for them, "
+            f"{amount(total.byok_fee_nusd)} USD, is not in the sums above; the provider charges you for the rest."
         )
     if total.unpriced_open:
-        notes.append(f"{total.unpriced_open} open attempts have no known upper price: reserved is a lower bound.")
+        number = pluralize(total.unpriced_open, "open attempt")
+        notes.append(f"{number} without an upper price: the reserved amount is a lower bound.")
     return notes
-
-
-def _day(text: str | None, option: str) -> str | None:
-    if text is None:
-        return None
-    try:
-        return date.fromisoformat(text).isoformat()
-    except ValueError:
-        raise Failure(f"{option} {text} is not a day such as 2026-11-22.") from None

@@ -1,194 +1,235 @@
-"""``retry`` and ``resolve``: the user's word about jobs that ended, or whose fate is unknown."""
+"""``retry`` and ``resolve``: the user's decision about jobs that failed, or whose outcome is unknown."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
-from orbatch.cli.exit_codes import Exit
-from orbatch.cli.session import Failure, Session, confirmed, find_batch, find_job
-from orbatch.cli.tables import amount, json_usd, pluralize
+import typer
+
+from orbatch.cli.session import Batch, ExitCode, Failure, Only, Session, Yes, confirm, find_batch, find_job, parse_usd
+from orbatch.cli.tables import SCREEN, amount, jobs_are, json_usd, pluralize
 from orbatch.ledger import AttemptRecord, Counts, JobRecord, Ledger
 from orbatch.ledger.status import TRANSITIONS, Status
 from orbatch.money import to_nano
-from orbatch.plan.kinds import KINDS
 
-_RETRYABLE = [
-    status
-    for status, following in TRANSITIONS.items()
-    if Status.PENDING in following and status not in (Status.SUBMITTING, Status.UNCERTAIN)
-]
+ACTIVITY_PAGE = "https://openrouter.ai/activity"
+_PROMPT_SHOWN = 60  # characters
+# Derived, so that the ledger's table of transitions alone decides what may be tried again.
+_RETRYABLE = [status for status in SCREEN["failed"] if Status.PENDING in TRANSITIONS[status]]
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
-    """What the user says became of a job; exactly one is given."""
-
-    remote_id: str | None
-    not_charged: bool
-    charged: Decimal | None
-    charged_at_most: bool
-
-    @property
-    def given(self) -> int:
-        return sum([self.remote_id is not None, self.not_charged, self.charged is not None, self.charged_at_most])
-
-
-def retry_jobs(session: Session, name: str | None, *, status: str, only: str | None, simulate: bool) -> None:
+def retry(
+    context: typer.Context,
+    batch: Batch = None,
+    status: Annotated[
+        str, typer.Option(help=f"Status of the jobs to retry: {', '.join(_RETRYABLE)}; several with commas.")
+    ] = "failed",
+    only: Only = None,
+) -> None:
+    """Set failed jobs back to pending. The next run submits them."""
+    session: Session = context.obj
     wanted = [_retryable(word.strip()) for word in status.split(",")]
-    with session.open_ledger(simulate=simulate) as ledger:
-        batch = find_batch(ledger, name)
-        counts = ledger.queries.counts(batch.id)
-        reopened = ledger.attempts.reopen(ledger.queries.reopenable(batch.id, wanted, only), reset_attempts=True)
+    with session.open_ledger() as ledger:
+        found = find_batch(ledger, batch)
+        counts = ledger.queries.counts(found.id)
+        reopened = ledger.attempts.reopen(ledger.queries.reopenable(found.id, wanted, only), reset_attempts=True)
     if session.json:
-        session.data({"batch": batch.name, "reopened": reopened})
+        session.data({"batch": found.name, "reopened": reopened})
     elif reopened:
-        are = "is" if reopened == 1 else "are"
-        text = f"{pluralize(reopened, 'job')} of {batch.name} {are} pending again; the next `orbatch run` buys anew."
-        session.result(text)
+        again = f"`orbatch run {shlex.quote(found.config_path)}{session.flags}`"
+        them = "it" if reopened == 1 else "them"
+        session.result(f"{pluralize(reopened, 'job')} of {found.name} set to pending. {again} submits {them} again.")
     else:
-        chosen = "" if only is None else f" and match {only}"
-        session.result(f"{batch.name} has no jobs that are {' or '.join(wanted)}{chosen}. It has: {_standing(counts)}.")
-
-
-def _standing(counts: Counts) -> str:
-    return ", ".join(f"{jobs} {status}" for status, jobs in counts.by_status.items()) or "none"
+        matching = "" if only is None else f" that match {only}"
+        present = ", ".join(f"{jobs} {status}" for status, jobs in counts.by_status.items()) or "none"
+        session.result(f"{found.name} has no {' or '.join(wanted)} jobs{matching}. Its jobs: {present}.")
 
 
 def _retryable(word: str) -> Status:
     if word not in _RETRYABLE:
-        raise Failure(f"--status {word}: jobs can be sent again when they are {', '.join(_RETRYABLE)}.")
+        raise Failure(f"--status {word}: only {', '.join(_RETRYABLE)} jobs can be retried.")
     return Status(word)
 
 
-def resolve_jobs(
-    session: Session, job: str, verdict: Resolution, *, everything: bool, yes: bool, simulate: bool
+def retry_hint(name: str, counts: Counts, flags: str) -> list[str]:
+    """One line about the failed jobs of a batch, with the command for those that can be retried; [] without any."""
+    failed = {status: counts[status] for status in SCREEN["failed"] if counts[status]}
+    if not failed:
+        return []
+    statuses = ", ".join(f"{jobs} {status}" for status, jobs in failed.items())
+    line = f"{pluralize(sum(failed.values()), 'job')} failed ({statuses})."
+    retryable = [status for status in failed if status in _RETRYABLE]
+    if retryable:
+        chosen = "" if retryable == [Status.FAILED] else f" --status {','.join(retryable)}"
+        line += f" To retry: orbatch retry {name}{chosen}{flags}"
+    else:
+        line += f" {' and '.join(failed).capitalize()} jobs cannot be retried."
+    return [line]
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """The outcome of an uncertain job. ``cost_nusd`` None: the worst case, which is what is reserved."""
+
+    remote_id: str | None
+    not_charged: bool
+    cost_nusd: int | None
+
+    def cost(self, attempt: AttemptRecord) -> int:
+        """What to record as charged, in nano-dollars. Raises Failure without an upper price."""
+        cost = attempt.reserved_nusd if self.cost_nusd is None else self.cost_nusd
+        if cost is None:
+            raise Failure(f"Attempt {attempt.number} of job {attempt.job_id} has no upper price. Pass --charged USD.")
+        return cost
+
+
+def resolve(
+    context: typer.Context,
+    job: Annotated[str, typer.Argument(help="First characters of a job id; with --all, the name of a batch.")],
+    remote_id: Annotated[str | None, typer.Option(help="The job id at the provider: poll and download it.")] = None,
+    not_charged: Annotated[
+        bool, typer.Option("--not-charged", help="It was not charged: the next run submits it again.")
+    ] = False,
+    charged: Annotated[
+        Decimal | None,
+        typer.Option(
+            parser=parse_usd, metavar="USD", help="It was charged this amount and the output cannot be retrieved."
+        ),
+    ] = None,
+    charged_at_most: Annotated[
+        bool, typer.Option("--charged-at-most", help="Record the worst case as charged, and the output as lost.")
+    ] = False,
+    all_: Annotated[bool, typer.Option("--all", help="All uncertain jobs of the batch.")] = False,
+    yes: Yes = False,
 ) -> None:
-    if verdict.given != 1:
-        raise Failure("Say one of --remote-id ID, --not-charged, --charged USD or --charged-at-most.")
-    with session.open_ledger(simulate=simulate) as ledger:
-        if everything:
-            _resolve_all(session, ledger, job, verdict, yes=yes)
-        else:
+    """Record the outcome of an uncertain job.
+
+    The response to its submit request was lost, so it may have been charged. Pass exactly one of --remote-id,
+    --not-charged, --charged and --charged-at-most.
+    """
+    session: Session = context.obj
+    if [remote_id is not None, not_charged, charged is not None, charged_at_most].count(True) != 1:
+        raise Failure("Pass one of --remote-id ID, --not-charged, --charged USD or --charged-at-most.")
+    cost = 0 if not_charged else None if charged is None else to_nano(charged)
+    verdict = _Verdict(remote_id, not_charged, cost)
+    with session.open_ledger() as ledger:
+        if not all_:
             _resolve_one(session, ledger, job, verdict)
+        elif remote_id is not None or charged is not None:
+            raise Failure("--all works with --not-charged or --charged-at-most. Pass ids and amounts job by job.")
+        else:
+            _resolve_all(session, ledger, job, verdict, yes=yes)
 
 
-def _resolve_one(session: Session, ledger: Ledger, prefix: str, verdict: Resolution) -> None:
+def _resolve_one(session: Session, ledger: Ledger, prefix: str, verdict: _Verdict) -> None:
     job = find_job(ledger, prefix)
     attempts = ledger.queries.attempts(job.id)
     uncertain = [attempt for attempt in attempts if attempt.status == Status.UNCERTAIN]
     if uncertain:
-        if verdict.remote_id is not None and KINDS[job.kind].is_synchronous:
+        if verdict.remote_id is not None and _answers_in_response(job):
             raise Failure(
-                f"Job {job.id} is for {job.kind}, whose result comes in the answer alone: there is nothing to follow. "
-                "Say --charged USD if it was charged, or --not-charged."
+                f"Job {job.id} ({job.kind}) cannot be polled: its output was part of the lost response. "
+                "Pass --charged USD or --not-charged."
             )
-        _said(session, job.id, _apply(ledger, uncertain[0], verdict))
+        _show_result(session, job.id, _apply(ledger, uncertain[0], verdict))
         return
     unsettled = [attempt for attempt in attempts if not attempt.settled and attempt.completed_at is not None]
     if not unsettled or verdict.remote_id is not None:
-        raise Failure(f"Job {job.id} is {job.status}, with nothing to resolve.")
-    cost = _cost(unsettled[0], verdict)
+        raise Failure(f"Job {job.id} is {job.status}. There is nothing to resolve.")
+    cost = verdict.cost(unsettled[0])
     ledger.attempts.settle_manually(unsettled[0], cost)
-    _said(session, job.id, f"attempt {unsettled[0].number} settled at {amount(cost)} USD.")
+    _show_result(session, job.id, f"attempt {unsettled[0].number} settled at {amount(cost)} USD.")
 
 
-def _resolve_all(session: Session, ledger: Ledger, name: str, verdict: Resolution, *, yes: bool) -> None:
-    if verdict.remote_id is not None or verdict.charged is not None:
-        raise Failure("--all goes with --not-charged or --charged-at-most; ids and amounts are said job by job.")
+def _answers_in_response(job: JobRecord) -> bool:
+    from orbatch.plan.kinds import KINDS  # not above: `status` and `jobs` start faster without the price lists
+
+    return KINDS[job.kind].is_synchronous
+
+
+def _resolve_all(session: Session, ledger: Ledger, name: str, verdict: _Verdict, *, yes: bool) -> None:
     jobs = ledger.queries.uncertain(find_batch(ledger, name).id)
     if not jobs:
-        _said(session, name, "nothing is uncertain.")
+        _show_result(session, name, "no job is uncertain.")
         return
-    for job in jobs:
-        (session.say if yes else session.warn)(_announced(job, verdict))
+    for job, attempt in with_attempts(jobs):
+        worst = amount(attempt.reserved_nusd, "an unknown amount of")
+        outcome = "pending" if verdict.not_charged else f"lost, {worst} USD charged"
+        line = f"{job.id}  {job.prompt_id} {job.model}, submitted {attempt.created_at}: {outcome}"
+        (session.say if yes else session.warn)(line)
     if not yes:
         if not sys.stdin.isatty():
-            raise Failure("There is no terminal to ask on; pass --yes to resolve all of the jobs above.")
-        if not confirmed(f"Resolve {pluralize(len(jobs), 'job')} so?"):
-            raise Failure("Nothing was changed.", Exit.DONE)
-    for job in jobs:
-        assert job.attempt is not None
-        _apply(ledger, job.attempt, verdict)
-    _said(session, name, f"{pluralize(len(jobs), 'job')} resolved.")
+            raise Failure("No terminal to confirm on. Pass --yes to apply this to the jobs above.")
+        if not confirm(f"Apply this to {pluralize(len(jobs), 'job')}?"):
+            raise Failure("Nothing was changed.", ExitCode.DONE)
+    for _, attempt in with_attempts(jobs):
+        _apply(ledger, attempt, verdict)
+    _show_result(session, name, f"{pluralize(len(jobs), 'job')} resolved.")
 
 
-def _announced(job: JobRecord, verdict: Resolution) -> str:
-    assert job.attempt is not None
-    worst = amount(job.attempt.reserved_nusd, "an unknown amount of")
-    became = "pending again" if verdict.not_charged else f"lost, pluralize at {worst} USD"
-    return f"{job.id}  {job.prompt_id} {job.model}, sent {job.attempt.created_at}: {became}"
-
-
-def _apply(ledger: Ledger, attempt: AttemptRecord, verdict: Resolution) -> str:
+def _apply(ledger: Ledger, attempt: AttemptRecord, verdict: _Verdict) -> str:
     if verdict.remote_id is not None:
         ledger.attempts.attach_remote_id(attempt, verdict.remote_id)
-        return f"found as {verdict.remote_id}; the next `orbatch run` follows and downloads it."
+        return f"submitted as {verdict.remote_id}. The next `orbatch run` polls and downloads it."
     if verdict.not_charged:
         ledger.attempts.resolve_not_charged(attempt)
-        return "not charged; the next `orbatch run` sends it again."
-    cost = _cost(attempt, verdict)
+        return "not charged, set to pending. The next `orbatch run` submits it again."
+    cost = verdict.cost(attempt)
     ledger.attempts.resolve_charged(attempt, cost)
-    return f"lost, charged {amount(cost)} USD."
+    return f"lost, {amount(cost)} USD charged."
 
 
-def _cost(attempt: AttemptRecord, verdict: Resolution) -> int:
-    if verdict.charged is not None:
-        return to_nano(verdict.charged)
-    if verdict.not_charged:
-        return 0
-    if attempt.reserved_nusd is None:
-        raise Failure(f"Attempt {attempt.number} of job {attempt.job_id} has no upper price; say --charged USD.")
-    return attempt.reserved_nusd
-
-
-def _said(session: Session, subject: str, text: str) -> None:
+def _show_result(session: Session, subject: str, text: str) -> None:
     if session.json:
         session.data({"subject": subject, "result": text})
     else:
         session.result(f"{subject}: {text}")
 
 
-ACTIVITY_PAGE = "https://openrouter.ai/activity"
-_PROMPT_SHOWN = 60  # characters
+def with_attempts(jobs: list[JobRecord]) -> list[tuple[JobRecord, AttemptRecord]]:
+    """Each job with its attempt."""
+    return [(job, job.attempt) for job in jobs if job.attempt is not None]
 
 
-def uncertain_lines(ledger: Ledger, batch_id: int | None, flag: str) -> list[str]:
-    """One line per uncertain attempt with the evidence there is, and how to settle them; [] when there is none."""
+def uncertain_lines(ledger: Ledger, batch_id: int | None, flags: str) -> list[str]:
+    """Two lines per uncertain job with the evidence there is, and how to resolve them; [] without any."""
     jobs = ledger.queries.uncertain(batch_id)
     if not jobs:
         return []
-    lines = [f"{len(jobs)} uncertain: the provider may have accepted them, so they are not sent again by themselves."]
-    for job in jobs:
-        lines.append(f"  {job.id}  {job.model}  {_shortened(job.prompt)}")
-        lines.append(f"    {_when_and_how_much(job)}{_evidence(ledger, job)}")
-    lines.append(
-        f"  Look for a generation of that model, time and price on {ACTIVITY_PAGE}, then say what became of it:"
-    )
-    from orbatch.plan.kinds import KINDS  # not above: commands that only read start without the price lists
-
-    if not all(KINDS[job.kind].is_synchronous for job in jobs):
+    them, they = ("it", "it is") if len(jobs) == 1 else ("them", "they are")
+    lines = [f"{jobs_are(len(jobs))} uncertain: the provider may have accepted {them}, so {they} not retried."]
+    for job, attempt in with_attempts(jobs):
+        prompt = " ".join(job.prompt.split())
+        shown = prompt if len(prompt) <= _PROMPT_SHOWN else prompt[: _PROMPT_SHOWN - 1] + "…"
+        worst = amount(attempt.reserved_nusd, "an unknown amount of")
+        error = (attempt.error or "no response on record").rstrip(".")
+        lines.append(f"  {job.id}  {job.model}  {shown}")
         lines.append(
-            f"    orbatch resolve JOB --remote-id ID{flag}    it is there, under this job id: follow and download it"
+            f"    submitted {attempt.created_at}, up to {worst} USD reserved; {error}.{_usage_hint(ledger, attempt)}"
+        )
+    lines.append(f"  Look for a generation of that model, time and price on {ACTIVITY_PAGE}, then record the result:")
+    if not all(_answers_in_response(job) for job in jobs):
+        lines.append(
+            f"    orbatch resolve JOB --remote-id ID{flags}    listed there with this job id: poll and download it"
         )
     lines += [
-        f"    orbatch resolve JOB --not-charged{flag}     it is not there: free to run again",
-        f"    orbatch resolve JOB --charged USD{flag}     it was charged and cannot be fetched",
+        f"    orbatch resolve JOB --not-charged{flags}     not listed there: submit it again",
+        f"    orbatch resolve JOB --charged USD{flags}     charged, and the output cannot be retrieved",
     ]
     if len(jobs) > 1:
-        lines.append(f"    orbatch resolve BATCH --all --not-charged{flag}   the same for all of them")
+        lines.append(f"    orbatch resolve BATCH --all --not-charged{flags}   none of them is listed there")
     return lines
 
 
 def uncertain_data(ledger: Ledger, batch_id: int | None) -> list[dict[str, Any]]:
-    """The same for machines."""
+    """The uncertain jobs for machines."""
     found = []
-    for job in ledger.queries.uncertain(batch_id):
-        attempt = job.attempt
-        assert attempt is not None
-        rise = ledger.usage.around(attempt)
+    for job, attempt in with_attempts(ledger.queries.uncertain(batch_id)):
+        usage = ledger.usage.around(attempt)
         found.append(
             {
                 "job_id": job.id,
@@ -196,42 +237,28 @@ def uncertain_data(ledger: Ledger, batch_id: int | None) -> list[dict[str, Any]]
                 "prompt": job.prompt,
                 "model": job.model,
                 "attempt": attempt.number,
-                "sent_at": attempt.created_at,
+                "submitted_at": attempt.created_at,
                 "reserved_usd": json_usd(attempt.reserved_nusd),
                 "error": attempt.error,
-                "usage_rise_unexplained_usd": None if rise is None else json_usd(rise.unexplained_nusd),
-                "usage_read_at": None if rise is None else rise.read_at,
+                "usage_rise_unexplained_usd": None if usage is None else json_usd(usage.unexplained_nusd),
+                "usage_read_at": None if usage is None else usage.read_at,
             }
         )
     return found
 
 
-def _when_and_how_much(job: JobRecord) -> str:
-    attempt = job.attempt
-    assert attempt is not None
-    worst = amount(attempt.reserved_nusd, "an unknown amount of")
-    error = (attempt.error or "no answer on record").rstrip(".")
-    return f"sent {attempt.created_at}, up to {worst} USD reserved; {error}."
-
-
-def _evidence(ledger: Ledger, job: JobRecord) -> str:
-    """A hint from the account's own usage, with its age."""
-    attempt = job.attempt
-    assert attempt is not None
-    rise = ledger.usage.around(attempt)
-    if rise is None:
+def _usage_hint(ledger: Ledger, attempt: AttemptRecord) -> str:
+    """What the usage of the key says, with the age of the reading."""
+    usage = ledger.usage.around(attempt)
+    if usage is None:
         return ""
-    if attempt.reserved_nusd is not None and rise.unexplained_nusd < attempt.reserved_nusd // 2:
+    prefix = f" Hint: until {usage.read_at}, usage of the key"
+    if attempt.reserved_nusd is not None and usage.unexplained_nusd < attempt.reserved_nusd // 2:
         return (
-            f" Hint: until {rise.read_at} the key's usage did not rise by {amount(attempt.reserved_nusd)} USD beyond "
-            f"what is billed to known jobs (it lags, so look again later)."
+            f"{prefix} did not rise by {amount(attempt.reserved_nusd)} USD beyond the charges of known jobs. "
+            "Usage lags, so check again later."
         )
     return (
-        f" Hint: until {rise.read_at} the key's usage rose by {amount(rise.unexplained_nusd)} USD that no known job "
-        "explains."
+        f"{prefix} rose by {amount(usage.unexplained_nusd)} USD that no known job accounts for, so it was probably "
+        "charged."
     )
-
-
-def _shortened(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _PROMPT_SHOWN else line[: _PROMPT_SHOWN - 1] + "…"

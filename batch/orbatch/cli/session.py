@@ -1,7 +1,8 @@
-"""What every command shares: the global options, where output goes, and how faults become sentences and exit codes."""
+"""What every command shares: global and common options, output, questions, errors as sentences, exit codes."""
 
 from __future__ import annotations
 
+import difflib
 import functools
 import json
 import os
@@ -11,8 +12,10 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
@@ -23,19 +26,28 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-# The exit codes that need no import; orbatch.exits documents all of them.
-FAILED, USAGE = 1, 2
+
+class ExitCode(IntEnum):
+    """What the exit code of every command means; ``run`` chooses among them in ``run.exit_code``."""
+
+    DONE = 0  # everything done
+    FAILED = 1  # orbatch or the provider failed
+    USAGE = 2  # bad usage or batch file, nothing submitted
+    NO_OUTPUT = 3  # some jobs have no output
+    BUDGET = 4  # stopped by budget or credit
+    UNCERTAIN = 5  # uncertain jobs need `resolve`
+    INTERRUPTED = 130  # interrupted; the same command resumes
 
 
 class Failure(Exception):
     """Ends a command with a message and an exit code."""
 
-    def __init__(self, message: str, code: int = USAGE) -> None:
+    def __init__(self, message: str, code: int = ExitCode.USAGE) -> None:
         self.code = code
         super().__init__(message)
 
 
-# Control characters, lone surrogates, line separators, and what turns the direction of writing.
+# Control characters, lone surrogates, line separators, and characters that change the direction of text.
 _STEERING = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufff9-\ufffb]"
 )
@@ -46,39 +58,70 @@ def printable(text: str) -> str:
     return _STEERING.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+def parse_usd(text: str) -> Decimal:
+    """An amount in USD from the command line, 0 or more."""
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or amount < 0:
+        raise typer.BadParameter(f"{text} is not an amount in USD, such as 2.50")
+    return amount
+
+
+# Arguments and options that several commands have.
+Batch = Annotated[str | None, typer.Argument(help="Batch name. Default: the most recent.")]
+OneOrAll = Annotated[str | None, typer.Argument(help="Batch name. Default: the whole ledger.")]
+Only = Annotated[str | None, typer.Option(help="Only jobs whose prompt id, model or job id matches, such as 'cat*'.")]
+Refresh = Annotated[bool, typer.Option("--refresh", help="Ignore the cached price list and fetch it again.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+Budget = Annotated[Decimal | None, typer.Option(parser=parse_usd, metavar="USD", help="Replaces budget.total_usd.")]
+Speed = Annotated[
+    float | None,
+    typer.Option(
+        min=0.1,
+        max=10_000,
+        help="Speed of the local simulator, as a multiple of real time. [default: 30 with --simulate, else 1]",
+        show_default=False,
+    ),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The global options of one call. ``db_named``: the ledger was named by ``--db``, which commands that are
-    suggested must repeat. ``command``: the call as it was typed."""
+    """The global options of one call. ``db_named``: ``--db`` was given, which suggested commands must repeat.
+    ``command``: the call as it was typed."""
 
     db: Path
     json: bool
     quiet: bool
     log_file: Path | None
+    simulate: bool
     db_named: bool = False
     command: str = field(default_factory=lambda: shlex.join(["orbatch", *sys.argv[1:]]))
 
-    def flags(self, *, simulate: bool) -> str:
+    @property
+    def flags(self) -> str:
         """What a suggested command needs to find the same ledger."""
         db = f" --db {shlex.quote(str(self.db))}" if self.db_named else ""
-        return db + (" --simulate" if simulate else "")
+        return db + (" --simulate" if self.simulate else "")
 
-    def ledger_path(self, *, simulate: bool) -> Path:
-        """Play money has a ledger of its own beside the real one."""
-        return self.db.with_name(self.db.name + "-sim") if simulate else self.db
+    @property
+    def ledger_path(self) -> Path:
+        """Simulated money has a ledger of its own beside the real one."""
+        return self.db.with_name(self.db.name + "-sim") if self.simulate else self.db
 
-    def open_ledger(self, *, simulate: bool, create: bool = False) -> Ledger:
+    def open_ledger(self, *, create: bool = False) -> Ledger:
         """Raises LedgerError; the message points to the simulated ledger where only that exists."""
         from orbatch.ledger import Ledger, LedgerError
 
-        path = self.ledger_path(simulate=simulate)
+        path = self.ledger_path
         if not create and not path.exists():
-            if simulate:
-                raise LedgerError(f"There is no simulated ledger at {path}; `orbatch run --simulate` makes one.")
-            if self.ledger_path(simulate=True).exists():
-                raise LedgerError(
-                    f"There is no ledger at {path}, only the simulated one: add --simulate to look at {path.name}-sim."
-                )
+            if self.simulate:
+                raise LedgerError(f"{path} does not exist. `orbatch run --simulate` creates it.")
+            simulated = path.with_name(path.name + "-sim")
+            if simulated.exists():
+                raise LedgerError(f"{path} does not exist, only {simulated.name}. To use that one, add --simulate.")
         return Ledger.open(path, create=create)
 
     def check_log_file(self) -> None:
@@ -101,23 +144,19 @@ class Session:
         typer.echo(printable(text))
 
     def say(self, text: str) -> None:
-        """Something for the person at the terminal, to stderr; nowhere with --quiet."""
+        """Progress or a remark, to stderr; nothing with --quiet."""
         if not self.quiet:
             self.warn(text)
 
     def warn(self, text: str) -> None:
-        """Something that must be seen, to stderr."""
+        """What must be seen even with --quiet, to stderr."""
         typer.echo(printable(text), err=True)
 
     def data(self, value: object) -> None:
         """JSON, to stdout."""
-        typer.echo(_json_text(value))
-
-
-def _json_text(value: object) -> str:
-    """Readable JSON. What JSON lets through and a terminal would obey, such as U+009B, is escaped."""
-    text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
-    return _STEERING.sub(lambda found: json.dumps(found[0])[1:-1], text)
+        text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
+        # JSON allows characters that a terminal would obey, such as U+009B.
+        typer.echo(_STEERING.sub(lambda found: json.dumps(found[0])[1:-1], text))
 
 
 def _console(file: Any) -> Console:
@@ -125,49 +164,52 @@ def _console(file: Any) -> Console:
 
     class Pipe(Console):
         def on_broken_pipe(self) -> None:
-            """The reader has gone: for ``guarded`` to handle. The console's own way is to fail."""
+            """Leave it to ``guarded``: the console itself would end with an error."""
             raise BrokenPipeError
 
     console = Pipe(file=file, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        # Piped tables keep their columns whatever the width of some terminal.
-        console.width = 200
+        console.width = 200  # piped tables keep their columns, whatever COLUMNS says
     return console
 
 
-def confirmed(question: str) -> bool:
+def confirm(question: str) -> bool:
     """Ask at the terminal. Raises Failure for Ctrl-C and for the end of the input."""
-    # An event loop's own handler would only note a Ctrl-C and go on waiting for the answer.
+    # An event loop's own handler would only note a Ctrl-C and keep waiting for the answer.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return typer.confirm(question, err=True)
     except typer.Abort:
-        raise Failure("Interrupted; nothing was done.", 130) from None
+        raise Failure("Interrupted; nothing was done.", ExitCode.INTERRUPTED) from None
     finally:
         signal.signal(signal.SIGINT, before)
 
 
+def did_you_mean(word: str, known: list[str]) -> str:
+    """A sentence with the nearest known word, or nothing."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
 def find_batch(ledger: Ledger, name: str | None) -> BatchRecord:
-    """The batch of this name, or the one planned last. Raises Failure with the names there are."""
+    """The batch of this name; None: the one planned last. Raises Failure with the names in the ledger."""
     names = ledger.plans.names()
     found = ledger.plans.find(name if name is not None else names[0]) if names or name else None
     if found is None:
-        import difflib
-
-        near = difflib.get_close_matches(name or "", names, n=1)
-        there_are = f" There are: {', '.join(names)}." if names else ""
-        guess = f" Did you mean {near[0]}?" if near else ""
-        missing = "no batch yet" if not names else f"no batch {name}"
-        raise Failure(f"{ledger.path} has {missing}.{guess}{there_are}")
+        if not names:
+            raise Failure(f"{ledger.path} has no batch yet.")
+        raise Failure(
+            f"{ledger.path} has no batch {name}.{did_you_mean(name or '', names)} It has: {', '.join(names)}."
+        )
     return found
 
 
 def find_job(ledger: Ledger, prefix: str) -> JobRecord:
-    """The job whose id or remote id begins so. Raises Failure for none or several."""
+    """The job whose id or remote id starts with ``prefix``. Raises Failure for none or several."""
     from orbatch.ledger import NoSuchJob
 
     if not prefix:
-        raise Failure("Name a job by the beginning of its id; `orbatch jobs` lists them.")
+        raise Failure("Give the first characters of a job id. `orbatch jobs` lists them.")
     try:
         return ledger.queries.find_job(prefix)
     except NoSuchJob as exc:
@@ -175,53 +217,55 @@ def find_job(ledger: Ledger, prefix: str) -> JobRecord:
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
-    """Every foreseeable fault ends in a message on stderr and a documented exit code, never in a traceback."""
+    """Every foreseeable error ends in a message on stderr and a documented exit code, never in a traceback."""
 
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             command(*args, **kwargs)
         except Failure as exc:
-            _end(str(exc), exc.code)
+            _exit(str(exc), exc.code)
         except (KeyboardInterrupt, EOFError, typer.Abort):
-            _end("Interrupted.", 130)
+            _exit("Interrupted.", ExitCode.INTERRUPTED)
         except BrokenPipeError:
-            # The reader of our output has gone (`orbatch jobs | head`); nothing is wrong.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at the exit
-            raise SystemExit(0) from None
+            # The reader is gone (`orbatch jobs | head`), which is no error; what is buffered is flushed at the exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(ExitCode.DONE) from None
         except Exception as exc:
             message, code = _foreseen(exc)
             if message is None:
                 raise
-            _end(message, code)
+            _exit(message, code)
 
     return wrapper
 
 
-def _foreseen(error: Exception) -> tuple[str | None, int]:
-    from orbatch.batchfile.errors import ConfigError
+def _exit(message: str, code: int) -> None:
+    typer.echo(printable(message), err=True)
+    raise typer.Exit(code)
+
+
+def _foreseen(error: Exception) -> tuple[str | None, ExitCode]:
+    """The message and exit code of an error that is not a defect of orbatch; None for any other."""
     from orbatch.ledger import LedgerError
-    from orbatch.plan.plan import PlanError, PlanProblems
     from orbatch_provider.errors import ConfigurationError, OpenRouterError
 
+    if isinstance(error, ConfigurationError):
+        return str(error), ExitCode.USAGE
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}.", ExitCode.FAILED
+    if isinstance(error, (LedgerError, OpenRouterError, OSError)):
+        return str(error), ExitCode.FAILED
+    from orbatch.batchfile.errors import ConfigError  # only now: they take half a second
+    from orbatch.plan.plan import PlanError, PlanProblems
+
     if isinstance(error, ConfigError):
-        return "\n".join(str(problem) for problem in error.problems) + "\nNothing was sent.", USAGE
+        return "\n".join(str(problem) for problem in error.problems) + "\nNothing was submitted.", ExitCode.USAGE
     if isinstance(error, PlanProblems):
         lines = []
         for group in error.problems:
             more = f" and {group.count - len(group.jobs)} more" if group.count > len(group.jobs) else ""
             text = group.text if group.model in group.text else f"{group.model}: {group.text}"
             lines.append(f"{text}\n    in {', '.join(group.jobs)}{more}")
-        return "\n".join(lines) + f"\n{error}.", USAGE
-    if isinstance(error, (PlanError, ConfigurationError)):
-        return str(error), USAGE
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror}.", FAILED
-    if isinstance(error, (LedgerError, OpenRouterError, OSError)):
-        return str(error), FAILED
-    return None, FAILED
-
-
-def _end(message: str, code: int) -> None:
-    typer.echo(printable(message), err=True)
-    raise typer.Exit(code)
+        return "\n".join(lines) + f"\n{error}.", ExitCode.USAGE
+    return (str(error), ExitCode.USAGE) if isinstance(error, PlanError) else (None, ExitCode.FAILED)

@@ -7,36 +7,52 @@ import json
 import os
 import shlex
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orbatch.cli.session import FAILED, Failure, Session
+from orbatch.cli.session import ExitCode, Failure, Session, parse_usd
+
+if TYPE_CHECKING:
+    from orbatch.cli.provider import Connection
 
 LOW_SPACE_BYTES = 2_000_000_000  # a few hundred clips
+SCHEMA_NAME = "orbatch.schema.json"  # the first line of the starter points editors to it
 
 
-SCHEMA_NAME = "orbatch.schema.json"  # what the first line of the starter points editors to
-
-
-def write_starter(session: Session, path: Path) -> None:
+def _check_new(path: Path, example: str) -> None:
+    """Raises Failure for a path that must not be written."""
     if path.is_dir():
-        raise Failure(f"{path} is a folder; name the file to write, such as {path / 'batch.yaml'}.")
+        raise Failure(f"{path} is a directory. Name the file to write, such as {path / example}.")
     if path.exists():
-        raise Failure(f"{path} exists and was left as it is. Name another file.")
+        raise Failure(f"{path} already exists. Choose another name.")
+
+
+def init(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(help="File to write.")] = Path("batch.yaml"),
+) -> None:
+    """Write a commented batch file to start from."""
+    session: Session = context.obj
+    _check_new(path, "batch.yaml")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(files("orbatch").joinpath("starter.yaml").read_text("utf-8"), "utf-8")
-    schema = path.with_name(SCHEMA_NAME)
-    if not schema.exists():
-        schema.write_text(_schema_text(), "utf-8")
-    shown = shlex.quote(str(path))
-    session.result(
-        f"Written {path}, and {schema} by which editors check it. Look at what it would cost, then rehearse it:\n"
-        f"  orbatch plan {shown}\n  orbatch run {shown} --simulate"
-    )
+    schema_path = path.with_name(SCHEMA_NAME)
+    created = str(path)
+    if not schema_path.exists():
+        schema_path.write_text(_schema_text(), "utf-8")
+        created += f" and {schema_path} (for editor completion)"
+    quoted = shlex.quote(str(path))
+    session.result(f"Created {created}. Next:\n  orbatch plan {quoted}\n  orbatch run {quoted} --simulate")
+
+
+def schema() -> None:
+    """Print the JSON Schema of the batch file."""
+    typer.echo(_schema_text(), nl=False)
 
 
 def _schema_text() -> str:
@@ -45,45 +61,49 @@ def _schema_text() -> str:
     return json.dumps(config_schema(), ensure_ascii=False, indent=2) + "\n"
 
 
-def print_schema() -> None:
-    typer.echo(_schema_text(), nl=False)
-
-
-def back_up(session: Session, target: Path, *, simulate: bool) -> None:
-    if target.is_dir():
-        raise Failure(f"{target} is a folder; name the file to write.")
-    if target.exists():
-        raise Failure(f"{target} exists and was left as it is. Name another file.")
+def backup(context: typer.Context, target: Annotated[Path, typer.Argument(help="File to write.")]) -> None:
+    """Copy the ledger, even while a run is using it."""
+    session: Session = context.obj
+    _check_new(target, "backup.db")
     if not target.parent.is_dir():
-        raise Failure(f"{target.parent} is no folder; make it first.")
-    with session.open_ledger(simulate=simulate) as ledger:
+        raise Failure(f"{target.parent} is not a directory. Create it first.")
+    with session.open_ledger() as ledger:
         try:
             ledger.backup(target)
         except BaseException:
             target.unlink(missing_ok=True)  # half a copy must not pass for a backup
             raise
-    session.result(f"Copied {session.ledger_path(simulate=simulate)} to {target}.")
+    session.result(f"Copied {session.ledger_path} to {target}.")
 
 
-def serve_simulator(
-    session: Session,
-    *,
-    port: int,
-    speed: float,
-    journal: Path | None,
-    credit: Decimal | None,
-    seed: int,
-    faults: list[str],
+def simulate(
+    context: typer.Context,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 8787,
+    speed: Annotated[float, typer.Option(min=0.1, max=10_000, help="Multiple of real time.")] = 30,
+    journal: Annotated[
+        Path | None, typer.Option(help="Save the simulator state to this file and resume from it.")
+    ] = None,
+    credit: Annotated[Decimal | None, typer.Option(parser=parse_usd, metavar="USD", help="Account credit.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed for reproducible render times and faults.")] = 0,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(help='A fault as JSON, such as \'{"call": "submit", "status": 503, "times": 3}\'. Repeatable.'),
+    ] = None,
 ) -> None:
+    """Run a local OpenRouter simulator.
+
+    To rehearse batches on it, set OPENROUTER_BASE_URL. It runs until it is interrupted.
+    """
     from orbatch_simulator import Fault, SimulatorSettings, run_forever
 
+    session: Session = context.obj
     try:
-        rules = tuple(Fault.from_json(json.loads(fault)) for fault in faults)
+        faults = tuple(Fault.from_json(json.loads(text)) for text in fault or ())
     except json.JSONDecodeError as exc:
         raise Failure(f"--fault is not JSON: {exc}. Put it into single quotes.") from exc
     except ValueError as exc:
         raise Failure(f"--fault: {exc}.") from exc
-    settings = SimulatorSettings(speed=speed, credit_usd=credit, seed=seed, faults=rules)
+    settings = SimulatorSettings(speed=speed, credit_usd=credit, seed=seed, faults=faults)
 
     def ready(base_url: str) -> None:
         if session.json:
@@ -103,79 +123,84 @@ def serve_simulator(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that a run needs. ``ok`` None: worth knowing, no obstacle."""
+    """The state of one thing that a run needs. ``ok`` None: worth knowing, but no obstacle."""
 
     subject: str
     ok: bool | None
     text: str
 
 
-def examine(session: Session, *, simulate: bool) -> None:
-    findings = asyncio.run(_findings(session, simulate=simulate))
+def doctor(context: typer.Context) -> None:
+    """Check key, credit, ledger, disk and price list."""
+    session: Session = context.obj
+    findings = [_ledger(session), _space(), *asyncio.run(_provider_findings(session))]
     if session.json:
-        session.data([{"subject": f.subject, "ok": f.ok, "text": f.text} for f in findings])
+        session.data([asdict(finding) for finding in findings])
     else:
         for finding in findings:
             mark = {True: "ok  ", None: "note", False: "FAIL"}[finding.ok]
             session.result(f"{mark}  {finding.subject}: {finding.text}")
     if any(finding.ok is False for finding in findings):
-        raise typer.Exit(FAILED)
+        raise typer.Exit(ExitCode.FAILED)
 
 
-async def _findings(session: Session, *, simulate: bool) -> list[Finding]:
-    from orbatch.cli.provider import connected
-    from orbatch.money import format_usd, to_nano
-    from orbatch_provider.errors import ConfigurationError, OpenRouterError
+async def _provider_findings(session: Session) -> list[Finding]:
+    from orbatch.cli.provider import connect
+    from orbatch_provider.errors import ConfigurationError
 
-    findings = [_ledger(session, simulate=simulate), _space()]
     try:
-        async with connected(session, simulate=simulate, with_journal=False) as connection:
+        async with connect(session, with_journal=False) as connection:
             loaded = await connection.catalogs({"video": None}, refresh=True)
-            findings.append(Finding("catalog", True if loaded.freshness == "live" else None, loaded.note))
-            try:
-                key = await connection.provider.key()
-            except ConfigurationError as exc:
-                findings.append(Finding("key", False, str(exc)))
-            except OpenRouterError as exc:
-                findings.append(Finding("key", False, f"{connection.provider.origin} did not accept it: {exc}"))
-            else:
-                findings.append(Finding("key", True, f"accepted by {connection.provider.origin}"))
-                left = (
-                    "the key has no limit"
-                    if key.remaining is None
-                    else f"the key may spend {format_usd(to_nano(key.remaining))} USD more"
-                )
-                findings.append(Finding("credit", None if key.remaining is None else key.remaining > 0, left))
+            catalog = Finding("catalog", True if loaded.freshness == "live" else None, loaded.note)
+            return [catalog, *await _key(connection)]
     except ConfigurationError as exc:
-        findings.append(Finding("base URL", False, str(exc)))
-    return findings
+        return [Finding("base URL", False, str(exc))]
 
 
-def _ledger(session: Session, *, simulate: bool) -> Finding:
+async def _key(connection: Connection) -> list[Finding]:
+    from orbatch.cli.tables import amount
+    from orbatch.money import to_nano
+    from orbatch_provider.errors import AuthenticationError, ConfigurationError, OpenRouterError
+
+    origin = connection.provider.origin
+    try:
+        key = await connection.provider.key()
+    except ConfigurationError as exc:
+        return [Finding("key", False, str(exc))]
+    except AuthenticationError as exc:
+        return [Finding("key", False, f"not accepted by {origin}: {exc}")]
+    except OpenRouterError as exc:
+        return [Finding("key", False, f"could not be checked: {exc}")]
+    if key.remaining is None:
+        credit = Finding("credit", None, "the key has no limit")
+    else:
+        credit = Finding("credit", key.remaining > 0, f"{amount(to_nano(key.remaining))} USD left on this key")
+    return [Finding("key", True, f"accepted by {origin}"), credit]
+
+
+def _ledger(session: Session) -> Finding:
     from orbatch.ledger import LedgerError
 
-    path = session.ledger_path(simulate=simulate)
+    path = session.ledger_path
     existed = path.exists()
     try:
-        with session.open_ledger(simulate=simulate, create=existed) as ledger, ledger.database.write():
+        with session.open_ledger(create=existed) as ledger, ledger.database.write():
             pass
     except LedgerError as exc:
-        if existed:
-            return Finding("ledger", False, str(exc))
-        return _to_be_made(path)
-    return Finding("ledger", True, f"{path} can be written")
+        return Finding("ledger", False, str(exc)) if existed else _missing_ledger(path)
+    return Finding("ledger", True, f"{path} is writable")
 
 
-def _to_be_made(ledger: Path) -> Finding:
-    """The first run makes a missing ledger, and missing folders on the way."""
-    folder = next(parent for parent in ledger.absolute().parents if parent.exists())
-    probe = folder / f".orbatch-write-test-{os.getpid()}"
+def _missing_ledger(ledger: Path) -> Finding:
+    """The first run creates the ledger and its directories, so the nearest one that exists must be writable."""
+    directory = next(parent for parent in ledger.absolute().parents if parent.exists())
+    probe = directory / f".orbatch-write-test-{os.getpid()}"
     try:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as exc:
-        return Finding("ledger", False, f"{folder} cannot be written: {exc.strerror}")
-    return Finding("ledger", True, f"{ledger} will be made by the first run")
+        return Finding("ledger", False, f"{directory} is not writable: {exc.strerror}")
+    return Finding("ledger", True, f"{ledger} does not exist yet; the first run creates it")
 
 
 def _space() -> Finding:

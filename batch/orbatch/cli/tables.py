@@ -1,12 +1,14 @@
-"""Tables and amounts as a person reads them."""
+"""Tables, amounts and counts as a person reads them."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import TYPE_CHECKING
 
 from orbatch.cli.session import printable
+from orbatch.ledger import Counts
+from orbatch.ledger.status import Status
 from orbatch.money import from_nano
 
 if TYPE_CHECKING:
@@ -15,6 +17,21 @@ if TYPE_CHECKING:
 _CENT = Decimal("0.01")
 _FINE = Decimal("0.0001")
 _LONG = 200  # rows, beyond which laying out a table takes seconds
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters of a formula, to a spreadsheet
+
+# The five words for a job on the screen, and the statuses of the ledger behind each; `jobs` shows the exact status.
+SCREEN: Mapping[str, tuple[Status, ...]] = {
+    "done": (Status.DONE,),
+    "running": (Status.SUBMITTING, Status.SUBMITTED, Status.COMPLETED),
+    "pending": (Status.PENDING,),
+    "failed": (Status.REJECTED, Status.FAILED, Status.CANCELLED, Status.EXPIRED, Status.LOST),
+    "uncertain": (Status.UNCERTAIN,),
+}
+
+
+def screen_counts(counts: Counts) -> dict[str, int]:
+    """Jobs by the words of SCREEN."""
+    return {word: sum(counts[status] for status in statuses) for word, statuses in SCREEN.items()}
 
 
 def amount(nusd: int | None, unknown: str = "?") -> str:
@@ -26,7 +43,7 @@ def amount(nusd: int | None, unknown: str = "?") -> str:
 
 
 def span(low_nusd: int, high_nusd: int, unpriced: int = 0) -> str:
-    """``0.40``, ``0.40 - 1.20``, and a plus where jobs without an upper price come on top."""
+    """``0.40``, ``0.40 - 1.20``, and a plus for jobs without an upper price."""
     text = amount(low_nusd) if low_nusd == high_nusd else f"{amount(low_nusd)} - {amount(high_nusd)}"
     return f"{text} + {unpriced} unpriced" if unpriced else text
 
@@ -36,20 +53,33 @@ def pluralize(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def jobs_are(number: int) -> str:
+    """``1 job is``, ``2 jobs are``."""
+    return f"{pluralize(number, 'job')} {'is' if number == 1 else 'are'}"
+
+
 def json_usd(nusd: int | None) -> float | None:
     """USD as a JSON number. The nearest float prints as the exact decimal up to 15 digits, which is 999,999 USD in
     nano-dollars; nothing is ever calculated with it."""
     return None if nusd is None else float(from_nano(nusd))
 
 
+def harmless(value: object) -> object:
+    """A CSV cell that no spreadsheet executes: text that starts a formula gets an apostrophe in front."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Iterable[int] = ()) -> Table | str:
-    """``numbers``: columns to align on the right. A long list is text: no table is laid out for thousands of rows."""
+    """``numbers``: columns to align on the right. A long list is text: rich needs seconds for thousands of rows."""
     cells = [[printable(cell).replace("\n", " ") for cell in row] for row in rows]
     right = set(numbers)
-    return _listed(titles, cells, right) if len(cells) > _LONG else _laid_out(titles, cells, right)
+    return _as_text(titles, cells, right) if len(cells) > _LONG else _as_table(titles, cells, right)
 
 
-def _laid_out(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Container[int]) -> Table:
+def _as_table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Container[int]) -> Table:
     from rich import box
     from rich.table import Table
 
@@ -61,13 +91,14 @@ def _laid_out(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Conta
     return grid
 
 
-def _listed(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Container[int]) -> str:
+def _as_text(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Container[int]) -> str:
     from rich.cells import cell_len
 
     lines = [titles, *rows]
     widths = [max(cell_len(line[column]) for line in lines) for column in range(len(titles))]
     return "\n".join(
         "  ".join(
+            # Not str.ljust: a wide character fills two columns.
             " " * (width - cell_len(cell)) + cell if column in right else cell + " " * (width - cell_len(cell))
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()

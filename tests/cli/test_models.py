@@ -10,7 +10,7 @@ import pytest
 from orbatch_provider.catalog import snapshot
 from orbatch_simulator.images import image_examples
 from orbatch_simulator.text import text_examples
-from tests.e2e.desk import LITE, Desk
+from tests.desk import LITE, Desk
 
 SHOT = ["--duration", "5", "--resolution", "720p", "--aspect-ratio", "9:16", "--audio", "--first-frame"]
 

@@ -11,7 +11,7 @@ import pytest
 
 from orbatch_provider.catalog import Catalog, VideoModel
 from orbatch_simulator import SimulatorSettings, simulator_thread
-from tests.e2e.desk import SPEED, Desk
+from tests.desk import SPEED, Desk
 
 
 class Open(Protocol):

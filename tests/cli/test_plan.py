@@ -12,8 +12,8 @@ import pytest
 
 from orbatch_provider.catalog import Catalog, VideoModel, snapshot
 from orbatch_simulator import Fault
-from tests.e2e.conftest import Open
-from tests.e2e.desk import HORSE, LITE, Desk
+from tests.conftest import Open
+from tests.desk import HORSE, LITE, Desk
 
 
 def test_every_problem_is_named_at_once_with_what_is_allowed_and_nearest(desk: Desk) -> None:

@@ -10,8 +10,8 @@ import re
 import pytest
 
 from orbatch_simulator import Fault
-from tests.e2e.conftest import Open
-from tests.e2e.desk import HORSE, LITE, Desk
+from tests.conftest import Open
+from tests.desk import HORSE, LITE, Desk
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ import pytest
 from orbatch.batchfile.loader import load_config
 from orbatch.cli.app import app
 from orbatch_simulator import Fault
-from tests.e2e.conftest import Open
-from tests.e2e.desk import Desk
+from tests.conftest import Open
+from tests.desk import Desk
 
 COMMANDS = [command.callback.__name__ for command in app.registered_commands if command.callback is not None]
 
