@@ -74,9 +74,9 @@ def test_a_cap_holds_across_kills(open_arena: Open) -> None:
     arena = open_arena(Scene(prompts=4, in_flight=8, budget_usd=str(cap)))
     for _ in range(4):
         arena.run("between answer and commit")
-        assert Decimal(arena.journal()["ordered"]) <= cap
+        assert Decimal(arena.journal()["committed"]) <= cap
     assert arena.run() == ExitCode.UNCERTAIN
-    assert Decimal(arena.journal()["ordered"]) <= cap
+    assert Decimal(arena.journal()["committed"]) <= cap
     assert unaccounted(arena.ledger, arena.journal()) == []
 
 

@@ -42,7 +42,7 @@ def test_the_table_adds_up_by_model_and_in_all(desk: Desk) -> None:
         HORSE: ["3", "0", "0", "0", "3", "12", "1.1856"],
         "total": ["6", "0", "0", "0", "6", "24", "1.5456"],
     }
-    assert "films: 6 jobs to send, 1.5456 USD." in out
+    assert "films: 6 jobs to submit, 1.5456 USD." in out
 
 
 def test_every_cap_stands_beside_what_is_spent_under_it(desk: Desk) -> None:
@@ -51,28 +51,28 @@ def test_every_cap_stands_beside_what_is_spent_under_it(desk: Desk) -> None:
     desk.run(path, "--only", LITE)
     out = desk.call("plan", path).out
     assert (
-        "budget.total_usd 1.00 USD: 0.36 spent or reserved, 0.64 left; does not cover the worst case of 1.1856" in out
+        "budget.total_usd 1.00 USD (0.36 spent or reserved) does not cover the worst case of 1.1856; jobs that" in out
     )
-    assert "budget.per_day_usd 50.00 USD: 0.36 spent or reserved, 49.64 left; covers the worst case." in out
-    assert "budget.per_job_usd 0.20 USD: 3 jobs may cost more than that alone, and will not be sent." in out
-    assert "per_model_usd" not in out, "that model has nothing to send any more"
-    assert "3 jobs done or paid for already: free this time." in out
+    assert "Budget: 50.00 USD per day (0.36 spent or reserved). OK." in out
+    assert "budget.per_job_usd 0.20 USD: 3 jobs can cost more than this and will be skipped." in out
+    assert "per_model_usd" not in out, "that model has nothing to submit any more"
+    assert "3 jobs already done or submitted." in out
     caps = {cap["name"]: cap for cap in desk.call("plan", path, "--budget", "5", "--json").json["caps"]}
     assert caps["budget.total_usd"] == {
         "name": "budget.total_usd", "cap_usd": 5.0, "committed_usd": 0.36, "needed_usd": 1.1856, "covers": True,
-        "jobs_never_sent": 0, "jobs_unpriced": 0,
+        "jobs_over_cap": 0, "jobs_unpriced": 0,
     }  # fmt: skip
 
 
 def test_what_the_key_may_still_spend_is_said(open_desk: Open) -> None:
     desk = open_desk(key_limit_usd=Decimal("0.30"))
-    assert "The key may spend 0.30 USD more, less than the worst case." in desk.call("plan", desk.write()).out
+    assert "0.30 USD left on this key, less than the worst case." in desk.call("plan", desk.write()).out
     assert desk.call("plan", desk.write(), "--json").json["key_remaining_usd"] == 0.3
 
 
 def test_a_key_that_is_refused_is_said_and_none_is_needed(desk: Desk) -> None:
     path = desk.write()
-    assert "to send" in desk.call("plan", path, OPENROUTER_API_KEY="").out
+    assert "to submit" in desk.call("plan", path, OPENROUTER_API_KEY="").out
     desk.simulator.set_faults(Fault("key", status=401))
     assert "The key was not accepted" in desk.call("plan", path).out
 
@@ -80,13 +80,13 @@ def test_a_key_that_is_refused_is_said_and_none_is_needed(desk: Desk) -> None:
 def test_settings_left_to_chance_are_warned_of_with_their_price_range_until_they_are_paid_for(desk: Desk) -> None:
     path = desk.write(defaults={}, prompts=["a cat", "a dog"])
     out = desk.call("plan", path).out
-    assert f"Left to chance: duration of 2 jobs of {LITE}; depending on it, each may cost 0.32 to 0.64 USD." in out
-    assert "Left to chance: resolution" in out
-    assert "Left to chance: generate_audio" in out
-    left = desk.call("plan", path, "--only", "p1", "--json").json["left_open"]
+    assert f"duration is not set for 2 jobs ({LITE}): 0.32 to 0.64 USD each, the provider decides." in out
+    assert "resolution is not set" in out
+    assert "generate_audio is not set" in out
+    left = desk.call("plan", path, "--only", "p1", "--json").json["not_set"]
     assert {group["jobs"] for group in left} == {1}
     desk.run(path)
-    assert "Left to chance" not in desk.call("plan", path).out
+    assert "is not set" not in desk.call("plan", path).out
 
 
 def test_a_pattern_that_matches_nothing_is_bad_usage(desk: Desk) -> None:
@@ -97,7 +97,7 @@ def test_a_pattern_that_matches_nothing_is_bad_usage(desk: Desk) -> None:
 
 def test_only_buys_what_it_names(desk: Desk) -> None:
     path = desk.write(models=[LITE, HORSE])
-    assert desk.call("plan", path, "--only", "p1", "--json").json["jobs_to_send"] == 2
+    assert desk.call("plan", path, "--only", "p1", "--json").json["jobs_to_submit"] == 2
     desk.run(path, "--only", "*/veo*")
     assert desk.accepted() == 3
 
@@ -122,7 +122,7 @@ def test_prices_that_changed_since_the_last_plan_are_shown_first(open_desk: Open
     changed = desk.call("plan", path, OPENROUTER_BASE_URL=dear.simulator.base_url).out
     line = f"Price change since the last plan: {LITE} duration_seconds_without_audio_720p: 0.03 -> 0.06."
     assert line in changed
-    assert changed.index(line) < changed.index("to send, 0.72 USD")
+    assert changed.index(line) < changed.index("to submit, 0.72 USD")
     assert "Price change" not in desk.call("plan", path, OPENROUTER_BASE_URL=dear.simulator.base_url).out
 
 
@@ -135,7 +135,7 @@ def test_a_plan_is_executed_exactly(desk: Desk) -> None:
     run = desk.run("plan.json", code=4)
     assert desk.accepted() == 2, "its pattern and its cap hold as well"
     assert "budget.total_usd 0.24" in run.err
-    assert "leave out --only" in desk.run("plan.json", "--only", HORSE, code=2).err
+    assert "Omit --only" in desk.run("plan.json", "--only", HORSE, code=2).err
     desk.run("plan.json", "--budget", "1")
     assert [job.model for job in desk.simulator.journal.jobs.values()] == [LITE] * 3
 
@@ -203,7 +203,7 @@ def _foreign(path: Path) -> None:
 
 
 def _edited(path: Path) -> None:
-    path.write_text(path.read_text().replace('"jobs_to_send": 3', '"jobs_to_send": "many"'))
+    path.write_text(path.read_text().replace('"jobs_to_send": 3', '"jobs_to_submit": "many"'))
 
 
 @pytest.mark.parametrize(
@@ -237,6 +237,6 @@ def test_a_plan_is_written_over_nothing_but_a_plan(desk: Desk, name: str, words:
 
 def test_a_dry_run_shows_the_plan_and_buys_nothing(desk: Desk) -> None:
     path = desk.write()
-    assert "films: 3 jobs to send, 0.36 USD." in desk.run(path, "--dry-run").out
-    assert desk.run(path, "--dry-run", "--json").json["jobs_to_send"] == 3
+    assert "films: 3 jobs to submit, 0.36 USD." in desk.run(path, "--dry-run").out
+    assert desk.run(path, "--dry-run", "--json").json["jobs_to_submit"] == 3
     assert desk.accepted() == 0

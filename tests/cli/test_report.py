@@ -41,9 +41,6 @@ def test_every_grouping_has_the_same_total_in_every_format(ran: Desk, grouping: 
     rows = list(csv.DictReader(io.StringIO(ran.call("report", "--by", grouping, "--format", "csv").out)))
     assert [row[grouping] for row in rows] == [row["key"] for row in data["rows"]]
     assert [float(row["cost_usd"]) for row in rows] == [row["cost_usd"] for row in data["rows"]]
-    markdown = ran.call("report", "--by", grouping, "--format", "markdown").out.splitlines()
-    assert [line.count(" | ") for line in markdown] == [10] * len(markdown)
-    assert markdown[-1].startswith("| total | 4 | 3 | 4 | ")
     assert all(key in ran.call("report", "--by", grouping).out for key in keys)
 
 
@@ -59,7 +56,7 @@ def test_days_can_be_chosen(ran: Desk) -> None:
 def test_one_batch_can_be_chosen_and_a_misspelt_one_is_guessed(ran: Desk) -> None:
     assert ran.call("report", "films", "--json").json["total"]["jobs"] == 3
     err = ran.call("report", "flims", code=2).err
-    assert "has no batch flims. Did you mean films? There are: horses, films." in err
+    assert "has no batch flims. Did you mean films? It has: horses, films." in err
 
 
 def test_a_table_for_spreadsheets_holds_no_formula(desk: Desk) -> None:
@@ -113,7 +110,7 @@ def test_jobs_are_found_by_the_beginning_of_their_id_or_remote_id(ran: Desk) -> 
         assert expected in shown
     assert "begins the ids of several jobs" in ran.call("show", "gen-vid-", code=2).err
     assert "has an id that begins with 'zzz'" in ran.call("show", "zzz", code=2).err
-    assert "Name a job" in ran.call("show", "", code=2).err
+    assert "Give the first characters" in ran.call("show", "", code=2).err
     assert ran.call("show", row["job_id"], "--json").json["attempts"][0]["cost_usd"] == 0.3952
 
 
@@ -121,12 +118,12 @@ def test_jobs_can_be_chosen_by_status(ran: Desk) -> None:
     [failed] = ran.jobs("--status", "failed")
     assert (failed["prompt"], failed["cost_usd"]) == ("a dog", 0.12)
     assert len(ran.jobs("--limit", "2")) == 2
-    assert "faild is no status. Did you mean failed?" in ran.call("jobs", "--status", "faild", code=2).err
+    assert "faild is not a status. Did you mean failed?" in ran.call("jobs", "--status", "faild", code=2).err
 
 
 def test_status_names_every_batch_and_where_it_stands(ran: Desk) -> None:
     lines = {line.split()[0]: line.split()[1:] for line in ran.call("status").out.splitlines() if line.strip()}
-    assert lines["films"][:6] == ["2/3", "0", "0", "0", "1", "0"]
+    assert lines["films"][:5] == ["2/3", "0", "0", "1", "0"]
     assert lines["horses"][0] == "1/1"
     only = ran.call("status", "films", "--json").json
     assert [batch["batch"] for batch in only["batches"]] == ["films"]
@@ -134,7 +131,7 @@ def test_status_names_every_batch_and_where_it_stands(ran: Desk) -> None:
 
 def test_without_a_ledger_reading_says_how_one_is_made(desk: Desk) -> None:
     assert "`orbatch run` makes one" in desk.call("status", code=1).err
-    assert "`orbatch run --simulate` makes one" in desk.call("status", "--simulate", code=1).err
+    assert "`orbatch run --simulate` creates it" in desk.call("status", "--simulate", code=1).err
     desk.run(desk.write(), "--simulate", "--speed", "2000")
     assert "add --simulate" in desk.call("status", code=1).err
     assert "films" in desk.call("status", "--simulate").out

@@ -27,7 +27,7 @@ def uncertain(desk: Desk) -> Desk:
 def test_uncertain_jobs_are_named_everywhere_until_they_are_resolved(uncertain: Desk) -> None:
     for command in (["status"], ["report"]):
         out = uncertain.call(*command).out
-        assert "3 uncertain" in out
+        assert "3 jobs are uncertain" in out
         assert "a cat" in out
         assert "up to 0.12 USD reserved" in out
         assert "openrouter.ai/activity" in out
@@ -40,8 +40,8 @@ def test_each_verdict_leaves_the_job_and_the_money_where_it_says(uncertain: Desk
     cat, dog, cow = [row["job_id"] for row in uncertain.jobs()]
     [remote_id] = uncertain.simulator.journal.jobs
     uncertain.call("resolve", cat[:10], "--remote-id", remote_id)
-    assert "sends it again" in uncertain.call("resolve", dog, "--not-charged").out
-    assert "lost, charged 0.05 USD" in uncertain.call("resolve", cow, "--charged", "0.05").out
+    assert "submits it again" in uncertain.call("resolve", dog, "--not-charged").out
+    assert "lost, 0.05 USD charged" in uncertain.call("resolve", cow, "--charged", "0.05").out
     assert uncertain.statuses() == ["submitted", "pending", "lost"]
     uncertain.run(uncertain.folder / "films.yaml", code=3)
     assert uncertain.statuses() == ["done", "done", "lost"]
@@ -57,21 +57,21 @@ def test_each_verdict_leaves_the_job_and_the_money_where_it_says(uncertain: Desk
 )
 def test_all_of_a_batch_are_listed_and_asked_for_once(uncertain: Desk, verdict: str, status: str, cost: float) -> None:
     asked = uncertain.call("resolve", "films", "--all", verdict, code=2)
-    assert "pass --yes" in asked.err
-    assert asked.err.count(f"{LITE}, sent ") == 3
+    assert "Pass --yes" in asked.err
+    assert asked.err.count(f"{LITE}, submitted ") == 3
     assert uncertain.statuses() == ["uncertain"] * 3
     assert "3 jobs resolved" in uncertain.call("resolve", "films", "--all", verdict, "--yes").out
     assert uncertain.statuses() == [status] * 3
     assert uncertain.call("report", "--json").json["total"]["cost_usd"] == cost
-    assert "nothing is uncertain" in uncertain.call("resolve", "films", "--all", verdict, "--yes").out
+    assert "no job is uncertain" in uncertain.call("resolve", "films", "--all", verdict, "--yes").out
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        pytest.param([], "Say one of", id="no verdict"),
-        pytest.param(["--not-charged", "--charged", "1"], "Say one of", id="two verdicts"),
-        pytest.param(["--all", "--charged", "1"], "said job by job", id="one amount for all"),
+        pytest.param([], "Pass one of", id="no verdict"),
+        pytest.param(["--not-charged", "--charged", "1"], "Pass one of", id="two verdicts"),
+        pytest.param(["--all", "--charged", "1"], "Pass ids and amounts job by job", id="one amount for all"),
     ],
 )
 def test_a_verdict_that_is_none_changes_nothing(uncertain: Desk, arguments: list[str], words: str) -> None:
@@ -96,7 +96,7 @@ def test_a_job_that_is_certain_has_nothing_to_resolve(desk: Desk) -> None:
 
 def test_missing_and_changed_files_are_found_and_fetched_again(desk: Desk) -> None:
     desk.run(desk.write())
-    assert desk.call("verify").out == "3 files checked, 0 missing or changed, 0 fetched again.\n"
+    assert desk.call("verify").out == "3 files checked, 0 missing or changed, 0 downloaded again.\n"
     gone, changed, _ = sorted((desk.folder / "outputs" / "films").glob("*.mp4"))
     gone.unlink()
     changed.write_bytes(b"not what was paid for")
@@ -104,9 +104,9 @@ def test_missing_and_changed_files_are_found_and_fetched_again(desk: Desk) -> No
     assert f"{gone}: missing" in found.err
     assert f"{changed}: changed since it was downloaded" in found.err
     assert "Pass --yes" in found.err
-    assert "2 missing or changed, 2 fetched again" in desk.call("verify", "films", "--yes").out
+    assert "2 missing or changed, 2 downloaded again" in desk.call("verify", "films", "--yes").out
     assert changed.with_name(changed.name + ".changed").read_bytes() == b"not what was paid for"
-    assert desk.call("verify", "--json").json == {"checked": 3, "damaged": [], "fetched_again": 0}
+    assert desk.call("verify", "--json").json == {"checked": 3, "damaged": [], "downloaded_again": 0}
     assert desk.accepted() == 3, "fetching again buys nothing"
 
 
@@ -115,7 +115,7 @@ def test_what_the_provider_no_longer_has_is_said(desk: Desk) -> None:
     [file] = (desk.folder / "outputs" / "films").glob("*.mp4")
     file.unlink()
     desk.simulator.set_faults(Fault("content", status=410))
-    assert "could not be fetched again" in desk.call("verify", "--yes", code=1).err
+    assert "could not be downloaded again" in desk.call("verify", "--yes", code=1).err
 
 
 # -- generate ---------------------------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def test_the_same_video_is_bought_once(desk: Desk) -> None:
     wish = ["generate", "A {{ brace }} and a cat", *SHOT]
     assert "pass --yes" in desk.call(*wish, "-o", "new/cat.mp4", code=2).err
     first = desk.orbatch(*wish, "-o", "new/cat.mp4", "--yes")
-    assert "Written to new/cat.mp4." in first.err
+    assert "Created new/cat.mp4." in first.err
     desk.call(*wish, "-o", "new/cat.mp4")
     desk.call(*wish, "-o", "copy.mp4")
     assert (desk.folder / "copy.mp4").read_bytes() == (desk.folder / "new" / "cat.mp4").read_bytes()
@@ -139,8 +139,8 @@ def test_the_same_video_is_bought_once(desk: Desk) -> None:
 def test_nothing_is_overwritten_and_nothing_bought_in_vain(desk: Desk) -> None:
     (desk.folder / "cat.mp4").write_bytes(b"something else")
     wish = ["generate", "A cat", *SHOT, "--yes"]
-    assert "is something else" in desk.call(*wish, "-o", "cat.mp4", code=2).err
-    assert "is a folder" in desk.call(*wish, "-o", ".", code=2).err
+    assert "already exists" in desk.call(*wish, "-o", "cat.mp4", code=2).err
+    assert "is a directory" in desk.call(*wish, "-o", ".", code=2).err
     assert "prompt is empty" in desk.call("generate", " ", *SHOT, "-o", "x.mp4", code=2).err
     assert "does not offer 5" in desk.call(*wish, "--duration", "5", "-o", "x.mp4", code=2).err
     assert "0.01" in desk.call(*wish, "--budget", "0.01", "-o", "x.mp4", code=4).err
@@ -163,7 +163,7 @@ def test_an_interrupted_video_goes_on_with_the_same_command(open_desk: Open) -> 
     with desk.started(*wish) as run:
         desk.until(lambda: desk.accepted() == 1, "the submit")
         run.signal(signal.SIGINT)
-        assert "go on: orbatch generate 'A cat' --model" in run.finish(130).err
+        assert "To resume: orbatch generate 'A cat' --model" in run.finish(130).err
     desk.call(*wish)
     assert (desk.folder / "cat.mp4").exists()
     assert desk.accepted() == 1

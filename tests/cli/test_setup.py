@@ -13,13 +13,10 @@ from pathlib import Path
 import pytest
 
 from orbatch.batchfile.loader import load_config
-from orbatch.cli.app import app
+from orbatch.cli.app import COMMANDS
 from orbatch_simulator import Fault
 from tests.conftest import Open
 from tests.desk import Desk
-
-COMMANDS = [command.callback.__name__ for command in app.registered_commands if command.callback is not None]
-
 
 # -- init and schema --------------------------------------------------------------------------------------------------
 
@@ -39,8 +36,8 @@ def test_init_overwrites_nothing(desk: Desk) -> None:
     schema.write_text("mine")
     desk.call("init")
     assert schema.read_text() == "mine"
-    assert "batch.yaml exists and was left as it is" in desk.call("init", code=2).err
-    assert "is a folder" in desk.call("init", ".", code=2).err
+    assert "batch.yaml already exists" in desk.call("init", code=2).err
+    assert "is a directory" in desk.call("init", ".", code=2).err
 
 
 # -- doctor -----------------------------------------------------------------------------------------------------------
@@ -49,14 +46,14 @@ def test_init_overwrites_nothing(desk: Desk) -> None:
 def test_doctor_finds_everything_in_order(open_desk: Open) -> None:
     desk = open_desk(key_limit_usd=Decimal(5))
     out = desk.orbatch("doctor").out
-    assert f"ok    ledger: {desk.db} will be made by the first run" in out
+    assert f"ok    ledger: {desk.db} does not exist yet; the first run creates it" in out
     assert "ok    key: accepted by http://127.0.0.1" in out
-    assert "ok    credit: the key may spend 5.00 USD more" in out
+    assert "ok    credit: 5.00 USD left on this key" in out
     assert "GB free" in out
     assert "Prices read live" in out
     assert not desk.db.exists(), "looking makes no ledger"
     desk.run(desk.write())
-    assert f"ok    ledger: {desk.db} can be written" in desk.call("doctor").out
+    assert f"ok    ledger: {desk.db} is writable" in desk.call("doctor").out
 
 
 def _no_key(desk: Desk) -> dict[str, str]:
@@ -84,8 +81,8 @@ def _plain_http(desk: Desk) -> dict[str, str]:
 
 FINDINGS = [
     pytest.param(_no_key, "key", "OPENROUTER_API_KEY", id="no key"),
-    pytest.param(_bad_key, "key", "did not accept it", id="a key that is refused"),
-    pytest.param(_ledger_below_a_file, "ledger", "cannot be", id="a ledger that cannot be made"),
+    pytest.param(_bad_key, "key", "not accepted by", id="a key that is refused"),
+    pytest.param(_ledger_below_a_file, "ledger", "is not writable", id="a ledger that cannot be made"),
     pytest.param(_foreign_ledger, "ledger", "is not a SQLite file", id="a ledger that is none"),
     pytest.param(_plain_http, "base URL", "http", id="a base URL that must not receive a key"),
 ]
@@ -114,9 +111,9 @@ def test_a_backup_is_a_ledger_and_overwrites_nothing(desk: Desk) -> None:
     desk.run(desk.write())
     desk.call("backup", "copy.db")
     assert desk.call("report", "--db", "copy.db", "--json").json == desk.call("report", "--json").json
-    assert "copy.db exists and was left as it is" in desk.call("backup", "copy.db", code=2).err
-    assert "is a folder" in desk.call("backup", ".", code=2).err
-    assert "nowhere is no folder" in desk.call("backup", "nowhere/copy.db", code=2).err
+    assert "copy.db already exists" in desk.call("backup", "copy.db", code=2).err
+    assert "is a directory" in desk.call("backup", ".", code=2).err
+    assert "nowhere is not a directory" in desk.call("backup", "nowhere/copy.db", code=2).err
 
 
 # -- simulate ---------------------------------------------------------------------------------------------------------
@@ -149,7 +146,7 @@ def test_every_command_explains_itself_and_its_options(desk: Desk, command: str)
 def test_the_list_of_commands_is_whole_and_not_cut_off(desk: Desk) -> None:
     out = desk.call("--help").out
     listed = out[out.index("Commands:") :]
-    assert re.findall(r"^  (\w+)  ", listed, re.MULTILINE) == COMMANDS
+    assert re.findall(r"^  (\w+)  ", listed, re.MULTILINE) == list(COMMANDS)
     assert "..." not in listed
 
 

@@ -16,7 +16,7 @@ from tests.desk import Desk
 def test_the_starter_is_written_planned_rehearsed_and_accounted_for(desk: Desk) -> None:
     assert "orbatch plan batch.yaml" in desk.orbatch("init").out
     assert {"batch.yaml", "orbatch.schema.json"} <= {path.name for path in desk.folder.iterdir()}
-    assert "4 jobs to send, 0.76 USD" in desk.orbatch("plan", "batch.yaml").out
+    assert "4 jobs to submit, 0.76 USD" in desk.orbatch("plan", "batch.yaml").out
     run = desk.orbatch("run", "batch.yaml", "--simulate", "--speed", "2000", OPENROUTER_API_KEY="")
     assert "4 of 4 done. Spent 0.76 USD" in run.out
     assert "accepted as" in run.err
@@ -65,7 +65,7 @@ def test_a_second_run_costs_nothing_and_a_new_prompt_buys_one_job(open_desk: Ope
     assert desk.accepted() == 3
     desk.write(prompts=["a pig", "a cow", "a cat"])
     run = desk.run(path)
-    assert "2 jobs done or paid for already: free this time." in run.err
+    assert "2 jobs already done or submitted." in run.err
     assert desk.prompts_bought() == ["a cat", "a cow", "a dog", "a pig"]
     by_prompt = {row["prompt"]: row for row in desk.jobs()}
     assert by_prompt["a dog"]["retired"] == 1, "what has left the file is kept with all it cost"

@@ -22,9 +22,9 @@ def test_a_signal_stops_in_order_and_the_same_command_goes_on(open_desk: Open, n
         desk.until(lambda: desk.accepted() >= 2, "two jobs in flight")
         run.signal(number)
         ended = run.finish(130)
-    assert "2 paid for and not finished, 3 not sent" in ended.out
-    assert "paid for and will be collected" in ended.err
-    assert f"Run the same command to go on: orbatch run {path} --yes --speed 400" in ended.err
+    assert "2 running, 3 pending" in ended.out
+    assert "2 jobs are still running at the provider; the next run downloads them" in ended.err
+    assert f"To resume: orbatch run {path} --yes --speed 400" in ended.err
     assert desk.accepted() == 2
     assert "5 of 5 done" in desk.run(path).out
     assert desk.accepted() == 5
@@ -53,7 +53,7 @@ def test_a_second_ctrl_c_stops_at_once_and_what_was_in_the_air_is_uncertain(desk
         assert run.process.stderr is not None
         desk.until(lambda: "Press Ctrl-C again" in run.process.stderr.readline(), "the answer to Ctrl-C")  # type: ignore[union-attr]
         run.signal(signal.SIGINT)
-        assert "Run the same command to go on" in run.finish(130).err
+        assert "To resume" in run.finish(130).err
     _settle_the_uncertain_job(desk, path)
 
 
@@ -69,13 +69,13 @@ def test_killed_while_a_submit_is_answered_the_job_is_uncertain_and_not_sent_aga
 
 def _settle_the_uncertain_job(desk: Desk, path: object) -> None:
     run = desk.run(str(path), code=5)
-    assert "1 uncertain" in run.err
+    assert "1 job is uncertain" in run.err
     assert "up to 0.12 USD reserved" in run.err
     assert "orbatch resolve JOB --remote-id ID" in run.err
     assert desk.accepted() == 1
     [row] = desk.jobs()
     [remote_id] = desk.simulator.journal.jobs
-    assert "follows and downloads it" in desk.call("resolve", row["job_id"], "--remote-id", remote_id).out
+    assert "polls and downloads it" in desk.call("resolve", row["job_id"], "--remote-id", remote_id).out
     assert "1 of 1 done" in desk.run(str(path)).out
     desk.assert_nothing_bought_twice()
     desk.assert_report_equals_journal()
@@ -88,7 +88,7 @@ def test_killed_while_polling_the_jobs_are_followed_and_not_bought_again(open_de
         desk.until(lambda: _statuses(desk) == ["submitted"] * 3, "three submitted jobs")
         run.signal(signal.SIGKILL)
         run.finish(-signal.SIGKILL)
-    assert "3 jobs done or paid for already" in desk.run(path).err
+    assert "3 jobs already done or submitted" in desk.run(path).err
     assert desk.accepted() == 3
     desk.assert_nothing_bought_twice()
     desk.assert_report_equals_journal()

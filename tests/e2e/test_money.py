@@ -1,4 +1,4 @@
-"""The ledger's report equals the simulator's journal to the nano-dollar, whatever happened on the way."""
+"""The ledger's report equals the simulator's books to the nano-dollar, whatever happened on the way."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_over_every_price_family_of_the_catalog(open_desk: Open) -> None:
     )  # fmt: skip
     planned = desk.call("plan", path, "--json").json
     desk.run(path)
-    assert desk.accepted() == len(models) + len(framed) == planned["jobs_to_send"]
+    assert desk.accepted() == len(models) + len(framed) == planned["jobs_to_submit"]
     desk.assert_report_equals_journal()
     for job in desk.jobs():
         if job["estimate_high_usd"] is not None:
@@ -64,7 +64,7 @@ def test_after_failures_charged_and_not_retries_null_costs_and_byok(open_desk: O
     prompts = ["billed failure", "free failure", "ends without a result", "no cost", "own key", "plain"]
     path = desk.write(prompts=prompts, limits=QUICK, retries={"attempts": 2})
     run = desk.run(path, code=3)
-    assert "A job that ends as expired or failed is tried up to 2 times" in run.err
+    assert "Jobs that end as expired or failed are retried once" in run.err
     rows = {row["prompt"]: row for row in desk.jobs()}
     assert {prompt: (row["status"], row["attempts"], row["cost_usd"]) for prompt, row in rows.items()} == {
         "billed failure": ("done", 2, 0.24),
@@ -79,7 +79,7 @@ def test_after_failures_charged_and_not_retries_null_costs_and_byok(open_desk: O
     assert "attempt   2: done, charged 0.12 USD" in shown
     desk.assert_report_equals_journal()
     report = desk.call("report")
-    assert "1 attempts ran on your own provider keys" in report.out
+    assert "1 attempt ran on your own provider keys" in report.out
     total = desk.call("report", "--json").json["total"]
     assert (total["failed_cost_usd"], total["byok_fee_usd"]) == (0.36, 0.006)
 
@@ -92,10 +92,10 @@ def test_a_charge_that_is_known_only_later_is_settled_by_report(open_desk: Open)
     with desk.ledger() as ledger:
         total = ledger.reports.total(Filter())
         assert (total.charged_nusd, total.reserved_nusd) == (0, 360_000_000), "the worst case until it is known"
-    assert "0 charges settled, 3 still unknown" in desk.call("report", "--settle").err
+    assert "0 charges settled; 3 still unknown" in desk.call("report", "--settle").err
     desk.simulator.settings = dataclasses.replace(desk.simulator.settings, generation_lag_s=0.0)
     settled = desk.call("report", "--settle", "--format", "json")
-    assert "3 charges settled, 0 still unknown" in settled.err
+    assert "3 charges settled." in settled.err
     assert json.loads(settled.out)["total"]["cost_usd"] == 0.36, "stdout holds the data and nothing else"
     desk.assert_report_equals_journal()
     assert "Every charge is known." in desk.call("report", "--settle").err

@@ -20,9 +20,9 @@ def test_what_does_not_fit_under_the_cap_stays_and_cheaper_jobs_go_on(desk: Desk
     run = desk.orbatch("run", path, "--yes", "--speed", desk.speed, code=4)
     by_id = {(row["prompt_id"], row["model"]): row["status"] for row in desk.jobs()}
     assert by_id == {("dear", HORSE): "done", ("cheap", HORSE): "pending", ("cheap", LITE): "done"}
-    assert "1 job not sent: needs up to 0.3952 USD, budget.total_usd 0.60 has 0.0848 USD left" in run.err
+    assert "1 job not submitted: needs up to 0.3952 USD, budget.total_usd 0.60 has 0.0848 USD left" in run.err
     assert "(0.3104 USD missing)" in run.err
-    assert "1 job waiting: needs up to 0.3952 USD" in desk.call("status").out
+    assert "1 job pending: needs up to 0.3952 USD" in desk.call("status").out
     assert "3 of 3 done" in desk.run(path, "--budget", "0.92").out, "a raised cap goes on"
 
 
@@ -76,7 +76,7 @@ def test_a_refusal_that_concerns_every_job_stops_the_run_and_buys_nothing(
     desk.simulator.set_faults(fault)
     run = desk.run(desk.write(limits={"in_flight": 1, "submits_per_minute": 6000}), code=code)
     assert word in run.err.lower()
-    assert "2 not sent" in run.out
+    assert "2 pending" in run.out
     assert desk.accepted() == 1
     desk.simulator.set_faults()
     assert "3 of 3 done" in desk.run(desk.folder / "films.yaml").out
@@ -86,7 +86,7 @@ def test_a_refusal_that_concerns_every_job_stops_the_run_and_buys_nothing(
 def test_credit_that_runs_out_is_said_and_running_jobs_are_followed_to_their_end(open_desk: Open) -> None:
     desk = open_desk(credit_usd=Decimal("0.30"))
     run = desk.run(desk.write(), code=4)
-    assert "2 of 3 done, 1 not sent" in run.out
+    assert "2 of 3 done, 1 pending" in run.out
     assert "Insufficient credits" in run.err
 
 
@@ -97,14 +97,14 @@ def test_some_jobs_without_a_result_end_with_3_and_retry_opens_them_again(desk: 
     )
     path = desk.write()
     run = desk.run(path, code=3)
-    assert "1 of 3 done, 2 without a result" in run.out
+    assert "1 of 3 done, 2 failed" in run.out
     assert "failed: content policy" in run.err
-    assert "orbatch retry films --status failed,expired, then run" in run.err
+    assert "2 jobs failed (1 failed, 1 expired). To retry: orbatch retry films --status failed,expired" in run.err
     assert desk.statuses() == ["failed", "expired", "done"]
     assert desk.run(path, code=3).code == 3, "nothing is bought again without a word"
-    assert "It has: " in desk.call("retry", "--status", "cancelled").out
-    assert "1 job of films is pending again" in desk.call("retry").out
-    assert "1 job of films is pending again" in desk.call("retry", "films", "--status", "expired,failed").out
+    assert "Its jobs: " in desk.call("retry", "--status", "cancelled").out
+    assert "1 job of films set to pending" in desk.call("retry").out
+    assert "1 job of films set to pending" in desk.call("retry", "films", "--status", "expired,failed").out
     desk.run(path)
     assert desk.statuses() == ["done"] * 3
     desk.assert_report_equals_journal()
@@ -134,7 +134,7 @@ def test_a_batch_file_that_cannot_be_read_is_bad_usage(
         (desk.folder / "bad.yaml").write_text(content)
     ended = desk.call(command, "bad.yaml", code=2)
     assert words in ended.err
-    assert ended.err.endswith("Nothing was sent.\n")
+    assert ended.err.endswith("Nothing was submitted.\n")
     assert ended.out == ""
 
 
@@ -150,7 +150,7 @@ def test_a_real_run_without_a_key_is_refused_before_anything_is_sent(desk: Desk)
 
 def test_without_a_terminal_and_without_yes_nothing_is_bought(desk: Desk) -> None:
     ended = desk.orbatch("run", desk.write(), code=2)
-    assert "3 jobs to send, 0.36 USD" in ended.err
+    assert "3 jobs to submit, 0.36 USD" in ended.err
     assert "pass --yes" in ended.err
     assert desk.accepted() == 0
 

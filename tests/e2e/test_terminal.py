@@ -88,23 +88,23 @@ def at_a_terminal(desk: Desk, *arguments: object) -> Iterator[Terminal]:
 
 def test_it_asks_before_it_spends_and_a_no_buys_nothing(desk: Desk) -> None:
     with at_a_terminal(desk, "run", desk.write(), "--speed", desk.speed) as terminal:
-        terminal.until("Go ahead? [y/N]:")
-        assert "3 jobs to send, 0.36 USD" in terminal.shown
+        terminal.until("Submit 3 jobs for up to 0.36 USD? [y/N]:")
+        assert "3 jobs to submit, 0.36 USD" in terminal.shown
         terminal.type("n\n")
         terminal.finish(0)
-    assert "Nothing was sent." in terminal.shown
+    assert "Nothing was submitted." in terminal.shown
     assert desk.accepted() == 0
 
 
 def test_a_plan_that_changed_while_it_asked_is_not_bought(desk: Desk) -> None:
     path = desk.write()
     with at_a_terminal(desk, "run", path, "--speed", desk.speed) as terminal:
-        terminal.until("Go ahead?")
+        terminal.until("USD? [y/N]")
         desk.write(prompts=["something dearer"], models=["google/veo-3.1"])
         desk.call("plan", path)
         terminal.type("y\n")
         terminal.finish(2)
-    assert "was planned anew meanwhile" in terminal.shown
+    assert "was re-planned by another process" in terminal.shown
     assert desk.accepted() == 0
 
 
@@ -114,25 +114,25 @@ def test_the_live_view_counts_jobs_and_money_and_says_why_it_waits(open_desk: Op
     limits = {"in_flight": 1, "submits_per_minute": 6000}
     path = desk.write(budget={"total_usd": 1}, limits=limits, prompts=["a dog", "a cow"])
     with at_a_terminal(desk, "run", path, "--speed", desk.speed, "--quiet") as terminal:
-        terminal.until("Go ahead?")
+        terminal.until("USD? [y/N]")
         assert "0.24 USD" in terminal.shown, "also a quiet run shows what it asks about"
         terminal.type("n\n")
         terminal.finish(0)
     with at_a_terminal(desk, "run", path, "--speed", desk.speed) as terminal:
-        terminal.until("Go ahead?")
+        terminal.until("USD? [y/N]")
         terminal.type("yes\n")
-        terminal.until("0 of 2 done · 1 running · 0 to download · 1 waiting · 0 failed")
+        terminal.until("0 of 2 done · 1 running · 1 pending · 0 failed")
         terminal.until("0.00 USD spent, 0.12 reserved of 1.00")
         terminal.until("waiting: 1 jobs are in flight (limits.in_flight)")
         terminal.process.send_signal(signal.SIGINT)
         terminal.finish(130)
-    assert "Run the same command to go on" in terminal.shown
+    assert "To resume" in terminal.shown
     assert desk.accepted() == 1
 
 
 def test_ctrl_c_at_the_question_buys_nothing_and_ends_with_130(desk: Desk) -> None:
     with at_a_terminal(desk, "run", desk.write(), "--speed", desk.speed) as terminal:
-        terminal.until("Go ahead?")
+        terminal.until("USD? [y/N]")
         # One that comes just before the terminal is read is seen only after it: a person would press again.
         terminal.process.send_signal(signal.SIGINT)
         while terminal.is_silent(1.0):
@@ -153,7 +153,7 @@ def test_control_characters_in_prompts_never_reach_the_terminal_raw(desk: Desk) 
     [row] = desk.jobs()
     printed = [run.text, desk.run(path, "--json", code=3).text, desk.call("show", row["job_id"], "--json").out]
     printed += [desk.call(*command).text for command in (["show", row["job_id"]], ["jobs"], ["status"])]
-    for style in ("table", "json", "csv", "markdown"):
+    for style in ("table", "json", "csv"):
         printed.append(desk.call("report", "--by", "prompt", "--format", style).text)
     dangerous = set("\x1b\x07\x08\x9b\u202e")
     for text in printed:

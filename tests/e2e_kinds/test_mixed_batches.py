@@ -40,7 +40,7 @@ def exported(desk: Desk, *more: object, name: str = "mixed") -> list[dict[str, A
 def test_a_mixed_batch_is_planned_run_reported_and_exported(desk: Desk) -> None:
     path = mixed(desk, budget={"total_usd": 2})
     plan = desk.call("plan", path, "--json").json
-    assert [model["to_send"] for model in plan["models"]] == [2, 2, 2]
+    assert [model["to_submit"] for model in plan["models"]] == [2, 2, 2]
     assert "6 of 6 done" in desk.run(path).out
     assert (desk.accepted(), desk.simulator.journal.duplicates) == (6, 0)
     desk.assert_report_equals_journal()
@@ -58,7 +58,7 @@ def test_a_mixed_batch_is_planned_run_reported_and_exported(desk: Desk) -> None:
         assert (row["text"] is not None) == (row["kind"] == "text")
     assert sum(Decimal(row["cost_usd"]) for row in rows) == sum(job.cost_usd for job in desk.simulator.journal.ended())
     bought = desk.accepted()
-    assert "nothing to send" in desk.run(path).err
+    assert "nothing to submit" in desk.run(path).err
     assert desk.accepted() == bought
     assert not list(desk.folder.rglob("*.part"))
 
@@ -140,7 +140,7 @@ def test_killed_while_an_answer_is_on_its_way_the_job_is_uncertain_and_not_sent_
         run.signal(signal.SIGKILL)
         run.finish(-signal.SIGKILL)
     bought = desk.accepted()
-    assert "1 uncertain" in desk.run(path, code=5).err
+    assert "1 job is uncertain" in desk.run(path, code=5).err
     assert sorted(desk.statuses()) == ["done", "done", "uncertain"]
     assert desk.accepted() == bought == 3
     [row] = [row for row in desk.jobs() if row["status"] == "uncertain"]
@@ -168,7 +168,7 @@ def test_interrupted_the_answers_in_the_air_are_kept_and_the_same_command_goes_o
 def test_the_examples_are_rehearsed_without_a_key(desk: Desk, name: str) -> None:
     shutil.copytree(CONFIGS, desk.folder / "configs")
     config = f"configs/{name}.yaml"
-    assert "to send" in desk.call("plan", config, "--simulate", OPENROUTER_API_KEY="").out
+    assert "to submit" in desk.call("plan", config, "--simulate", OPENROUTER_API_KEY="").out
     desk.call("run", config, "--simulate", "--speed", 400, OPENROUTER_API_KEY="")
     rows = exported(desk, "--simulate", name=name)
     assert {row["status"] for row in rows} == {"done"}
@@ -207,7 +207,7 @@ def test_an_uncertain_picture_cannot_be_followed_and_a_missing_one_not_fetched_a
     assert "orbatch resolve JOB --charged USD" in ended.err
     assert "--remote-id" not in ended.err
     [lost] = [row for row in desk.jobs() if row["status"] == "uncertain"]
-    assert "nothing to follow" in desk.call("resolve", lost["job_id"], "--remote-id", "x", code=2).err
+    assert "cannot be polled" in desk.call("resolve", lost["job_id"], "--remote-id", "x", code=2).err
     [done] = [row for row in desk.jobs() if row["status"] == "done"]
     Path(done["output_path"]).unlink()
-    assert "cannot be fetched again" in desk.call("verify", "--yes", code=1).err
+    assert "cannot be downloaded again" in desk.call("verify", "--yes", code=1).err
