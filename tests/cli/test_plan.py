@@ -60,7 +60,7 @@ def test_every_cap_stands_beside_what_is_spent_under_it(desk: Desk) -> None:
     caps = {cap["name"]: cap for cap in desk.call("plan", path, "--budget", "5", "--json").json["caps"]}
     assert caps["budget.total_usd"] == {
         "name": "budget.total_usd", "cap_usd": 5.0, "committed_usd": 0.36, "needed_usd": 1.1856, "covers": True,
-        "jobs_over_cap": 0, "jobs_unpriced": 0,
+        "never": 0, "unpriced": 0,
     }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,7 @@ from orbatch.batchfile.loader import load_config
 from orbatch.cli.provider import Connection, connect
 from orbatch.cli.resolve import retry_hint
 from orbatch.cli.session import Budget, Failure, Only, Refresh, Session, printable
-from orbatch.cli.tables import amount, json_usd, pluralize, span, table
+from orbatch.cli.tables import amount, as_data, json_usd, pluralize, span, table
 from orbatch.ledger import Counts, Ledger, ModelTotals
 from orbatch.ledger.budget import Caps
 from orbatch.money import to_nano
@@ -248,7 +248,7 @@ def _scope(cap: str) -> str:
 
 def plan_data(view: PlanView) -> dict[str, Any]:
     """The plan for machines. Amounts in USD; null: not known, or no such limit."""
-    plan, left = view.plan, view.key_left_usd
+    plan = view.plan
     return {
         "batch": plan.config.name,
         "config": str(plan.config.path.absolute()),
@@ -264,18 +264,12 @@ def plan_data(view: PlanView) -> dict[str, Any]:
         "high_usd": json_usd(plan.high_nusd) if not plan.unpriced else None,
         "expected_usd": json_usd(plan.expected_nusd),
         "unpriced": plan.unpriced,
-        "caps": [_cap_data(cap) for cap in view.forecasts],
+        "caps": [as_data(cap) | {"covers": cap.covers} for cap in view.forecasts],
         "cap_total_usd": json_usd(view.caps.total),
-        "key_remaining_usd": None if left is None else json_usd(to_nano(left)),
+        "key_remaining_usd": _number(view.key_left_usd),
         "models": [_model_data(part) for part in plan.totals],
         "not_set": [
-            {
-                "model": group.model,
-                "field": group.field,
-                "jobs": group.jobs,
-                "low_usd": None if group.low_usd is None else float(group.low_usd),
-                "high_usd": None if group.high_usd is None else float(group.high_usd),
-            }
+            asdict(group) | {"low_usd": _number(group.low_usd), "high_usd": _number(group.high_usd)}
             for group in plan.unset
         ],
         "price_changes": [
@@ -283,6 +277,10 @@ def plan_data(view: PlanView) -> dict[str, Any]:
             for change in plan.price_changes
         ],
     }
+
+
+def _number(usd: Decimal | None) -> float | None:
+    return None if usd is None else float(usd)
 
 
 def _model_data(part: ModelTotals) -> dict[str, Any]:
@@ -297,16 +295,4 @@ def _model_data(part: ModelTotals) -> dict[str, Any]:
         "unpriced": part.unpriced,
         "low_usd": json_usd(part.low_nusd),
         "high_usd": None if part.unpriced else json_usd(part.high_nusd),
-    }
-
-
-def _cap_data(cap: CapForecast) -> dict[str, Any]:
-    return {
-        "name": cap.name,
-        "cap_usd": json_usd(cap.cap_nusd),
-        "committed_usd": json_usd(cap.committed_nusd),
-        "needed_usd": json_usd(cap.needed_nusd),
-        "covers": cap.covers,
-        "jobs_over_cap": cap.never,
-        "jobs_unpriced": cap.unpriced,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,6 +24,18 @@ _COLUMNS = (
     *("jobs", "done", "attempts", "spent USD", "reserved", "failed USD", "uncertain", "seconds", "USD/s"),
     "charged/estimate",
 )
+# The keys of a row for machines, and the field of ReportRow behind each amount.
+_NUMBERS = ("key", "jobs", "done", "attempts", "uncertain", "unpriced_open", "byok_attempts")
+_USD = {
+    "cost_usd": "charged_nusd",
+    "reserved_usd": "reserved_nusd",
+    "failed_cost_usd": "failed_charged_nusd",
+    "uncertain_usd": "uncertain_nusd",
+    "byok_fee_usd": "byok_fee_nusd",
+    "cost_per_second_usd": "nusd_per_second",
+    "estimated_usd": "estimated_nusd",
+    "billed_usd": "billed_nusd",
+}
 
 
 def report(
@@ -35,9 +47,7 @@ def report(
     format: Annotated[  # noqa: A002 - the option's name
         Literal["table", "json", "csv"], typer.Option(help="Output format.")
     ] = "table",
-    settle: Annotated[
-        bool, typer.Option("--settle", help="First query the provider for charges that are unknown.")
-    ] = False,
+    settle: Annotated[bool, typer.Option("--settle", help="First query the charges that are unknown.")] = False,
 ) -> None:
     """Show what was spent, reserved and lost, to the cent."""
     session: Session = context.obj
@@ -106,45 +116,20 @@ def _cells(row: ReportRow) -> list[str]:
     ]
 
 
-def row_data(row: ReportRow) -> dict[str, Any]:
-    """One row for machines: amounts in USD, exact to the nano-dollar; seconds as measured in the files."""
-    return {
-        "key": row.key,
-        "jobs": row.jobs,
-        "done": row.done,
-        "attempts": row.attempts,
-        "cost_usd": json_usd(row.charged_nusd),
-        "reserved_usd": json_usd(row.reserved_nusd),
-        "failed_cost_usd": json_usd(row.failed_charged_nusd),
-        "uncertain": row.uncertain,
-        "uncertain_usd": json_usd(row.uncertain_nusd),
-        "unpriced_open": row.unpriced_open,
-        "byok_attempts": row.byok_attempts,
-        "byok_fee_usd": json_usd(row.byok_fee_nusd),
-        "seconds": round(row.seconds, 3),
-        "cost_per_second_usd": json_usd(row.nusd_per_second),
-        "estimated_usd": json_usd(row.estimated_nusd),
-        "billed_usd": json_usd(row.billed_nusd),
-    }
+def row_data(row: ReportRow, amount_of: Callable[[int | None], object] = json_usd) -> dict[str, Any]:
+    """One row for machines. ``amount_of`` makes USD of nano-dollars; seconds are as measured in the files."""
+    numbers = {name: getattr(row, name) for name in _NUMBERS} | {"seconds": round(row.seconds, 3)}
+    return numbers | {name: amount_of(getattr(row, field)) for name, field in _USD.items()}
 
 
 def _csv(by: str, rows: Sequence[ReportRow]) -> str:
     """Amounts as exact decimals, which JSON numbers are not."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    for number, row in enumerate(rows):
-        exact = {
-            "cost_usd": row.charged_nusd,
-            "reserved_usd": row.reserved_nusd,
-            "failed_cost_usd": row.failed_charged_nusd,
-            "uncertain_usd": row.uncertain_nusd,
-            "byok_fee_usd": row.byok_fee_nusd,
-            "estimated_usd": row.estimated_nusd,
-            "billed_usd": row.billed_nusd,
-        }
-        data = row_data(row) | {name: f"{from_nano(nusd):f}" for name, nusd in exact.items()}
-        if number == 0:
-            writer.writerow([by, *list(data)[1:]])
+    if rows:
+        writer.writerow([by, *list(row_data(rows[0]))[1:]])
+    for row in rows:
+        data = row_data(row, lambda nusd: None if nusd is None else f"{from_nano(nusd):f}")
         writer.writerow([harmless(value) for value in data.values()])
     return out.getvalue()
 

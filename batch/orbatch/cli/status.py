@@ -9,7 +9,7 @@ import typer
 
 from orbatch.cli.resolve import uncertain_data, uncertain_lines
 from orbatch.cli.session import Failure, OneOrAll, Session, did_you_mean, find_batch, find_job
-from orbatch.cli.tables import amount, json_usd, pluralize, screen_counts, table
+from orbatch.cli.tables import amount, as_data, json_usd, pluralize, screen_counts, table
 from orbatch.export import text_of
 from orbatch.ledger import BatchRecord, Filter, JobRecord, Ledger, OutputRecord
 from orbatch.ledger.status import Status
@@ -112,12 +112,6 @@ def show(
 
 
 def _job_data(ledger: Ledger, job: JobRecord) -> dict[str, Any]:
-    attempts = []
-    for attempt in ledger.queries.attempts(job.id):
-        data = {name: value for name, value in asdict(attempt).items() if not name.endswith("_nusd")}
-        attempts.append(
-            data | {"reserved_usd": json_usd(attempt.reserved_nusd), "cost_usd": json_usd(attempt.cost_nusd)}
-        )
     outputs = ledger.queries.outputs(job.id)
     return {
         "job_id": job.id,
@@ -135,7 +129,7 @@ def _job_data(ledger: Ledger, job: JobRecord) -> dict[str, Any]:
         "estimate_exact_usd": json_usd(job.estimate_exact_nusd),
         "estimate_high_usd": json_usd(job.estimate_high_nusd),
         "price": job.price_why,
-        "attempts": attempts,
+        "attempts": [as_data(attempt) for attempt in ledger.queries.attempts(job.id)],
         "outputs": [asdict(output) for output in outputs],
         "text": text_of(output.path for output in outputs),
         "events": [asdict(event) for event in ledger.queries.events(job.id)],

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orbatch.cli.session import printable
 from orbatch.ledger import Counts
@@ -62,6 +63,14 @@ def json_usd(nusd: int | None) -> float | None:
     """USD as a JSON number. The nearest float prints as the exact decimal up to 15 digits, which is 999,999 USD in
     nano-dollars; nothing is ever calculated with it."""
     return None if nusd is None else float(from_nano(nusd))
+
+
+def as_data(record: Any) -> dict[str, Any]:
+    """A dataclass for machines: its fields, with nano-dollars as USD."""
+    return {
+        name.replace("_nusd", "_usd"): json_usd(value) if name.endswith("_nusd") else value
+        for name, value in asdict(record).items()
+    }
 
 
 def harmless(value: object) -> object:
