@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -102,21 +99,17 @@ def test_only_buys_what_it_names(desk: Desk) -> None:
     assert desk.accepted() == 3
 
 
-def _dearer(times: int) -> Catalog[VideoModel]:
-    body = {"data": [_record(model.id, model.prices, times) for model in snapshot().models.values()]}
-    return Catalog.from_json(VideoModel, body, captured_at=snapshot().captured_at, source="test")
-
-
-def _record(model: str, prices: Any, times: int) -> dict[str, Any]:
-    known = json.loads(snapshot().to_json())
-    [record] = [record for record in known["data"] if record["id"] == model]
-    if model == LITE:
-        record = record | {"pricing_skus": {line: str(Decimal(price) * times) for line, price in prices.items()}}
-    return dict(record)
+def _more_expensive(times: int) -> Catalog[VideoModel]:
+    records = json.loads(snapshot().to_json())["data"]
+    for record in records:
+        if record["id"] == LITE:
+            prices = record["pricing_skus"]
+            record["pricing_skus"] = {line: str(Decimal(price) * times) for line, price in prices.items()}
+    return Catalog.from_json(VideoModel, {"data": records}, captured_at=snapshot().captured_at, source="test")
 
 
 def test_prices_that_changed_since_the_last_plan_are_shown_first(open_desk: Open) -> None:
-    desk, dear = open_desk(), open_desk(catalog=_dearer(2))
+    desk, dear = open_desk(), open_desk(catalog=_more_expensive(2))
     path = desk.write()
     desk.call("plan", path)
     changed = desk.call("plan", path, OPENROUTER_BASE_URL=dear.simulator.base_url).out
@@ -140,30 +133,18 @@ def test_a_plan_is_executed_exactly(desk: Desk) -> None:
     assert [job.model for job in desk.simulator.journal.jobs.values()] == [LITE] * 3
 
 
-Change = Callable[[Desk], dict[str, str]]
-
-
-def _edit_the_batch(desk: Desk) -> dict[str, str]:
-    desk.write(prompts=["a cat", "a dog", "a horse"], prompts_from="more.csv")
-    return {}
-
-
-def _edit_the_prompts(desk: Desk) -> dict[str, str]:
-    (desk.folder / "more.csv").write_text("prompt\na goat\n")
-    return {}
-
-
-CHANGES = [
-    pytest.param(_edit_the_batch, "the batch file was edited", id="the batch file"),
-    pytest.param(_edit_the_prompts, "a prompt file or an input file has changed", id="a prompt file"),
-]
-
-
-@pytest.mark.parametrize(("change", "cause"), CHANGES)
-def test_a_plan_whose_inputs_changed_is_refused(desk: Desk, change: Change, cause: str) -> None:
+@pytest.mark.parametrize(
+    ("prompts", "rows", "cause"),
+    [
+        pytest.param(["a cat", "a horse"], "a pig", "the batch file was edited", id="the batch file"),
+        pytest.param(["a cat"], "a goat", "a prompt file or an input file has changed", id="a prompt file"),
+    ],
+)
+def test_a_plan_whose_inputs_changed_is_refused(desk: Desk, prompts: list[str], rows: str, cause: str) -> None:
     (desk.folder / "more.csv").write_text("prompt\na pig\n")
-    desk.call("plan", desk.write(prompts_from="more.csv"), "-o", "plan.json")
-    change(desk)
+    desk.call("plan", desk.write(prompts=["a cat"], prompts_from="more.csv"), "-o", "plan.json")
+    desk.write(prompts=prompts, prompts_from="more.csv")
+    (desk.folder / "more.csv").write_text(f"prompt\n{rows}\n")
     err = desk.run("plan.json", code=2).err
     assert cause in err
     assert "Nothing was submitted" in err
@@ -171,7 +152,7 @@ def test_a_plan_whose_inputs_changed_is_refused(desk: Desk, change: Change, caus
 
 
 def test_a_plan_whose_prices_changed_is_refused(open_desk: Open) -> None:
-    desk, dear = open_desk(), open_desk(catalog=_dearer(3))
+    desk, dear = open_desk(), open_desk(catalog=_more_expensive(3))
     desk.call("plan", desk.write(), "-o", "plan.json")
     err = desk.run("plan.json", code=2, OPENROUTER_BASE_URL=dear.simulator.base_url).err
     assert "the catalog has other prices or models" in err
@@ -194,30 +175,18 @@ def test_a_plan_does_not_buy_jobs_that_were_opened_again_since(desk: Desk) -> No
     assert "set back to pending" in desk.run("plan.json", code=2).err
 
 
-def _not_json(path: Path) -> None:
-    path.write_text("{")
-
-
-def _foreign(path: Path) -> None:
-    path.write_text('{"some": "thing"}')
-
-
-def _edited(path: Path) -> None:
-    path.write_text(path.read_text().replace('"jobs_to_send": 3', '"jobs_to_submit": "many"'))
-
-
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("content", "words"),
     [
-        pytest.param(_not_json, "is not readable JSON", id="no JSON"),
-        pytest.param(_foreign, "is not a plan of this orbatch", id="something else"),
-        pytest.param(_edited, "was edited or is incomplete", id="edited"),
-        pytest.param(Path.unlink, "cannot be read: No such file", id="missing"),
+        pytest.param("{", "is not readable JSON", id="not JSON"),
+        pytest.param('{"some": "thing"}', "is not a plan of this orbatch", id="something else"),
+        pytest.param('{"format": "orbatch plan 1", "batch": 3}', "was edited or is incomplete", id="edited"),
+        pytest.param(None, "cannot be read: No such file", id="missing"),
     ],
 )
-def test_a_plan_file_that_is_none_is_refused(desk: Desk, spoil: Callable[[Path], None], words: str) -> None:
-    desk.call("plan", desk.write(), "-o", "plan.json")
-    spoil(desk.folder / "plan.json")
+def test_a_file_that_is_not_a_plan_is_refused(desk: Desk, content: str | None, words: str) -> None:
+    if content is not None:
+        (desk.folder / "plan.json").write_text(content)
     assert words in desk.run("plan.json", code=2).err
 
 

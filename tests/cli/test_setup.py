@@ -56,42 +56,21 @@ def test_doctor_finds_everything_in_order(open_desk: Open) -> None:
     assert f"ok    ledger: {desk.db} is writable" in desk.call("doctor").out
 
 
-def _no_key(desk: Desk) -> dict[str, str]:
-    return {"OPENROUTER_API_KEY": ""}
-
-
-def _bad_key(desk: Desk) -> dict[str, str]:
-    desk.simulator.set_faults(Fault("key", status=401, message="User not found."))
-    return {}
-
-
-def _ledger_below_a_file(desk: Desk) -> dict[str, str]:
-    (desk.folder / "file").write_text("")
-    return {"ORBATCH_DB": str(desk.folder / "file" / "orbatch.db")}
-
-
-def _foreign_ledger(desk: Desk) -> dict[str, str]:
-    (desk.folder / "file").write_text("no database " * 100)
-    return {"ORBATCH_DB": str(desk.folder / "file")}
-
-
-def _plain_http(desk: Desk) -> dict[str, str]:
-    return {"OPENROUTER_BASE_URL": "http://openrouter.invalid/api/v1"}
-
-
 FINDINGS = [
-    pytest.param(_no_key, "key", "OPENROUTER_API_KEY", id="no key"),
-    pytest.param(_bad_key, "key", "not accepted by", id="a key that is refused"),
-    pytest.param(_ledger_below_a_file, "ledger", "is not writable", id="a ledger that cannot be made"),
-    pytest.param(_foreign_ledger, "ledger", "is not a SQLite file", id="a ledger that is none"),
-    pytest.param(_plain_http, "base URL", "http", id="a base URL that must not receive a key"),
+    pytest.param({"OPENROUTER_API_KEY": ""}, "key", "OPENROUTER_API_KEY", id="no key"),
+    pytest.param({}, "key", "not accepted by", id="a key that is refused"),
+    pytest.param({"ORBATCH_DB": "file/orbatch.db"}, "ledger", "is not writable", id="a ledger that cannot be created"),
+    pytest.param({"ORBATCH_DB": "file"}, "ledger", "is not a SQLite file", id="a ledger that is another file"),
+    pytest.param({"OPENROUTER_BASE_URL": "http://openrouter.invalid/v1"}, "base URL", "http", id="an unsafe base URL"),
 ]
 
 
-@pytest.mark.parametrize(("spoil", "subject", "words"), FINDINGS)
-def test_doctor_names_what_is_wrong_and_ends_with_1(desk: Desk, spoil: object, subject: str, words: str) -> None:
-    assert callable(spoil)
-    findings = desk.call("doctor", "--json", code=1, **spoil(desk)).json
+@pytest.mark.parametrize(("env", "subject", "words"), FINDINGS)
+def test_doctor_names_what_is_wrong_and_ends_with_1(desk: Desk, env: dict[str, str], subject: str, words: str) -> None:
+    (desk.folder / "file").write_text("no database " * 100)
+    if not env:
+        desk.simulator.set_faults(Fault("key", status=401, message="User not found."))
+    findings = desk.call("doctor", "--json", code=1, **env).json
     wrong = {finding["subject"]: finding["text"] for finding in findings if finding["ok"] is False}
     assert list(wrong) == [subject]
     assert words in wrong[subject]

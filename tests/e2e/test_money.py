@@ -1,4 +1,4 @@
-"""The ledger's report equals the simulator's books to the nano-dollar, whatever happened on the way."""
+"""The ledger's report equals the simulator's journal to the nano-dollar, whatever happened on the way."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shutil
 import signal
@@ -63,21 +61,13 @@ def test_a_mixed_batch_is_planned_run_reported_and_exported(desk: Desk) -> None:
     assert not list(desk.folder.rglob("*.part"))
 
 
-def test_texts_are_shown_and_exported_as_a_table_that_no_spreadsheet_executes(desk: Desk) -> None:
-    path = mixed(desk, models=[TEXT | {"system": "Be brief."}], prompts=["=1+1 {{ x }}"])
-    path.write_text(path.read_text().replace('"=1+1 {{ x }}"', '{"prompt": "=1+1 {{ x }}", "vars": {"x": ["a", "b"]}}'))
-    desk.run(path)
-    job = desk.jobs()[0]
+def test_a_text_is_shown_whole(desk: Desk) -> None:
+    desk.run(mixed(desk, models=[TEXT], prompts=["a cat"]))
+    [job] = desk.jobs()
     text = Path(job["output_path"]).read_text("utf-8")
     shown = desk.call("show", job["job_id"]).out
     assert all(line in shown for line in text.splitlines())
     assert desk.call("show", job["job_id"], "--json").json["text"] == text
-    desk.call("export", "mixed", "--format", "csv", "-o", "answers.csv")
-    table = list(csv.DictReader(io.StringIO((desk.folder / "answers.csv").read_text("utf-8"))))
-    assert [row["prompt"] for row in table] == ["'=1+1 a", "'=1+1 b"]
-    assert [json.loads(row["variables"]) for row in table] == [{"x": "a"}, {"x": "b"}]
-    assert json.loads(table[0]["settings"]) == {"system": "Be brief.", "max_tokens": 60}
-    assert table[0]["text"].strip() == text.strip()
 
 
 def test_a_capped_text_without_max_tokens_is_refused_and_the_reason_names_it(desk: Desk) -> None:
