@@ -33,7 +33,7 @@ def export(
         found = ledger.reports.exported_jobs(find_batch(ledger, batch).id)
         lines = _csv_lines(found) if format == "csv" else _jsonl_lines(found)
         if output is None:
-            sys.stdout.writelines(lines)
+            sys.stdout.writelines(lines)  # not typer.echo, which would need a string of everything
             return
         # Replaced whole, so that a reader never finds half of it.
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def _csv_lines(jobs: Iterable[ExportedJob]) -> Iterator[str]:
         writer.writerow(cells)
         text = line.getvalue()
         line.seek(0)
-        line.truncate()
+        line.truncate()  # one row in memory at a time
         return text
 
     yield written(COLUMNS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 import shutil
@@ -43,7 +44,7 @@ def generate(
     """
     session: Session = context.obj
     if image is not None and "://" not in image:
-        image = str(Path(image).absolute())
+        image = str(Path(image).absolute())  # the batch file lies in another directory
     fields = {
         "duration": duration,
         "resolution": resolution,
@@ -57,12 +58,13 @@ def generate(
         raise Failure("The prompt is empty.")
     if output.is_dir():
         raise Failure(f"{output} is a directory. Name the file to write, such as {output / 'video.mp4'}.")
-    if output.exists() and not _is_same(output, _paid_video(session, batch["name"])):
+    video = _paid_video(session, batch["name"])
+    if output.exists() and not (video and video.is_file() and filecmp.cmp(output, video, shallow=False)):
         raise Failure(f"{output} already exists. Nothing was submitted; choose another name.")
     file = output.parent / HOME / f"{batch['name']}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml.safe_dump(batch, allow_unicode=True, sort_keys=False), "utf-8")
-    run(context, file, yes=yes, budget=budget, speed=speed)
+    run(context, file, yes=yes, budget=budget, speed=speed)  # ends the command where there is no output
     video = _paid_video(session, batch["name"])
     if video is None:
         raise Failure("The video is not ready yet. Run the same command to continue.", ExitCode.FAILED)
@@ -94,10 +96,3 @@ def _paid_video(session: Session, name: str) -> Path | None:
     except (LedgerError, Failure):
         return None
     return None if row["output_path"] is None else Path(row["output_path"])
-
-
-def _is_same(output: Path, video: Path | None) -> bool:
-    if video is None or not video.is_file():
-        return False
-    with output.open("rb") as one, video.open("rb") as other:
-        return hashlib.file_digest(one, "sha256").digest() == hashlib.file_digest(other, "sha256").digest()

@@ -16,7 +16,7 @@ from orbatch.cli.tables import amount, table
 from orbatch.money import to_nano_up_to
 from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.kinds import KINDS
-from orbatch_provider.catalog import AnyModel, ImageModel, TextModel, VideoModel
+from orbatch_provider.catalog import AnyModel, ImageModel, VideoModel
 from orbatch_provider.pricing import (
     Estimate,
     describe_image_prices,
@@ -53,6 +53,7 @@ def models(
     settings are --resolution, --aspect-ratio and --seed; text models are listed by the price of their tokens.
     """
     session: Session = context.obj
+    # A flag that is not given must not filter; --no-audio does.
     flags = {"first_frame": first_frame, "last_frame": last_frame, "seed": seed}
     given = {"duration": duration, "resolution": resolution, "aspect_ratio": aspect_ratio, "audio": audio}
     settings = {name: value for name, value in given.items() if value is not None}
@@ -71,7 +72,7 @@ def models(
             return await connection.catalogs({kind: names}, refresh=refresh)
 
     loaded = asyncio.run(read())
-    session.say(loaded.note)
+    session.say(loaded.note)  # stderr, so that --json stays clean
     catalog = loaded.by_kind[kind]
     names = _matching(catalog.models, pattern)
     if not names:
@@ -90,15 +91,13 @@ def _matching(names: Iterable[str], pattern: str | None) -> list[str]:
 
 def _supporting(kind: str, models: Sequence[AnyModel], settings: Mapping[str, Any]) -> list[tuple[str, Estimate]]:
     """The models that support a request with these settings, with its price."""
-    fields: dict[str, Any] = {
-        name: settings[name] for name in ("duration", "resolution", "aspect_ratio") if name in settings
-    }
+    fields = {name: settings[name] for name in ("duration", "resolution", "aspect_ratio") if name in settings}
     if "audio" in settings:
         fields["generate_audio"] = settings["audio"]
-    frames = [name for name in ("first_frame", "last_frame") if name in settings]
+    image = {"type": "image_url", "image_url": {"url": _SAMPLE_IMAGE}}
+    frames = [image | {"frame_type": name} for name in ("first_frame", "last_frame") if name in settings]
     if frames:
-        image = {"type": "image_url", "image_url": {"url": _SAMPLE_IMAGE}}
-        fields["frame_images"] = [{**image, "frame_type": name} for name in frames]
+        fields["frame_images"] = frames
     if kind == "image":
         fields["n"] = 1  # the price of one image
     found = []
@@ -113,39 +112,28 @@ def _is_described(model: AnyModel, settings: Collection[str]) -> bool:
     """Whether the catalog says something about the settings: a model without such a record may support none of them,
     and ``check`` lets it pass."""
     if isinstance(model, VideoModel):
-        offered = {
-            "duration": model.durations,
-            "resolution": model.resolutions,
-            "aspect_ratio": model.aspect_ratios,
-        }
+        offered = {"duration": model.durations, "resolution": model.resolutions, "aspect_ratio": model.aspect_ratios}
         return all(offered.get(name, ()) is not None for name in settings)
-    if isinstance(model, ImageModel):
-        return model.capabilities is not None or any(e.capabilities is not None for e in model.endpoints)
-    return True
+    if not isinstance(model, ImageModel):
+        return True
+    return model.capabilities is not None or any(endpoint.capabilities is not None for endpoint in model.endpoints)
 
 
 def _show_priced(session: Session, supporting: Iterable[tuple[str, Estimate]]) -> None:
     """The cheapest model first, unpriced ones last."""
-    ordered = sorted(supporting, key=lambda entry: (entry[1].is_unpriced, entry[1].high or Decimal(0), entry[0]))
+    by_price = sorted(supporting, key=lambda entry: (entry[1].is_unpriced, entry[1].high or Decimal(0), entry[0]))
     if session.json:
-        session.data(
-            [
-                {
-                    "model": model,
-                    "low_usd": _number(price.low),
-                    "high_usd": _number(price.high),
-                    "price_lines": list(price.lines),
-                    "why": price.why,
-                }
-                for model, price in ordered
-            ]
-        )
-        return
-    if not ordered:
+        data = [
+            {"model": model, "low_usd": _number(price.low), "high_usd": _number(price.high)}
+            | {"price_lines": list(price.lines), "why": price.why}
+            for model, price in by_price
+        ]
+        session.data(data)
+    elif not by_price:
         session.result("No model supports this combination.")
-        return
-    rows = [[model, _usd(price.low), _usd(price.high), price.why] for model, price in ordered]
-    session.print(table(["model", "low USD", "high USD", "price"], rows, numbers=[1, 2]))
+    else:
+        rows = [[model, _usd(price.low), _usd(price.high), price.why] for model, price in by_price]
+        session.print(table(["model", "low USD", "high USD", "price"], rows, numbers=[1, 2]))
 
 
 def _usd(value: Decimal | None) -> str:
@@ -162,54 +150,45 @@ class ListedModel:
     the highest number; ``usd_per_million``: tokens of a text model, None for a price that is unknown or varies."""
 
     model: str
-    options: Mapping[str, list[Any]]
+    options: Mapping[str, Sequence[Any]]
     limits: Mapping[str, int]
-    supports: list[str]
-    prices: list[str]
+    supports: Sequence[str]
+    prices: Sequence[str]
     usd_per_million: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def _listed(model: AnyModel) -> ListedModel:
+    options: Mapping[str, Sequence[Any] | None] = {}
+    limits: Mapping[str, float | None] = {}
+    tokens: Mapping[str, Decimal | None] = {}
     if isinstance(model, VideoModel):
-        return _listed_video(model)
-    return _listed_image(model) if isinstance(model, ImageModel) else _listed_text(model)
-
-
-def _listed_video(model: VideoModel) -> ListedModel:
-    offered = {"duration": model.durations, "resolution": model.resolutions, "aspect_ratio": model.aspect_ratios}
-    supports = [frame_type.replace("_", " ") for frame_type in model.frame_types or ()]
-    supports += [word for word, has in (("audio", model.generate_audio), ("seed", model.seed)) if has]
-    return ListedModel(model.id, _without_empty(offered), {}, supports, describe_video_prices(model))
-
-
-def _listed_image(model: ImageModel) -> ListedModel:
-    capabilities = model.capabilities or {}
-    options = {name: capability.values for name, capability in capabilities.items()}
-    highest = {noun: capabilities[name].high for name, noun in _COUNTED.items() if name in capabilities}
-    limits = {noun: int(high) for noun, high in highest.items() if high}
-    supports = ["seed"] if "seed" in capabilities else []
-    return ListedModel(model.id, _without_empty(options), limits, supports, describe_image_prices(model))
-
-
-_COUNTED = {"n": "images", "input_references": "references"}
-
-
-def _listed_text(model: TextModel) -> ListedModel:
-    limits = {"context tokens": model.context_length, "output tokens": model.max_completion_tokens}
-    tokens = {line: usd_per_million(model, line) for line in ("prompt", "completion")}
-    prices = [f"{usd.normalize():f} USD per million {line} tokens" for line, usd in tokens.items() if usd is not None]
+        options = {"duration": model.durations, "resolution": model.resolutions, "aspect_ratio": model.aspect_ratios}
+        supports = [frame_type.replace("_", " ") for frame_type in model.frame_types or ()]
+        supports += [word for word, has in (("audio", model.generate_audio), ("seed", model.seed)) if has]
+        prices = describe_video_prices(model)
+    elif isinstance(model, ImageModel):
+        capabilities = model.capabilities or {}
+        options = {name: capability.values for name, capability in capabilities.items()}
+        counted = {"n": "images", "input_references": "references"}
+        limits = {noun: capabilities[name].high for name, noun in counted.items() if name in capabilities}
+        supports = ["seed"] if "seed" in capabilities else []
+        prices = describe_image_prices(model)
+    else:
+        limits = {"context tokens": model.context_length, "output tokens": model.max_completion_tokens}
+        tokens = {line: usd_per_million(model, line) for line in ("prompt", "completion")}
+        supports = list(model.capabilities or ())
+        prices = [
+            f"{usd.normalize():f} USD per million {line} tokens" for line, usd in tokens.items() if usd is not None
+        ]
+        prices = [*(prices if len(prices) == len(tokens) else ["unpriced"]), *describe_text_extras(model)]
     return ListedModel(
         model.id,
-        {},
-        {name: limit for name, limit in limits.items() if limit is not None},
-        list(model.capabilities or ()),
-        [*(prices if len(prices) == len(tokens) else ["unpriced"]), *describe_text_extras(model)],
+        {name: list(values) for name, values in options.items() if values},
+        {noun: int(limit) for noun, limit in limits.items() if limit},
+        supports,
+        prices,
         {line: _number(usd) for line, usd in tokens.items()},
     )
-
-
-def _without_empty(options: Mapping[str, Sequence[Any] | None]) -> dict[str, list[Any]]:
-    return {name: list(values) for name, values in options.items() if values}
 
 
 def _show_listed(session: Session, models: list[ListedModel]) -> None:
@@ -239,16 +218,15 @@ def _token_prices(model: ListedModel) -> tuple[bool, float, float]:
 
 def _duration(seconds: Sequence[int]) -> str:
     """``4 6 8``, or ``3-10`` for every whole number between."""
-    ordered = sorted(seconds)
-    if len(ordered) > 2 and ordered == list(range(ordered[0], ordered[-1] + 1)):
-        return f"{ordered[0]}-{ordered[-1]}"
-    return " ".join(map(str, ordered)) or "-"
+    low_to_high = sorted(seconds)
+    if len(low_to_high) > 2 and low_to_high == list(range(low_to_high[0], low_to_high[-1] + 1)):
+        return f"{low_to_high[0]}-{low_to_high[-1]}"
+    return " ".join(map(str, low_to_high)) or "-"
 
 
 def _abilities(model: ListedModel) -> list[str]:
     """Limits and options that have no column of their own, then what is simply supported."""
-    words = [
-        f"{limit:,} {noun}" if limit != 1 else f"1 {noun.removesuffix('s')}" for noun, limit in model.limits.items()
-    ]
+    words = [f"{limit:,} {noun if limit != 1 else noun.removesuffix('s')}" for noun, limit in model.limits.items()]
     words += [f"{name} {' '.join(model.options[name])}" for name in ("quality", "background") if name in model.options]
-    return words + (model.supports if not model.usd_per_million else [])
+    # The parameters of a text model are too many for a table; --json has them.
+    return [*words, *(() if model.usd_per_million else model.supports)]

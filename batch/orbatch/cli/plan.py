@@ -70,15 +70,16 @@ def plan(
     """
     session: Session = context.obj
     if output is not None:
-        check_destination(output)
+        check_destination(output)  # before the plan is made, which may take a while
 
     async def make() -> PlanView:
+        # Without the journal, which a run may be writing: a plan depends on no earlier job.
         async with connect(session, with_journal=False) as connection:
             with session.open_ledger(create=True) as ledger:
                 return await make_view(session, ledger, connection, config, only=only, budget=budget, refresh=refresh)
 
     view = asyncio.run(make())
-    problems = asyncio.run(_url_problems(view.plan.config)) if check_urls else []
+    problems = asyncio.run(_url_problems(view.plan.config)) if check_urls else []  # the ledger is closed: this is slow
     for problem in problems:
         session.warn(problem)
     if output is not None:
@@ -103,7 +104,7 @@ async def make_view(
     """Load, check, price and write the batch. Says where the prices are from, and how old they are."""
     config = load_config(path)
     if connection.simulated:
-        config = simulated(config)
+        config = simulated(config)  # clips of the simulator never lie among paid ones
     # Video models too, so that one in a batch of another kind is recognised.
     loaded = await connection.catalogs({"video": (), **models_by_kind(config)}, refresh=refresh)
     if loaded.freshness in ("stale cache", "snapshot"):
@@ -112,7 +113,7 @@ async def make_view(
         session.say(loaded.note)
     made = make_plan(ledger, config, loaded, connection.provider.origin, only)
     caps = caps_from_config(config.budget, budget)
-    counts = ledger.queries.counts(made.batch.id, only)
+    counts = ledger.queries.counts(made.batch.id, only)  # with the statuses, which the totals do not have
     return PlanView(made, caps, forecast_caps(ledger, made, caps), counts, *await _key_left(connection))
 
 
@@ -120,7 +121,7 @@ async def _key_left(connection: Connection) -> tuple[Decimal | None, str | None]
     """Never raises: a plan is useful without a key, and when the API does not answer."""
     try:
         return (await connection.provider.key()).remaining, None
-    except ConfigurationError:
+    except ConfigurationError:  # no key at all: `run` says so, a plan needs none
         return None, None
     except AuthenticationError as exc:
         return None, f"The key was not accepted: {exc}"
@@ -152,7 +153,7 @@ def _table(plan: Plan) -> Table | str:
     numbers = [(p.jobs, p.done, p.open, p.ended, p.to_send, p.seconds) for p in plan.totals]
     costs = [span(p.low_nusd, p.high_nusd, p.unpriced) for p in plan.totals]
     names = [p.model for p in plan.totals]
-    if len(names) > 1:
+    if len(names) > 1:  # a total of one row would repeat it
         names.append("total")
         numbers.append((*map(sum, zip(*numbers, strict=True)),))  # type: ignore[arg-type] # six sums
         costs.append(span(plan.low_nusd, plan.high_nusd, plan.unpriced))
@@ -203,14 +204,14 @@ def _outlook(view: PlanView) -> Iterator[str]:
     plan = view.plan
     if plan.expected_nusd is not None:
         yield f"Expected: {amount(plan.expected_nusd)} USD, based on earlier charges."
-    retries = plan.config.retries.attempts - 1
+    retries = plan.config.retries.attempts - 1  # the first attempt is no retry
     if retries and plan.to_submit:
         ends = " or ".join(sorted(plan.config.retries.on))
         times = "once" if retries == 1 else f"up to {retries} times"
         yield f"Jobs that end as {ends} are retried {times}; each attempt can cost money."
     if plan.unpriced:
         jobs = pluralize(plan.unpriced, "job")
-        if not view.forecasts:
+        if not view.forecasts:  # without a cap, nothing bounds such a charge
             yield f"{jobs} without an upper price and no budget: the charge can be any amount."
         elif view.caps.unpriced is not None:
             yield f"{jobs} without an upper price: {amount(view.caps.unpriced)} USD is reserved for each."
@@ -228,7 +229,7 @@ def _cap_lines(forecasts: Sequence[CapForecast]) -> Iterator[str]:
         yield f"Budget: {', '.join(covering)}. OK."
     for cap in forecasts:
         name = f"{cap.name} {amount(cap.cap_nusd)} USD"
-        if cap.covers:
+        if cap.covers:  # has its part in the line above
             continue
         if cap.unpriced:
             yield f"{name} refuses {pluralize(cap.unpriced, 'job')} without an upper price (see budget.unpriced)."
@@ -261,7 +262,7 @@ def plan_data(view: PlanView) -> dict[str, Any]:
         "jobs_to_submit": plan.to_submit,
         "jobs_paid": plan.paid,
         "low_usd": json_usd(plan.low_nusd),
-        "high_usd": json_usd(plan.high_nusd) if not plan.unpriced else None,
+        "high_usd": json_usd(plan.high_nusd) if not plan.unpriced else None,  # a bound of only some jobs would mislead
         "expected_usd": json_usd(plan.expected_nusd),
         "unpriced": plan.unpriced,
         "caps": [as_data(cap) | {"covers": cap.covers} for cap in view.forecasts],

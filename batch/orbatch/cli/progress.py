@@ -47,17 +47,17 @@ class Watcher:
     def on_event(self, event: Event) -> None:
         """Log and show one message; only warnings and errors with --quiet."""
         text = f"{event.job}: {event.text}" if event.job else event.text
-        text = printable(text).replace("\n", " ")
+        text = printable(text).replace("\n", " ")  # one line per message, or a log could be forged
         if self._log is not None:
             self._log.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {event.level} {text}\n")
             self._log.flush()  # a run that is killed leaves a whole log
         if self._session.quiet and event.level == "info":
             return
         if self._console is not None:
-            self._console.print(text, style=_STYLES[event.level], soft_wrap=True)
+            self._console.print(text, style=_STYLES[event.level], soft_wrap=True)  # a path can be copied whole
         else:
             sys.stderr.write(f"{datetime.now(UTC).astimezone():%H:%M:%S} {text}\n")
-            sys.stderr.flush()
+            sys.stderr.flush()  # stderr of a pipe may be buffered
 
     def say(self, text: str) -> None:
         """A message of the command itself, which must be seen."""
@@ -70,8 +70,9 @@ def watching(session: Session, ledger: Ledger, batch: BatchRecord, caps: Caps) -
     with contextlib.ExitStack() as stack:
         log = None
         if session.log_file is not None:
+            # Appended to: the log of a resumed batch is one file.
             log = stack.enter_context(session.log_file.open("a", encoding="utf-8"))
-        if session.quiet or not sys.stderr.isatty():
+        if session.quiet or not sys.stderr.isatty():  # a live view would fill a log with control characters
             yield Watcher(session, log, None)
             return
         from rich.console import Console
@@ -108,7 +109,7 @@ def view_text(ledger: Ledger, batch: BatchRecord, caps: Caps, waiting: str | Non
     from rich.text import Text
 
     counts = ledger.queries.counts(batch.id)
-    charged, reserved = ledger.reports.spend(batch.id)
+    charged, reserved = ledger.reports.spend(batch.id)  # from the ledger, so it is true after a restart, too
     words = screen_counts(counts)
     parts = [
         f"{words['done']} of {counts.total} done",

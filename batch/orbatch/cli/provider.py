@@ -57,7 +57,7 @@ async def connect(
 
     if not session.simulate:
         async with OpenRouterProvider() as provider:
-            yield Connection(provider, simulated=False, speed=speed or 1.0)
+            yield Connection(provider, simulated=False, speed=speed or 1.0)  # --speed: a simulator elsewhere
         return
     from orbatch_simulator import SimulatorSettings, simulator_thread
 

@@ -57,12 +57,12 @@ def report(
         if which.since and which.until and which.since > which.until:
             raise Failure(f"--since {since} is after --until {until}.")
         if settle:
-            asyncio.run(_settle(session, ledger, batch_id))
+            asyncio.run(_settle(session, ledger, batch_id))  # first, so that the sums below have it
         rows, total = ledger.reports.report(by, which)
         if session.json or format == "json":
             session.data({"by": by, "rows": [row_data(row) for row in rows], "total": row_data(total)})
         elif format == "csv":
-            typer.echo(_csv(by, rows), nl=False)
+            typer.echo(_csv(by, rows), nl=False)  # without a total: a spreadsheet would add it up again
         else:
             session.print(report_table(by, rows, total))
             for line in [*_notes(total), *uncertain_lines(ledger, batch_id, session.flags)]:
@@ -87,7 +87,9 @@ async def _settle(session: Session, ledger: Ledger, batch_id: int | None) -> Non
         session.say("Every charge is known.")
         return
     async with connect(session) as connection:
-        result = await reconcile(ledger, connection.provider, unsettled, Caps())
+        result = await reconcile(
+            ledger, connection.provider, unsettled, Caps()
+        )  # no caps: known charges are only recorded
     unknown = f"; {result.open} still unknown, counted at their worst case" if result.open else ""
     session.say(f"{pluralize(result.settled, 'charge')} settled{unknown}.")
 
@@ -95,7 +97,7 @@ async def _settle(session: Session, ledger: Ledger, batch_id: int | None) -> Non
 def report_table(by: str, rows: Sequence[ReportRow], total: ReportRow) -> Table | str:
     """The report for a person: amounts in cents, the total last."""
     cells = [_cells(row) for row in rows]
-    if len(rows) != 1:
+    if len(rows) != 1:  # a total of one row would repeat it
         cells.append(_cells(total))
     return table([by, *_COLUMNS], cells, numbers=range(1, len(_COLUMNS) + 1))
 

@@ -32,10 +32,10 @@ def retry(
 ) -> None:
     """Set failed jobs back to pending. The next run submits them."""
     session: Session = context.obj
-    wanted = [_retryable(word.strip()) for word in status.split(",")]
+    wanted = [_retryable(word.strip()) for word in status.split(",")]  # a typo fails before the ledger is opened
     with session.open_ledger() as ledger:
         found = find_batch(ledger, batch)
-        counts = ledger.queries.counts(found.id)
+        counts = ledger.queries.counts(found.id)  # before they change
         reopened = ledger.attempts.reopen(ledger.queries.reopenable(found.id, wanted, only), reset_attempts=True)
     if session.json:
         session.data({"batch": found.name, "reopened": reopened})
@@ -64,6 +64,7 @@ def retry_hint(name: str, counts: Counts, flags: str) -> list[str]:
     line = f"{pluralize(sum(failed.values()), 'job')} failed ({statuses})."
     retryable = [status for status in failed if status in _RETRYABLE]
     if retryable:
+        # `retry` alone takes failed jobs.
         chosen = "" if retryable == [Status.FAILED] else f" --status {','.join(retryable)}"
         line += f" To retry: orbatch retry {name}{chosen}{flags}"
     else:
@@ -127,7 +128,7 @@ def resolve(
 
 def _resolve_one(session: Session, ledger: Ledger, prefix: str, verdict: _Verdict) -> None:
     job = find_job(ledger, prefix)
-    attempts = ledger.queries.attempts(job.id)
+    attempts = ledger.queries.attempts(job.id)  # a settled job may have an earlier attempt whose charge is unknown
     uncertain = [attempt for attempt in attempts if attempt.status == Status.UNCERTAIN]
     if uncertain:
         if verdict.remote_id is not None and _answers_in_response(job):
@@ -153,14 +154,14 @@ def _answers_in_response(job: JobRecord) -> bool:
 
 def _resolve_all(session: Session, ledger: Ledger, name: str, verdict: _Verdict, *, yes: bool) -> None:
     jobs = ledger.queries.uncertain(find_batch(ledger, name).id)
-    if not jobs:
+    if not jobs:  # no error: a script may call this after every run
         _show_result(session, name, "no job is uncertain.")
         return
     for job, attempt in with_attempts(jobs):
         worst = amount(attempt.reserved_nusd, "an unknown amount of")
         outcome = "pending" if verdict.not_charged else f"lost, {worst} USD charged"
         line = f"{job.id}  {job.prompt_id} {job.model}, submitted {attempt.created_at}: {outcome}"
-        (session.say if yes else session.warn)(line)
+        (session.say if yes else session.warn)(line)  # --quiet must not hide what is asked about
     if not yes:
         if not sys.stdin.isatty():
             raise Failure("No terminal to confirm on. Pass --yes to apply this to the jobs above.")
@@ -206,13 +207,13 @@ def uncertain_lines(ledger: Ledger, batch_id: int | None, flags: str) -> list[st
         prompt = " ".join(job.prompt.split())
         shown = prompt if len(prompt) <= _PROMPT_SHOWN else prompt[: _PROMPT_SHOWN - 1] + "…"
         worst = amount(attempt.reserved_nusd, "an unknown amount of")
-        error = (attempt.error or "no response on record").rstrip(".")
+        error = (attempt.error or "no response on record").rstrip(".")  # a killed run leaves no error
         lines.append(f"  {job.id}  {job.model}  {shown}")
         lines.append(
             f"    submitted {attempt.created_at}, up to {worst} USD reserved; {error}.{_usage_hint(ledger, attempt)}"
         )
     lines.append(f"  Look for a generation of that model, time and price on {ACTIVITY_PAGE}, then record the result:")
-    if not all(_answers_in_response(job) for job in jobs):
+    if not all(_answers_in_response(job) for job in jobs):  # images and texts have no remote id
         lines.append(
             f"    orbatch resolve JOB --remote-id ID{flags}    listed there with this job id: poll and download it"
         )
@@ -220,7 +221,7 @@ def uncertain_lines(ledger: Ledger, batch_id: int | None, flags: str) -> list[st
         f"    orbatch resolve JOB --not-charged{flags}     not listed there: submit it again",
         f"    orbatch resolve JOB --charged USD{flags}     charged, and the output cannot be retrieved",
     ]
-    if len(jobs) > 1:
+    if len(jobs) > 1:  # saves typing; each is still confirmed below
         lines.append(f"    orbatch resolve BATCH --all --not-charged{flags}   none of them is listed there")
     return lines
 
@@ -253,7 +254,9 @@ def _usage_hint(ledger: Ledger, attempt: AttemptRecord) -> str:
     if usage is None:
         return ""
     prefix = f" Hint: until {usage.read_at}, usage of the key"
-    if attempt.reserved_nusd is not None and usage.unexplained_nusd < attempt.reserved_nusd // 2:
+    if (
+        attempt.reserved_nusd is not None and usage.unexplained_nusd < attempt.reserved_nusd // 2
+    ):  # a charge is rarely less
         return (
             f"{prefix} did not rise by {amount(attempt.reserved_nusd)} USD beyond the charges of known jobs. "
             "Usage lags, so check again later."

@@ -50,13 +50,13 @@ def run(
 ) -> None:
     """Run or resume a batch.
 
-    Finished jobs are kept, submitted jobs are polled and downloaded, and only the rest is submitted. Ctrl-C stops it;
+    Finished jobs are kept, submitted jobs are polled and downloaded, and everything else is submitted. Ctrl-C stops it;
     the same command resumes. Exit codes: 0 everything done, 1 orbatch or the provider failed, 2 bad usage or batch
     file, 3 some jobs have no output, 4 stopped by budget or credit, 5 uncertain jobs need `resolve`, 130 interrupted.
     """
     session: Session = context.obj
-    session.check_log_file()
-    file = read_plan_file(config)
+    session.check_log_file()  # before the plan, and so before any money
+    file = read_plan_file(config)  # None for a batch file
     if file is not None:
         if only not in (None, file.only):
             raise Failure("The plan file says which jobs to run. Omit --only, or make another plan with it.")
@@ -68,7 +68,7 @@ def run(
                 raise Failure("--speed is for a simulator on this machine. The real API runs in real time.")
             with session.open_ledger(create=True) as ledger:
                 view = await make_view(session, ledger, connection, config, only=only, budget=budget, refresh=refresh)
-                if file is not None:
+                if file is not None:  # the plan was made again and must be the same
                     check_against_file(view.plan, file, simulated=session.simulate)
                 if dry_run:
                     show_plan(session, view)
@@ -78,7 +78,7 @@ def run(
                 batch = view.plan.batch
                 result = await drive(session, ledger, batch, connection, options)
                 show_summary(session, ledger, batch, result)
-                uncertain = len(ledger.queries.uncertain(batch.id))
+                uncertain = len(ledger.queries.uncertain(batch.id))  # of the whole batch, whatever --only chose
                 return exit_code(result, ledger.queries.counts(batch.id, only), uncertain)
 
     code = asyncio.run(execute())
@@ -91,7 +91,7 @@ def _confirm_plan(session: Session, ledger: Ledger, connection: Connection, view
     plan = view.plan
     must_ask = bool(plan.to_submit) and not (session.simulate or yes)
     for line in plan_lines(view, session.flags):
-        (session.warn if must_ask else session.say)(line)
+        (session.warn if must_ask else session.say)(line)  # --quiet must not hide what is asked about
     try:
         connection.provider.require_key()
     except ConfigurationError as exc:
@@ -102,7 +102,7 @@ def _confirm_plan(session: Session, ledger: Ledger, connection: Connection, view
         raise Failure("No terminal to confirm on. Review the plan above and pass --yes to run it.")
     if not confirm(f"Submit {pluralize(plan.to_submit, 'job')} for {_at_most(plan)}?"):
         raise Failure("Nothing was submitted.", ExitCode.DONE)
-    if ledger.plans.find(plan.batch.name) != plan.batch:
+    if ledger.plans.find(plan.batch.name) != plan.batch:  # minutes may have passed at the question
         raise Failure(
             f"Batch {plan.batch.name} was re-planned by another process. Nothing was submitted; run the command again."
         )
@@ -146,7 +146,7 @@ async def drive(
 def _objects_frozen() -> Iterator[None]:
     """Keep what exists now, modules and all, out of garbage collection, which otherwise took a twentieth of the time
     of a run of many jobs."""
-    gc.collect()
+    gc.collect()  # first, or what is garbage now would be kept, too
     gc.freeze()
     try:
         yield
@@ -161,13 +161,13 @@ def _stopping(
     """The first signal lets requests in progress finish, the second one ends the run immediately."""
     loop = asyncio.get_running_loop()
     main = asyncio.current_task()
-    assert main is not None
+    assert main is not None  # for the type checker: this runs in a task
     signals = 0
 
     def on_signal() -> None:
         nonlocal signals
         signals += 1
-        if signals > 1:
+        if signals > 1:  # open submits become uncertain in their own cleanup
             main.cancel()
             return
         batch_run.interrupt()
@@ -214,8 +214,8 @@ def show_summary(session: Session, ledger: Ledger, batch: BatchRecord, result: R
     if session.json:
         session.data(_summary_data(session, ledger, batch, result, counts))
         return
-    rows, total = ledger.reports.report("model", Filter(batch.id))
-    if counts.total > 1:
+    rows, total = ledger.reports.report("model", Filter(batch.id))  # of one moment
+    if counts.total > 1:  # `generate` has one job
         session.print(report_table("model", rows, total))
     words = screen_counts(counts)
     parts = [f"{words.pop('done')} of {counts.total} done", *(f"{jobs} {word}" for word, jobs in words.items() if jobs)]
@@ -248,6 +248,7 @@ def _attention_lines(
         yield result.message if result.message.startswith("Stopped") else f"Stopped: {result.message}"
     for model, reason in result.blocked.items():
         yield f"Submitting stopped for {model}: {reason}"
+    # Jobs that stay open have a reason, too, such as a poll timeout.
     for status in (*SCREEN["failed"], Status.SUBMITTED, Status.COMPLETED):
         rows = [row for row in ledger.reports.job_rows(batch.id, status, JOBS_SHOWN) if row["error"]]
         for row in rows:
@@ -290,6 +291,7 @@ def exit_code(result: RunResult, counts: Counts, uncertain: int) -> ExitCode:
         return ExitCode.UNCERTAIN
     if result.stop is Stop.NO_CREDIT or result.over_budget:
         return ExitCode.BUDGET
+    # Open jobs are paid for, but this run gave up waiting for them.
     without_output = (*SCREEN["failed"], Status.SUBMITTED, Status.COMPLETED)
     if result.stop is Stop.FAIL_FAST or any(counts[status] for status in without_output):
         return ExitCode.NO_OUTPUT

@@ -43,10 +43,10 @@ def init(
     path.write_text(files("orbatch").joinpath("starter.yaml").read_text("utf-8"), "utf-8")
     schema_path = path.with_name(SCHEMA_NAME)
     created = str(path)
-    if not schema_path.exists():
+    if not schema_path.exists():  # it may be the user's own, or shared by several batch files
         schema_path.write_text(_schema_text(), "utf-8")
         created += f" and {schema_path} (for editor completion)"
-    quoted = shlex.quote(str(path))
+    quoted = shlex.quote(str(path))  # to be pasted
     session.result(f"Created {created}. Next:\n  orbatch plan {quoted}\n  orbatch run {quoted} --simulate")
 
 
@@ -65,7 +65,7 @@ def backup(context: typer.Context, target: Annotated[Path, typer.Argument(help="
     """Copy the ledger, even while a run is using it."""
     session: Session = context.obj
     _check_new(target, "backup.db")
-    if not target.parent.is_dir():
+    if not target.parent.is_dir():  # a typo in a backup job must not create directories
         raise Failure(f"{target.parent} is not a directory. Create it first.")
     with session.open_ledger() as ledger:
         try:
@@ -117,7 +117,7 @@ def simulate(
 
     try:
         run_forever(settings, port=port, journal_path=journal, on_ready=ready)
-    except ValueError as exc:
+    except ValueError as exc:  # the journal is another file
         raise Failure(str(exc)) from exc
 
 
@@ -150,7 +150,7 @@ async def _provider_findings(session: Session) -> list[Finding]:
 
     try:
         async with connect(session, with_journal=False) as connection:
-            loaded = await connection.catalogs({"video": None}, refresh=True)
+            loaded = await connection.catalogs({"video": None}, refresh=True)  # a cached one proves nothing
             catalog = Finding("catalog", True if loaded.freshness == "live" else None, loaded.note)
             return [catalog, *await _key(connection)]
     except ConfigurationError as exc:
@@ -185,7 +185,7 @@ def _ledger(session: Session) -> Finding:
     existed = path.exists()
     try:
         with session.open_ledger(create=existed) as ledger, ledger.database.write():
-            pass
+            pass  # an empty transaction fails where a run would
     except LedgerError as exc:
         return Finding("ledger", False, str(exc)) if existed else _missing_ledger(path)
     return Finding("ledger", True, f"{path} is writable")
@@ -204,5 +204,5 @@ def _missing_ledger(ledger: Path) -> Finding:
 
 
 def _space() -> Finding:
-    free = shutil.disk_usage(Path.cwd()).free
+    free = shutil.disk_usage(Path.cwd()).free  # outputs go below the current directory by default
     return Finding("disk", free > LOW_SPACE_BYTES or None, f"{free / 1e9:.1f} GB free in {Path.cwd()}")

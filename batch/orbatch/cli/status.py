@@ -26,7 +26,7 @@ def status(context: typer.Context, batch: OneOrAll = None) -> None:
     with session.open_ledger() as ledger:
         names = ledger.plans.names() if batch is None else [find_batch(ledger, batch).name]
         batches = [found for found in map(ledger.plans.find, names) if found is not None]
-        batch_id = batches[0].id if batch is not None else None
+        batch_id = batches[0].id if batch is not None else None  # None: uncertain jobs of all batches
         if session.json:
             data = [_batch_data(ledger, found) for found in batches]
             session.data({"batches": data, "uncertain": uncertain_data(ledger, batch_id)})
@@ -76,7 +76,8 @@ def jobs(
         raise Failure(f"{status} is not a status.{guess} Choose from: {', '.join(Status)}.")
     with session.open_ledger() as ledger:
         batch_id = None if batch is None else find_batch(ledger, batch).id
-        columns = ("*",) if session.json else _LISTED
+        columns = ("*",) if session.json else _LISTED  # prompts and requests are long and not in the table
+        # A list: the ledger is closed before slow output.
         rows = list(ledger.reports.job_rows(batch_id, status, limit, columns=columns))
     if session.json:
         session.data([{key: value for key, value in row.items() if key not in _VIEW_EXTRAS} for row in rows])
@@ -137,6 +138,7 @@ def _job_data(ledger: Ledger, job: JobRecord) -> dict[str, Any]:
 
 
 def _job_lines(ledger: Ledger, job: JobRecord) -> list[str]:
+    # All digits: here is where one looks when cents do not add up.
     low, high = format_usd(job.estimate_low_nusd), format_usd(job.estimate_high_nusd, "no upper bound")
     reason = job.error or job.hold
     lines = [
@@ -152,7 +154,7 @@ def _job_lines(ledger: Ledger, job: JobRecord) -> list[str]:
         own = " (your own provider key: only OpenRouter's fee)" if attempt.is_byok else ""
         reserved = "" if attempt.settled else f", {format_usd(attempt.reserved_nusd, 'nothing')} USD reserved"
         lines.append(f"attempt   {attempt.number}: {attempt.status}, {cost}{own}{reserved}")
-        if attempt.remote_id:
+        if attempt.remote_id:  # what the provider's support asks for
             lines.append(f"          remote id {attempt.remote_id}, submitted {attempt.created_at}")
     outputs = ledger.queries.outputs(job.id)
     for output in outputs:
@@ -173,6 +175,6 @@ def _properties(output: OutputRecord) -> list[str]:
         found.append(f"{output.seconds:.2f} s")
     if output.width is not None:
         found.append(f"{output.width}x{output.height}")
-    if output.video_codec is None:
+    if output.video_codec is None:  # an image or a text
         return [*found, output.mime_type]
     return [*found, output.video_codec, output.audio_codec or "no audio"]

@@ -43,7 +43,7 @@ def verify(context: typer.Context, batch: OneOrAll = None, yes: Yes = False) -> 
     else:
         files = pluralize(checked, "file")
         session.result(f"{files} checked, {len(damages)} missing or changed, {downloaded} downloaded again.")
-    if downloaded < len(damages):
+    if downloaded < len(damages):  # for scripts: something is still missing
         raise typer.Exit(ExitCode.FAILED)
 
 
@@ -82,6 +82,7 @@ async def _download(session: Session, ledger: Ledger, damages: list[Damage]) -> 
 
     downloaded = 0
     async with connect(session) as connection:
+        # Once per job: all its files come with one download.
         for job in {damage.job.id: damage.job for damage in damages}.values():
             if KINDS[job.kind].is_synchronous:
                 session.warn(f"{job.id}: {job.kind} output is part of the API response and cannot be downloaded again.")
