@@ -42,7 +42,7 @@ def test_a_line_holds_the_prompt_its_variables_the_text_the_cost_and_the_setting
     assert first | {"job_id": "", "cost_usd": "0.1"} == {
         "job_id": "", "prompt_id": "first", "prompt": "say =1+1", "variables": {"word": "=1+1"}, "model": MINI,
         "kind": "text", "status": "done", "text": "=cmd()\nsecond line \u2026", "paths": [str(_text_file(ran))],
-        "cost_usd": "0.1", "settings": {"system": "Be brief.", "max_tokens": 9}, "repeat": 0, "error": None,
+        "cost_usd": "0.1", "settings": {"system": "Be brief.", "max_tokens": 9}, "repeat": 1, "error": None,
     }  # fmt: skip
     assert float(first["cost_usd"]) == ran.jobs()[0]["cost_usd"]
     assert [second[name] for name in ("prompt_id", "status", "text", "cost_usd")] == ["second", "pending", None, None]

@@ -88,9 +88,9 @@ def test_what_a_model_does_not_take_is_told_before_anything_is_sent(desk: Desk) 
 def test_fewer_pictures_than_asked_for_are_recorded_and_shown(desk: Desk) -> None:
     desk.simulator.set_faults(Fault("images", "fewer", times=1))
     path = mixed(desk, models=[IMAGE], prompts=["a cat"])
-    assert "1 of 2 pictures came" in desk.run(path).err
+    assert "1 of 2 images were returned" in desk.run(path).err
     [row] = desk.jobs()
-    assert "1 of 2 pictures came" in desk.call("show", row["job_id"]).out
+    assert "1 of 2 images were returned" in desk.call("show", row["job_id"]).out
     desk.assert_report_equals_journal()
 
 
@@ -177,7 +177,7 @@ def test_urls_that_cannot_be_fetched_are_reported_by_the_plan(desk: Desk) -> Non
 def test_a_picture_that_is_cut_short_is_found_before_anything_is_sent(desk: Desk) -> None:
     (desk.folder / "a.png").write_bytes(picture(size=(90, 90))[:-20])
     path = mixed(desk, models=[IMAGE | {"references": "a.png"}], prompts=["a cat"])
-    assert "does not open as a picture" in desk.run(path, code=2).err
+    assert "does not open as an image" in desk.run(path, code=2).err
     assert desk.accepted() == 0
 
 
