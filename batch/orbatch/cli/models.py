@@ -100,9 +100,10 @@ def _supporting(kind: str, models: Sequence[AnyModel], settings: Mapping[str, An
         fields["frame_images"] = frames
     if kind == "image":
         fields["n"] = 1  # the price of one image
+    seed = 1 if "seed" in settings else None
     found = []
     for model in models:
-        request = KINDS[kind].request_of(model.id, "any prompt", 1 if "seed" in settings else None, fields)
+        request = KINDS[kind].requests_with(model.id, fields)(prompt="any prompt", seed=seed)
         if _is_described(model, settings) and not KINDS[kind].check(request, model):
             found.append((model.id, KINDS[kind].estimate(request, model)))
     return found
