@@ -154,6 +154,7 @@ class OpenRouterProvider:
         """
         self.require_key()
         body = (await with_local_files(VideoRequest.of(request))).to_json()
+        # The lenient form: from here on the job is paid for, and its id must not be lost.
         job = VideoJob.from_submit(read_json(await self._transport.submit("/videos", body)))
         _log.info("Job %s was accepted", job.id)
         return job
@@ -162,7 +163,7 @@ class OpenRouterProvider:
         """The job's current state. Free, and safe to repeat. Raises ConfigurationError for what is not a job id."""
         self.require_key()
         job = VideoJob.from_json(read_json(await self._transport.read(_job_path(job_id))))
-        if job.id != job_id:
+        if job.id != job_id:  # a proxy or cache mixed two responses up
             raise InvalidResponseError(f"The response to a poll of job {job_id} is about job {job.id}. Poll again.")
         return job
 
@@ -184,7 +185,7 @@ class OpenRouterProvider:
         status, pause, failure = PENDING, poll_interval, None
         while True:
             await asyncio.sleep(max(0.0, min(pause, deadline - loop.time())))
-            pause = poll_interval
+            pause = poll_interval  # a Retry-After counts for one pause
             try:
                 job = await self.poll(job_id)
             except OpenRouterError as exc:
@@ -218,7 +219,7 @@ class OpenRouterProvider:
 
         async def stored_copy() -> str | None:
             job = await self.poll(job_id)
-            return job.urls[index] if index < len(job.urls) else None
+            return job.urls[index] if index < len(job.urls) else None  # signed, and fresh only in a new poll
 
         return await download_with_fallback(self._transport, self._content_url(job_id, index), part, stored_copy)
 
@@ -321,7 +322,7 @@ class OpenRouterProvider:
         directory that outlives the client. Raises TypeError for an unknown keyword, and what ``create_images`` raises.
         """
         request = ImageRequest.from_keywords(prompt, model, fields, extra)
-        self.require_key()
+        self.require_key()  # before files are read
         return await generate(self._transport, await with_local_files(request), directory)
 
     async def generate_text(

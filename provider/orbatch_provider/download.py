@@ -292,7 +292,7 @@ async def _fetch(transport: Transport, url: str, file: PartFile, *, keyed: bool)
     """Write the body of one response; False when it does not continue what the file holds."""
     headers = {"Accept": "video/mp4, */*"}
     if file.size:
-        headers["Range"] = f"bytes={file.size}-"
+        headers["Range"] = f"bytes={file.size}-"  # a server that ignores it sends 200 and the whole
     async with _follow(transport, url, headers, keyed=keyed) as content:
         if content.status == 416 and file.size:
             return False
@@ -301,7 +301,7 @@ async def _fetch(transport: Transport, url: str, file: PartFile, *, keyed: bool)
             start, total = _range(content.headers.get("content-range", ""))
             if start != file.size or _is_encoded(content):
                 return False
-            file.expected = total
+            file.expected = total  # of the whole file, not of this part
         else:
             file.restart()
             file.expected = None if _is_encoded(content) else _number(content.headers.get("content-length"))

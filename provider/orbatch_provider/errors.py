@@ -67,9 +67,9 @@ _EXAMINED_LIMIT = 64 * MESSAGE_LIMIT  # characters examined, so that a huge body
 
 _KEY = re.compile(r"sk-or-[A-Za-z0-9_-]{4,}")
 _BEARER = re.compile(r"(?i)bearer\s+[^\s\"']+")
-_LOGIN = re.compile(r"(?<=://)[^\s/@\"'<>?]+:[^\s/@\"'<>?]*@")
+_LOGIN = re.compile(r"(?<=://)[^\s/@\"'<>?]+:[^\s/@\"'<>?]*@")  # user:password of a proxy or URL
 _SIGNED_QUERY = re.compile(r"(https?://[^\s\"'<>?]+)\?[^\s\"'<>]+")
-_BUDGET = re.compile(r"(?i)\bbudget\b|spend(ing)? limit")
+_BUDGET = re.compile(r"(?i)\bbudget\b|spend(ing)? limit")  # 403 has no type of its own for it
 
 
 def redact(text: str) -> str:
@@ -84,7 +84,7 @@ def redact(text: str) -> str:
 class OpenRouterError(Exception):
     """Base of all errors of this package. ``str(error)`` says what happened and what to do."""
 
-    nothing_started: bool = True
+    nothing_started: bool = True  # most are raised before anything is sent
     temporary: bool = False
 
     @property
@@ -141,11 +141,12 @@ class APIError(OpenRouterError):
         self.request = request
         self.nothing_started = rule.refused or status_code in NOT_STARTED[kind]
         self.temporary = rule.temporary
-        if kind == "text" and retryable is not None:
+        if kind == "text" and retryable is not None:  # documented for the text API only
             self.temporary = retryable
             self.nothing_started = self.nothing_started or retryable
         where = f" to {redact(request)}" if request else ""
         what = f"OpenRouter answered {status_code}{where}" + (f": {self.detail}" if self.detail else "")
+        # The provider's own words may already end a sentence.
         end = "" if what.endswith((".", "!", "?")) else "."
         super().__init__(f"{what}{end} {self._what_to_do(rule.advice, paid=paid)}".rstrip())
 

@@ -132,7 +132,7 @@ class ImageStream:
 
 class _Value:
     """One base64 value on its way to a file. Never raises: ``problem`` says why it cannot be used, None when all of
-    it is there, and after a problem the rest is skipped."""
+    it is there, and after a problem all further pieces are skipped."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

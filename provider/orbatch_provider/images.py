@@ -48,16 +48,17 @@ async def create(transport: Transport, request: ImageRequest, directory: Path, s
         raise ConfigurationError("Streamed images are not supported; remove stream. Nothing was sent.")
     if not stem or Path(stem).name != stem:
         raise ConfigurationError(f"{stem[:80]!r} is not a file name. Nothing was sent.")
-    body = request.to_json()
+    body = request.to_json()  # before a file is created, since it may raise
     with ImageStream(directory, stem) as stream:
         response = await transport.submit("/images", body, kind="image", sink=stream)
+        # In a thread: opening an image decodes it.
         return await run_in_disk_pool(_result, request, response, read_json(response), stream)
 
 
 async def generate(transport: Transport, request: ImageRequest, directory: str | Path | None) -> MultimodalResponse:
     """The images under names of their own in ``directory``, or in a new temporary directory."""
     folder = Path(directory if directory is not None else await run_in_disk_pool(tempfile.mkdtemp, prefix="orbatch-"))
-    stem = f"image-{secrets.token_hex(4)}"
+    stem = f"image-{secrets.token_hex(4)}"  # two calls may share a directory
     try:
         result = await create(transport, request, folder, stem)
     except BaseException:

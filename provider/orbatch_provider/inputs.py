@@ -98,7 +98,7 @@ def inspect(path: Path, *, downscaled: bool = False) -> LocalImage:
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
-        raise InputError(f"there is no file {_quoted(str(path))}") from error
+        raise InputError(f"{_quoted(str(path))} does not exist") from error
     if not path.is_file():
         raise InputError(f"{_quoted(str(path))} is not a file")
     limit = MAX_SOURCE_BYTES if downscaled else MAX_LOCAL_BYTES

@@ -17,7 +17,7 @@ Mode = Literal["text", "image", "reference"]
 
 def strip_prefix(model: str) -> str:
     """``openrouter/alibaba/wan-2.6`` is the model ``alibaba/wan-2.6``; ``openrouter/auto`` keeps its name."""
-    rest = model.removeprefix(MODEL_PREFIX)
+    rest = model.removeprefix(MODEL_PREFIX)  # LiteLLM and others put it before every model
     return rest if "/" in rest else model
 
 
@@ -29,7 +29,7 @@ class Request:
     extra: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "model", strip_prefix(self.model))
+        object.__setattr__(self, "model", strip_prefix(self.model))  # frozen, so in the way of dataclasses
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Self:
@@ -68,12 +68,13 @@ class Request:
                 close = difflib.get_close_matches(keyword, [*names, *options, "directory", "extra"], n=1)
                 hint = f", did you mean {close[0]!r}?" if close else "."
                 raise TypeError(f"Unknown argument {keyword!r}{hint} Pass other fields of the API in extra={{...}}.")
+        # Later keys win: what is named in the call cannot be overwritten by ``extra``.
         return cls.of({**(extra or {}), **keywords, "prompt": prompt, "model": model})
 
     def to_json(self) -> bytes:
         """The body as it is sent. Raises ConfigurationError for values that JSON does not have."""
         try:
-            return json.dumps(self.body(), allow_nan=False).encode()
+            return json.dumps(self.body(), allow_nan=False).encode()  # NaN is Python's, not JSON
         except (TypeError, ValueError, RecursionError) as exc:
             raise ConfigurationError(f"The request cannot be written as JSON ({exc}). Nothing was sent.") from None
 
@@ -237,6 +238,7 @@ class TextRequest(Request):
         return kind in {"json_object", "json_schema"}
 
 
+# The first four fields are sent in another form.
 _TEXT_SHORT_FORMS = frozenset({"model", "prompt", "system", "messages"})
 
 

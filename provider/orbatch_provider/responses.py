@@ -87,7 +87,7 @@ class VideoJob:
 
     id: str
     status: str
-    polling_url: str | None = None
+    polling_url: str | None = None  # never followed: the key goes to the configured origin only
     generation_id: str | None = None
     unsigned_urls: tuple[str, ...] = ()
     urls: tuple[str, ...] = field(default=(), repr=False)
@@ -131,7 +131,7 @@ class VideoJob:
             unsigned_urls=_texts(data.get("unsigned_urls")),
             urls=_texts(data.get("urls")),
             expires_at=expires_at if isinstance(expires_at, int) and not isinstance(expires_at, bool) else None,
-            usage=Usage.from_result(data.get("usage")),
+            usage=Usage.from_result(data.get("usage")),  # a poll reads it again, strictly
             error=_reason(data.get("error")),
             raw=dict(data),
         )
@@ -181,7 +181,7 @@ class KeyInfo:
     def from_json(cls, body: object) -> KeyInfo:
         """Raises InvalidResponseError for a body without a data object."""
         data = _data(body, "key")
-        budget = data.get("effective_budget")
+        budget = data.get("effective_budget")  # absent for keys without a budget
         return cls(
             label=str(data.get("label", "")),
             usage=_signed(data.get("usage")),
@@ -209,7 +209,7 @@ class FileOutput:
         """Copy the file to ``path`` and return it. Directories are created; an existing file is replaced atomically."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(target.name + ".part")
+        part = target.with_name(target.name + ".part")  # so that a full disk leaves no half file under the name
         shutil.copyfile(self.path, part)
         part.replace(target)
         return target

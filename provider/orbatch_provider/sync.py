@@ -55,7 +55,7 @@ def _blocking(call: Callable[P, Coroutine[Any, Any, MultimodalResponse]]) -> Cal
                 f"{call.__name__}() blocks, and an event loop is running here. Use "
                 f"`async with OpenRouterProvider() as provider: await provider.{call.__name__}(...)`."
             )
-        return asyncio.run(call(*args, **kwargs))
+        return asyncio.run(call(*args, **kwargs))  # a provider of its own, so that nothing outlives the loop
 
     return blocking
 

@@ -202,7 +202,7 @@ def test_a_wrong_value_is_named_with_what_is_allowed(tmp_path: Path, line: str, 
         pytest.param("{prompt: a, vars: {c: []}}", "is an empty list", id="variable without values"),
         pytest.param("{prompt: a, vars: {c: {d: 1}}}", "prompts[1].vars.c: found a mapping", id="nested variable"),
         pytest.param("{prompt: a, vars: {a-b: 1}}", "'a-b' cannot be a variable", id="variable name"),
-        pytest.param("{first_frame: no.png}", "there is no file", id="missing picture"),
+        pytest.param("{first_frame: no.png}", "does not exist", id="missing picture"),
         pytest.param("{first_frame: 'file:///a.png'}", "use the plain path", id="file URL"),
     ],
 )

@@ -118,9 +118,9 @@ def test_urls_stay_as_they_are(tmp_path: Path, text: str) -> None:
         pytest.param("https://[a/c.png", "allowed: an https:// URL", id="broken host"),
         pytest.param("file:///c.png", "use the plain path", id="file"),
         pytest.param("data:text/html,hi", "is not a base64 data URL", id="data of another type"),
-        pytest.param("none.png", "there is no file", id="missing"),
+        pytest.param("none.png", "does not exist", id="missing"),
         pytest.param(".", "is not a file", id="folder"),
-        pytest.param("a\0b", "there is no file", id="NUL"),
+        pytest.param("a\0b", "does not exist", id="NUL"),
     ],
 )
 def test_what_cannot_be_sent_is_refused(tmp_path: Path, text: str, reason: str) -> None:
@@ -158,7 +158,7 @@ def test_a_request_without_local_files_is_sent_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("item", "reason"),
     [
-        pytest.param(reference("gone.png"), "there is no file", id="gone"),
+        pytest.param(reference("gone.png"), "does not exist", id="gone"),
         pytest.param(reference("http://a.b/c.png"), "allowed: an https:// URL", id="http"),
         pytest.param(
             {"type": "video_url", "video_url": {"url": "clip.mp4"}}, "video_url must be an https URL", id="local video"
@@ -214,6 +214,6 @@ async def test_the_sdk_takes_a_local_file_wherever_a_url_is_allowed(
         with pytest.raises(BadRequestError):
             await provider.generate_image("x", "a/b", input_references=[reference(path)])
         assert json.loads(sent.calls[1].request.content)["input_references"] == [reference(data_url)]
-        with pytest.raises(ConfigurationError, match="there is no file"):
+        with pytest.raises(ConfigurationError, match="does not exist"):
             await provider.generate_image("x", "a/b", input_references=[reference("gone.png")])
     assert sent.call_count == 2

@@ -66,7 +66,7 @@ class ApiKey:
 
     def hide_bytes(self, body: bytes) -> bytes:
         """``body`` without this key."""
-        secret = self._text.encode("utf-8", "replace")
+        secret = self._text.encode("utf-8", "replace")  # an unusable key may not be encodable
         return body.replace(secret, _HIDDEN.encode()) if secret and secret in body else body
 
     def __repr__(self) -> str:
@@ -112,7 +112,7 @@ def may_carry_key(url: str) -> bool:
 
 
 def _is_this_machine(host: str) -> bool:
-    if host == "localhost":
+    if host == "localhost":  # by RFC 6761 always loopback
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from http.cookiejar import CookieJar
 from io import BytesIO
 from typing import Protocol
 from urllib.parse import urlencode
@@ -159,8 +159,8 @@ class Transport:
         try:
             response = await self._send(self._reads, request, keyed=keyed)
         except OpenRouterError:
-            raise
-        except Exception as exc:  # noqa: BLE001 - whatever it was, the request may have left
+            raise  # nothing was sent
+        except Exception as exc:  # noqa: BLE001 - no error is known to be harmless once the request may have left
             forget_frames(exc)
             failure = as_error(exc)
         if failure is not None:
@@ -207,7 +207,7 @@ class Transport:
                 await _collect(response, body, BODY_LIMIT if sink is None else STREAMED_LIMIT)
         except OpenRouterError:
             raise
-        except Exception as exc:  # noqa: BLE001 - whatever it was, the request may have left
+        except Exception as exc:  # noqa: BLE001 - no error is known to be harmless once the request may have left
             forget_frames(exc)
             failure = self._error(exc, name, request.url.host, paid=paid, received=body.getvalue())
         finally:
@@ -266,9 +266,12 @@ def attribution_headers(referer: str | None, title: str | None, categories: Sequ
 
 
 def _client(transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
-    # No cookie is kept: a server could put the key it was sent into one.
-    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-    return httpx.AsyncClient(transport=transport, trust_env=False, follow_redirects=False, cookies=no_cookies)
+    return httpx.AsyncClient(transport=transport, trust_env=False, follow_redirects=False, cookies=_NoCookies())
+
+
+class _NoCookies(CookieJar):
+    def extract_cookies(self, response: object, request: object) -> None:
+        """Keep none: a server could put the key it was sent into one, and parsing them costs every poll."""
 
 
 async def _collect(response: httpx.Response, body: Sink, limit: int) -> None:
