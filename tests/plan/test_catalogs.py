@@ -90,10 +90,7 @@ async def test_a_young_copy_is_used_without_reading(tmp_path: Path, kind: str) -
 
 @pytest.mark.parametrize(
     "age",
-    [
-        pytest.param(timedelta(minutes=61), id="old"),
-        pytest.param(timedelta(days=-1), id="from a clock that was ahead"),
-    ],
+    [pytest.param(timedelta(minutes=61), id="old"), pytest.param(timedelta(days=-1), id="from a clock that was ahead")],
 )
 async def test_another_copy_is_replaced_by_the_live_catalog(tmp_path: Path, age: timedelta) -> None:
     await load(Api(videos(at=NOW - age)), tmp_path)

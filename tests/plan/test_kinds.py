@@ -252,8 +252,7 @@ def planned(jobs: Jobs, text: str, offers: Catalogs = OFFERS) -> list[PricedJob]
 
 def test_each_kind_is_priced_by_its_own_catalog(jobs: Jobs) -> None:
     video, image, text = planned(
-        jobs,
-        MIXED + "defaults: {duration: 4, generate_audio: false, max_tokens: 100, n: 3}\n",
+        jobs, MIXED + "defaults: {duration: 4, generate_audio: false, max_tokens: 100, n: 3}\n"
     )
     assert [each.problems for each in (video, image, text)] == [(), (), ()]
     assert image.estimate.high == Decimal("0.12")

@@ -14,6 +14,7 @@ from orbatch_provider.requests import VideoRequest
 
 AT = datetime(2026, 10, 9, 12, tzinfo=UTC)
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+VEO, WAN, UPSCALER = "google/veo-3.1", "alibaba/wan-2.6", "black-forest-labs/flux-video-upscale"
 FIRST = {**IMAGE, "frame_type": "first_frame"}
 LAST = {**IMAGE, "frame_type": "last_frame"}
 VIDEO = {"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}}
@@ -184,27 +185,17 @@ def test_a_model_that_is_gone_loses_its_lines() -> None:
 @pytest.mark.parametrize(
     ("model", "fields", "problem"),
     [
-        pytest.param(
-            "google/veo-3.1", {"duration": 5}, "does not offer 5; allowed: 4, 6, 8; nearest: 4", id="duration"
-        ),
-        pytest.param(
-            "google/veo-3.1", {"duration": 30}, "does not offer 30; allowed: 4, 6, 8; nearest: 8", id="too long"
-        ),
-        pytest.param(
-            "google/veo-3.1", {"duration": 8.0}, "8.0 is not a whole number of seconds; allowed", id="fraction"
-        ),
+        pytest.param(VEO, {"duration": 5}, "does not offer 5; allowed: 4, 6, 8; nearest: 4", id="duration"),
+        pytest.param(VEO, {"duration": 30}, "does not offer 30; allowed: 4, 6, 8; nearest: 8", id="too long"),
+        pytest.param(VEO, {"duration": 8.0}, "8.0 is not a whole number of seconds; allowed", id="fraction"),
         pytest.param("x-ai/grok-imagine-video", {"duration": True}, "True is not a whole number of seconds", id="flag"),
         pytest.param("runway/aleph-2", {"duration": 0}, "0 is not a whole number of seconds", id="nothing"),
-        pytest.param(
-            "google/veo-3.1", {"resolution": "4k"}, "allowed: 720p, 1080p, 4K; nearest: 4K", id="resolution as written"
-        ),
+        pytest.param(VEO, {"resolution": "4k"}, "allowed: 720p, 1080p, 4K; nearest: 4K", id="resolution as written"),
         pytest.param("minimax/hailuo-3-max", {"resolution": "720p"}, "nearest: 768p", id="nearest resolution"),
-        pytest.param("google/veo-3.1", {"aspect_ratio": "4:3"}, "nearest: 16:9", id="nearest ratio"),
-        pytest.param("google/veo-3.1", {"size": "1088x1920"}, "nearest: 1080x1920", id="nearest size is as tall"),
-        pytest.param("google/veo-3.1", {"size": "big"}, "does not offer big; allowed: 1280x720", id="no size"),
-        pytest.param(
-            "google/veo-3.1", {"size": "1280x720", "resolution": "720p"}, "not both", id="size and resolution"
-        ),
+        pytest.param(VEO, {"aspect_ratio": "4:3"}, "nearest: 16:9", id="nearest ratio"),
+        pytest.param(VEO, {"size": "1088x1920"}, "nearest: 1080x1920", id="nearest size is as tall"),
+        pytest.param(VEO, {"size": "big"}, "does not offer big; allowed: 1280x720", id="no size"),
+        pytest.param(VEO, {"size": "1280x720", "resolution": "720p"}, "not both", id="size and resolution"),
         pytest.param(
             "heygen/heygen-video-1", {"generate_audio": True}, "cannot generate audio; allowed: false", id="audio"
         ),
@@ -214,53 +205,37 @@ def test_a_model_that_is_gone_loses_its_lines() -> None:
         pytest.param("kwaivgi/kling-v3.0-pro", {"seed": 7}, "does not support a seed; remove it", id="seed"),
         pytest.param("minimax/hailuo-2.3", {"seed": 0}, "does not support a seed", id="seed not listed"),
         pytest.param(
-            "alibaba/wan-2.6",
-            {"frame_images": [FIRST, LAST]},
-            "does not support a last_frame; allowed: first_frame",
-            id="frame",
+            WAN, {"frame_images": [FIRST, LAST]}, "does not support a last_frame; allowed: first_frame", id="frame"
         ),
-        pytest.param("google/veo-3.1", {"frame_images": [FIRST, FIRST]}, "only one first_frame", id="two first frames"),
+        pytest.param(VEO, {"frame_images": [FIRST, FIRST]}, "only one first_frame", id="two first frames"),
         pytest.param(
             "runway/aleph-2", {"frame_images": [FIRST]}, "does not support a first_frame", id="no frames at all"
         ),
         pytest.param(
-            "google/veo-3.1",
+            VEO,
             {"input_references": [VIDEO]},
             "does not support video references; allowed: text, image",
             id="video reference",
         ),
         pytest.param(
-            "google/veo-3.1",
-            {"input_references": [{"type": "file"}]},
-            "file is not a type of reference",
-            id="odd reference",
+            VEO, {"input_references": [{"type": "file"}]}, "file is not a type of reference", id="odd reference"
         ),
-        pytest.param("google/veo-3.1", {"prompt": None}, "is required when there is no image or video", id="no prompt"),
-        pytest.param("google/veo-3.1", {"upscale_factor": 2}, "does not upscale; remove it", id="no upscaler"),
-        pytest.param("google/veo-3.1", {"creativity": 1}, "has no such option; remove it", id="no creativity"),
+        pytest.param(VEO, {"prompt": None}, "is required when there is no image or video", id="no prompt"),
+        pytest.param(VEO, {"upscale_factor": 2}, "does not upscale; remove it", id="no upscaler"),
+        pytest.param(VEO, {"creativity": 1}, "has no such option; remove it", id="no creativity"),
         pytest.param(
-            "black-forest-labs/flux-video-upscale",
-            {"upscale_factor": 4},
-            "does not offer 4; allowed: 1.5 to 3; nearest: 3",
-            id="upscaled too far",
+            UPSCALER, {"upscale_factor": 4}, "does not offer 4; allowed: 1.5 to 3; nearest: 3", id="upscaled too far"
         ),
         pytest.param(
-            "black-forest-labs/flux-video-upscale",
+            UPSCALER,
             {"upscale_factor": 1},
             "does not offer 1; allowed: 1.5 to 3; nearest: 1.5",
             id="upscaled too little",
         ),
+        pytest.param(UPSCALER, {"upscale_factor": float("nan")}, "allowed: 1.5 to 3", id="no number"),
+        pytest.param(UPSCALER, {"creativity": 2}, "allowed: 0, 1; nearest: 1", id="creativity"),
         pytest.param(
-            "black-forest-labs/flux-video-upscale",
-            {"upscale_factor": float("nan")},
-            "allowed: 1.5 to 3",
-            id="no number",
-        ),
-        pytest.param(
-            "black-forest-labs/flux-video-upscale", {"creativity": 2}, "allowed: 0, 1; nearest: 1", id="creativity"
-        ),
-        pytest.param(
-            "alibaba/wan-2.6",
+            WAN,
             {"provider": {"options": {"alibaba": {"negative_promt": "blur"}}}},
             "would ignore it; allowed: negative_prompt",
             id="option",
@@ -280,7 +255,7 @@ def test_all_problems_come_at_once() -> None:
     request = VideoRequest(model="m", prompt="p", duration=7, resolution="8K", aspect_ratio="2:1", seed=1)
     fields = [problem.field for problem in check_video(request, model_named("kwaivgi/kling-v3.0-pro"))]
     assert fields == ["resolution", "aspect_ratio", "seed"]
-    assert [problem.field for problem in check_video(request, model_named("google/veo-3.1"))] == [
+    assert [problem.field for problem in check_video(request, model_named(VEO))] == [
         "duration",
         "resolution",
         "aspect_ratio",
@@ -292,7 +267,7 @@ def test_a_request_within_the_lists_has_no_problem() -> None:
         model="m", prompt="p", duration=8, resolution="4K", aspect_ratio="9:16", generate_audio=True, seed=1,
         frame_images=[FIRST, LAST],
     )  # fmt: skip
-    assert check_video(request, model_named("google/veo-3.1")) == []
+    assert check_video(request, model_named(VEO)) == []
 
 
 def test_silence_is_never_a_problem() -> None:
@@ -307,5 +282,5 @@ def test_a_record_that_says_nothing_refuses_no_value() -> None:
 
 def test_a_check_changes_nothing() -> None:
     request = VideoRequest(model="m", prompt="p", duration=7)
-    check_video(request, model_named("google/veo-3.1"))
+    check_video(request, model_named(VEO))
     assert request.duration == 7

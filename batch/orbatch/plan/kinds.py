@@ -21,14 +21,7 @@ from orbatch_provider.catalog import (
     image_snapshot,
     snapshot,
 )
-from orbatch_provider.pricing import (
-    Estimate,
-    UnsetField,
-    estimate_image,
-    estimate_text,
-    estimate_video,
-    unset_fields,
-)
+from orbatch_provider.pricing import Estimate, UnsetField, estimate_image, estimate_text, estimate_video, unset_fields
 from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest, named_fields
 
 AnyRequest = VideoRequest | ImageRequest | TextRequest
