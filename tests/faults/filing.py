@@ -1,4 +1,4 @@
-"""One run's try to collect a job's files, and what is on disk and in the ledger after it."""
+"""One run's try to download a job's files, and what is on disk and in the ledger after it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.faults.workshop import Switch, Workshop, clip
 from tests.provider.rawserver import Exchange, raw_answer
 
 
-async def collect(
+async def download(
     workshop: Workshop, provider: FakeProvider | Switch, job: JobRecord, attempt: AttemptRecord, files: int = 1
 ) -> None:
     """One run's try."""

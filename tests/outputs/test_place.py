@@ -14,7 +14,7 @@ import pytest
 from orbatch.ledger import LedgerError
 from orbatch.ledger.status import Status
 from tests.faults.fakes import FakeProvider
-from tests.faults.filing import collect, files_of, forbid_links, names, place_of, serve_ranges
+from tests.faults.filing import download, files_of, forbid_links, names, place_of, serve_ranges
 from tests.faults.workshop import Switch, Workshop, clip, provider_at
 from tests.provider.rawserver import Servers, read_request
 
@@ -29,12 +29,12 @@ async def test_a_disk_that_is_full_at_the_last_moment_leaves_the_job_completed(
     async with provider_at(server) as real:
         with monkeypatch.context() as disk:
             disk.setattr(os, "fsync", full_disk)
-            await collect(workshop, Switch(real, real, "", 0), job, attempt)
+            await download(workshop, Switch(real, real, "", 0), job, attempt)
 
         assert workshop.status(job) is Status.COMPLETED
         assert f"{workshop.output_dir / job.stem} could not be written (No space left on device)" in workshop.shown(job)
 
-        await collect(workshop, Switch(real, real, "", 0), job, attempt)
+        await download(workshop, Switch(real, real, "", 0), job, attempt)
     assert workshop.status(job) is Status.DONE
     assert names(workshop, job) == [".mp4"]
 
@@ -53,7 +53,7 @@ async def test_a_disk_that_refuses_is_named_and_the_next_run_goes_on(
 ) -> None:
     job, attempt = workshop.completed()
     provider.contents = lambda _: error
-    await collect(workshop, provider, job, attempt)
+    await download(workshop, provider, job, attempt)
 
     assert workshop.status(job) is Status.COMPLETED
     shown = workshop.shown(job)
@@ -62,7 +62,7 @@ async def test_a_disk_that_refuses_is_named_and_the_next_run_goes_on(
     assert "run the same command to resume" in workshop.text
 
     provider.contents = lambda _: clip()
-    await collect(workshop, provider, job, attempt)
+    await download(workshop, provider, job, attempt)
     assert workshop.status(job) is Status.DONE
 
 
@@ -71,7 +71,7 @@ async def test_an_output_folder_that_is_a_file_is_named(tmp_path: Path, provider
         workshop.output_dir.write_text("not a folder")
         job, attempt = workshop.completed()
 
-        await collect(workshop, provider, job, attempt)
+        await download(workshop, provider, job, attempt)
 
         assert workshop.status(job) is Status.COMPLETED
         assert str(workshop.output_dir) in workshop.shown(job)
@@ -88,12 +88,12 @@ async def test_a_folder_that_is_deleted_meanwhile_is_made_again_by_the_next_run(
     with Workshop.at(tmp_path, jobs=1) as workshop:
         job, attempt = workshop.completed()
         provider.contents = delete
-        await collect(workshop, provider, job, attempt)
+        await download(workshop, provider, job, attempt)
         assert workshop.status(job) is Status.COMPLETED
         assert str(workshop.output_dir) in workshop.shown(job)
 
         provider.contents = lambda _: clip()
-        await collect(workshop, provider, job, attempt)
+        await download(workshop, provider, job, attempt)
         assert workshop.status(job) is Status.DONE
 
 
@@ -102,7 +102,7 @@ async def test_a_name_that_the_disk_refuses_leaves_the_job_completed(
 ) -> None:
     job, attempt = workshop.completed()
 
-    await collect(workshop, provider, replace(job, stem="x" * 300), attempt)
+    await download(workshop, provider, replace(job, stem="x" * 300), attempt)
 
     assert workshop.status(job) is Status.COMPLETED
     assert "File name too long" in workshop.shown(job)
@@ -119,14 +119,14 @@ async def test_a_file_in_the_way_is_left_alone(
     place = place_of(workshop, job)
     place.parent.mkdir(exist_ok=True)
     place.write_text("somebody's diary")
-    await collect(workshop, provider, job, attempt)
+    await download(workshop, provider, job, attempt)
 
     assert place.read_text() == "somebody's diary"
     assert workshop.status(job) is Status.COMPLETED
     assert f"{place} already exists and is not from this job. Move it" in workshop.shown(job)
 
     place.unlink()
-    await collect(workshop, provider, job, attempt)
+    await download(workshop, provider, job, attempt)
     assert workshop.status(job) is Status.DONE
     assert names(workshop, job) == [".mp4"]
 
@@ -144,11 +144,11 @@ async def test_a_file_that_was_placed_and_not_recorded_is_recognised(
     with monkeypatch.context() as crash:
         crash.setattr(workshop.ledger.attempts, "mark_done", full)
         with pytest.raises(LedgerError):
-            await collect(workshop, provider, job, attempt)
+            await download(workshop, provider, job, attempt)
     assert workshop.status(job) is Status.COMPLETED
     assert place_of(workshop, job).exists()
 
-    await collect(workshop, provider, job, attempt)
+    await download(workshop, provider, job, attempt)
 
     assert workshop.status(job) is Status.DONE
     assert names(workshop, job) == [".mp4"]
@@ -163,10 +163,10 @@ async def test_a_placed_file_that_was_damaged_before_it_was_recorded_is_not_take
     with monkeypatch.context() as crash:
         crash.setattr(workshop.ledger.attempts, "mark_done", full)
         with pytest.raises(LedgerError):
-            await collect(workshop, provider, job, attempt)
+            await download(workshop, provider, job, attempt)
     place_of(workshop, job).write_bytes(b"\0" * 1000)
 
-    await collect(workshop, provider, job, attempt)
+    await download(workshop, provider, job, attempt)
 
     assert workshop.status(job) is Status.COMPLETED
     assert "is not from this job" in workshop.shown(job)

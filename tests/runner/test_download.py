@@ -1,4 +1,4 @@
-"""The way of a paid file to the ledger: outputs, parts, downloads that fail, and fetching again."""
+"""The way of a paid file to the ledger: outputs, parts, downloads that fail, and downloading again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from orbatch_provider.errors import (
 )
 from orbatch_provider.responses import VideoJob
 from tests.faults.fakes import FakeProvider
-from tests.faults.filing import collect, files_of, names, part_of, serve_ranges, serve_whole
+from tests.faults.filing import download, files_of, names, part_of, serve_ranges, serve_whole
 from tests.faults.workshop import Switch, Workshop, clip, provider_at
 from tests.provider.rawserver import Exchange, Servers, raw_answer, read_request
 
@@ -30,7 +30,7 @@ from tests.provider.rawserver import Exchange, Servers, raw_answer, read_request
 async def test_a_file_is_placed_measured_and_hashed(workshop: Workshop, provider: FakeProvider) -> None:
     job, attempt = workshop.completed()
 
-    await collect(workshop, provider, job, attempt)
+    await download(workshop, provider, job, attempt)
 
     assert workshop.status(job) is Status.DONE
     (record,) = files_of(workshop, job)
@@ -38,10 +38,10 @@ async def test_a_file_is_placed_measured_and_hashed(workshop: Workshop, provider
     assert names(workshop, job) == [".mp4"]
 
 
-async def test_a_length_that_was_not_ordered_is_a_warning(workshop: Workshop, provider: FakeProvider) -> None:
+async def test_a_length_that_was_not_requested_is_a_warning(workshop: Workshop, provider: FakeProvider) -> None:
     job, attempt = workshop.completed()
 
-    await collect(workshop, provider, job, attempt)
+    await download(workshop, provider, job, attempt)
 
     (record,) = files_of(workshop, job)
     assert record.warning == "1.0 s long, 4 s were requested"
@@ -53,7 +53,7 @@ async def test_every_output_of_a_job_is_kept(workshop: Workshop, provider: FakeP
     job, attempt = workshop.completed()
     provider.contents = lambda index: clip(str(index))
 
-    await collect(workshop, provider, job, attempt, files=3)
+    await download(workshop, provider, job, attempt, files=3)
 
     assert [record.sha256 for record in files_of(workshop, job)] == [
         hashlib.sha256(clip(str(index))).hexdigest() for index in range(3)
@@ -68,7 +68,7 @@ async def test_an_output_that_fails_does_not_cost_the_others_a_download(
     failures = [ServerError(502), ServerError(502)]
     provider.contents = lambda index: failures.pop() if index == 1 and failures else clip(str(index))
 
-    await collect(workshop, provider, job, attempt, files=2)
+    await download(workshop, provider, job, attempt, files=2)
 
     assert provider.downloads == [0, 1, 1, 1]
     assert workshop.status(job) is Status.DONE
@@ -78,7 +78,7 @@ async def test_what_is_left_of_several_outputs_is_kept(workshop: Workshop, provi
     job, attempt = workshop.completed()
     provider.contents = lambda index: GoneError(410) if index == 1 else clip(str(index))
 
-    await collect(workshop, provider, job, attempt, files=3)
+    await download(workshop, provider, job, attempt, files=3)
 
     assert workshop.status(job) is Status.DONE
     assert "of 3 outputs, 2 is gone" in (files_of(workshop, job)[0].warning or "")
@@ -88,7 +88,7 @@ async def test_a_job_is_lost_when_nothing_is_left(workshop: Workshop, provider: 
     job, attempt = workshop.completed()
     provider.contents = lambda _: GoneError(410)
 
-    await collect(workshop, provider, job, attempt, files=2)
+    await download(workshop, provider, job, attempt, files=2)
 
     assert workshop.status(job) is Status.LOST
     assert workshop.shown(job).startswith("paid, but")
@@ -100,7 +100,7 @@ async def test_a_job_whose_content_is_gone_is_lost_also_when_it_is_forgotten(
     job, attempt = workshop.completed()
     server = await servers.start([read_request, forget])
     async with provider_at(server) as real:
-        await collect(workshop, Switch(real, real, "", 0), job, attempt)
+        await download(workshop, Switch(real, real, "", 0), job, attempt)
 
     assert workshop.status(job) is Status.LOST
 
@@ -109,7 +109,7 @@ async def test_a_job_whose_content_is_gone_is_lost_also_when_it_is_forgotten(
 
 
 @pytest.mark.parametrize("honours_range", [True, False])
-async def test_what_a_killed_run_left_is_gone_on_with_where_the_server_can(
+async def test_what_a_killed_run_left_is_resumed_where_the_server_can(
     workshop: Workshop,
     servers: Servers,
     honours_range: bool,
@@ -119,14 +119,14 @@ async def test_what_a_killed_run_left_is_gone_on_with_where_the_server_can(
     part_of(workshop, job, attempt).write_bytes(clip()[:half])
     server = await servers.start([read_request, serve_ranges if honours_range else serve_whole])
     async with provider_at(server) as real:
-        await collect(workshop, Switch(real, real, "", 0), job, attempt)
+        await download(workshop, Switch(real, real, "", 0), job, attempt)
 
     assert server.requests[0].headers["range"] == f"bytes={half}-"
     assert workshop.status(job) is Status.DONE
     assert files_of(workshop, job)[0].sha256 == hashlib.sha256(clip()).hexdigest()
 
 
-async def test_a_part_of_other_content_with_the_same_name_is_never_gone_on_with(
+async def test_a_part_of_other_content_with_the_same_name_is_never_resumed(
     workshop: Workshop,
     servers: Servers,
 ) -> None:
@@ -135,7 +135,7 @@ async def test_a_part_of_other_content_with_the_same_name_is_never_gone_on_with(
     other.write_bytes(clip("other")[: len(clip()) // 2])
     server = await servers.start([read_request, serve_ranges])
     async with provider_at(server) as real:
-        await collect(workshop, Switch(real, real, "", 0), job, attempt)
+        await download(workshop, Switch(real, real, "", 0), job, attempt)
 
     assert "range" not in server.requests[0].headers
     assert files_of(workshop, job)[0].sha256 == hashlib.sha256(clip()).hexdigest()
@@ -153,7 +153,7 @@ async def test_a_download_that_fails_at_first_is_tried_again(
     failures = [error, error, error]
     provider.contents = lambda _: failures.pop() if failures else clip()
 
-    await collect(workshop, provider, job, attempt)
+    await download(workshop, provider, job, attempt)
 
     assert workshop.status(job) is Status.DONE
 
@@ -171,12 +171,12 @@ async def test_an_outage_of_an_hour_does_not_end_a_download(workshop: Workshop, 
     assert len(provider.downloads) < 60
 
 
-async def test_a_file_that_does_not_play_is_fetched_again_and_kept_aside(
+async def test_a_file_that_does_not_play_is_downloaded_again_and_kept_aside(
     workshop: Workshop, provider: FakeProvider
 ) -> None:
     job, attempt = workshop.completed()
     provider.contents = lambda _: clip()[:200] + b"\xff" * (len(clip()) - 200)
-    await collect(workshop, provider, job, attempt)
+    await download(workshop, provider, job, attempt)
 
     assert workshop.status(job) is Status.COMPLETED
     assert len(provider.downloads) == 5
@@ -184,11 +184,11 @@ async def test_a_file_that_does_not_play_is_fetched_again_and_kept_aside(
     assert str(kept) in workshop.shown(job)
 
     provider.contents = lambda _: clip()
-    await collect(workshop, provider, job, attempt)
+    await download(workshop, provider, job, attempt)
     assert names(workshop, job) == [".mp4"]
 
 
-async def test_nothing_is_fetched_once_the_run_is_stopping(workshop: Workshop, provider: FakeProvider) -> None:
+async def test_nothing_is_downloaded_once_the_run_is_stopping(workshop: Workshop, provider: FakeProvider) -> None:
     job, attempt = workshop.completed()
     steps = workshop.steps(provider)
     steps.context.stop.set()
@@ -199,7 +199,7 @@ async def test_nothing_is_fetched_once_the_run_is_stopping(workshop: Workshop, p
     assert workshop.status(job) is Status.COMPLETED
 
 
-async def test_a_forgotten_job_is_still_asked_for_its_content(workshop: Workshop, provider: FakeProvider) -> None:
+async def test_a_forgotten_job_is_still_downloaded(workshop: Workshop, provider: FakeProvider) -> None:
     job, attempt = workshop.completed()
     provider.polls = lambda: NotFoundError(404)
 
@@ -211,17 +211,17 @@ async def test_a_forgotten_job_is_still_asked_for_its_content(workshop: Workshop
 # -- verify ---------------------------------------------------------------------------------------------------------
 
 
-async def test_missing_and_changed_files_are_fetched_again(workshop: Workshop, provider: FakeProvider) -> None:
+async def test_missing_and_changed_files_are_downloaded_again(workshop: Workshop, provider: FakeProvider) -> None:
     job, attempt = workshop.completed()
     provider.contents = lambda index: clip(str(index))
-    await collect(workshop, provider, job, attempt, files=3)
+    await download(workshop, provider, job, attempt, files=3)
     first, second, third = (Path(record.path) for record in files_of(workshop, job))
     first.unlink()
     second.write_text("edited")
 
-    fetched = await redownload(workshop.ledger, provider, workshop.now(job)[0])
+    count = await redownload(workshop.ledger, provider, workshop.now(job)[0])
 
-    assert fetched == 2
+    assert count == 2
     assert [Path(record.path) for record in files_of(workshop, job)] == [first, second, third]
     assert second.with_name(second.name + ".changed").read_text() == "edited"
     assert names(workshop, job) == ["-2.mp4", "-2.mp4.changed", "-3.mp4", ".mp4"]

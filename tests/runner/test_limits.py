@@ -1,4 +1,4 @@
-"""The gates in front of the provider, on a clock that the test moves."""
+"""The limits in front of the provider, on a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def limits(**given: object) -> LimitsConfig:
+def config(**given: object) -> LimitsConfig:
     return LimitsConfig(**given)  # type: ignore[arg-type] # by its own names
 
 
@@ -62,15 +62,15 @@ def test_no_minute_sees_more_submits_than_the_limit_and_a_long_run_nearly_as_man
 @pytest.mark.parametrize(("per_minute", "at_once"), [(1, 1), (19, 1), (30, 3), (100, 10)])
 def test_a_tenth_may_go_at_once(clock: Clock, per_minute: int, at_once: int) -> None:
     async def scenario(clock: Clock) -> None:
-        gates = Limits(limits(submits_per_minute=per_minute))
+        limits = Limits(config(submits_per_minute=per_minute))
         for _ in range(at_once):
-            assert gates.why_not("a/one") is None
-            await gates.take("a/one")
-        wait = gates.why_not("a/one")
+            assert limits.why_not("a/one") is None
+            await limits.take("a/one")
+        wait = limits.why_not("a/one")
         assert wait is not None
         assert "limits.submits_per_minute" in wait.reason
         began = clock.now
-        while (wait := gates.why_not("a/one")) is not None:
+        while (wait := limits.why_not("a/one")) is not None:
             assert wait.seconds is not None
             clock.now += wait.seconds
         assert clock.now - began <= 1.1 * 60 / (per_minute - at_once + 1)
@@ -81,60 +81,60 @@ def test_a_tenth_may_go_at_once(clock: Clock, per_minute: int, at_once: int) -> 
 def test_a_models_own_limit_holds_it_back_alone(clock: Clock) -> None:
     async def scenario(clock: Clock) -> None:
         own = {"a/slow": ModelLimits(in_flight=1, submits_per_minute=1)}
-        gates = Limits(limits(in_flight=3, submits_per_minute=600, models=own))
-        await gates.take("a/slow")
-        wait = gates.why_not("a/slow")
+        limits = Limits(config(in_flight=3, submits_per_minute=600, models=own))
+        await limits.take("a/slow")
+        wait = limits.why_not("a/slow")
         assert wait is not None
         assert "limits.models" in wait.reason
-        assert gates.why_not("a/fast") is None
+        assert limits.why_not("a/fast") is None
         clock.now += 61
-        gates.enter("a/slow")
-        assert gates.why_not("a/slow") == Wait("1 jobs of a/slow are in flight (limits.models)")
-        gates.leave("a/slow")
-        assert gates.why_not("a/slow") is None
+        limits.enter("a/slow")
+        assert limits.why_not("a/slow") == Wait("1 jobs of a/slow are in flight (limits.models)")
+        limits.leave("a/slow")
+        assert limits.why_not("a/slow") is None
 
     clock.run(scenario)
 
 
 def test_jobs_in_flight_are_bounded_over_all_models_and_runs(clock: Clock) -> None:
     async def scenario(clock: Clock) -> None:
-        gates = Limits(limits(in_flight=2, submits_per_minute=600))
-        gates.enter("a/one")
-        assert gates.why_not("a/two") is None
-        assert gates.why_not("a/two", elsewhere=1) == Wait("2 jobs are in flight (limits.in_flight)", 1.0)
-        gates.enter("a/two")
-        assert gates.in_flight == 2
-        assert gates.why_not("a/one") == Wait("2 jobs are in flight (limits.in_flight)")
+        limits = Limits(config(in_flight=2, submits_per_minute=600))
+        limits.enter("a/one")
+        assert limits.why_not("a/two") is None
+        assert limits.why_not("a/two", elsewhere=1) == Wait("2 jobs are in flight (limits.in_flight)", 1.0)
+        limits.enter("a/two")
+        assert limits.in_flight == 2
+        assert limits.why_not("a/one") == Wait("2 jobs are in flight (limits.in_flight)")
 
     clock.run(scenario)
 
 
 def test_a_cool_down_holds_one_model_or_all_and_the_longer_one_stays(clock: Clock) -> None:
     async def scenario(clock: Clock) -> None:
-        gates = Limits(limits())
-        gates.cool_down("a/one", 10, "429: slow down")
-        gates.cool_down("a/one", 5, "a shorter one")
-        assert gates.why_not("a/one") == Wait("429: slow down", 10)
-        assert gates.why_not("a/two") is None
-        gates.cool_down(None, 3, "no connection")
-        assert gates.why_not("a/two") == Wait("no connection", 3)
+        limits = Limits(config())
+        limits.cool_down("a/one", 10, "429: slow down")
+        limits.cool_down("a/one", 5, "a shorter one")
+        assert limits.why_not("a/one") == Wait("429: slow down", 10)
+        assert limits.why_not("a/two") is None
+        limits.cool_down(None, 3, "no connection")
+        assert limits.why_not("a/two") == Wait("no connection", 3)
         clock.now += 4
-        assert gates.why_not("a/two") is None
-        assert gates.why_not("a/one") == Wait("429: slow down", 6)
+        assert limits.why_not("a/two") is None
+        assert limits.why_not("a/one") == Wait("429: slow down", 6)
         clock.now += 6
-        assert gates.why_not("a/one") is None
+        assert limits.why_not("a/one") is None
 
     clock.run(scenario)
 
 
 def test_refusals_in_a_row_are_counted_until_a_job_is_accepted(clock: Clock) -> None:
     async def scenario(clock: Clock) -> None:
-        gates = Limits(limits())
-        assert [gates.note_failure("a/one") for _ in range(3)] == [1, 2, 3]
-        assert gates.note_failure(None) == 1
-        assert gates.note_failure("a/two") == 1
-        gates.note_success("a/one")
-        assert [gates.note_failure(scope) for scope in ("a/one", None, "a/two")] == [1, 1, 2]
+        limits = Limits(config())
+        assert [limits.note_failure("a/one") for _ in range(3)] == [1, 2, 3]
+        assert limits.note_failure(None) == 1
+        assert limits.note_failure("a/two") == 1
+        limits.note_success("a/one")
+        assert [limits.note_failure(scope) for scope in ("a/one", None, "a/two")] == [1, 1, 2]
 
     clock.run(scenario)
 
@@ -144,10 +144,10 @@ def test_polls_keep_their_own_pace(clock: Clock, per_second: int) -> None:
     sent: list[float] = []
 
     async def scenario(clock: Clock) -> None:
-        gates = Limits(limits(polls_per_second=per_second))
+        limits = Limits(config(polls_per_second=per_second))
         while clock.now < 1040:
-            while gates.polls.has_capacity():
-                await gates.polls.acquire()
+            while limits.polls.has_capacity():
+                await limits.polls.acquire()
                 sent.append(clock.now)
             clock.now += 0.01
 

@@ -1,4 +1,4 @@
-"""A paid job is asked for until the provider is done with it: outages, refusals, charges and retries."""
+"""A paid job is polled until the provider is done with it: outages, refusals, charges and retries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.faults.workshop import MODEL, InstantClock, Workshop
 UNKNOWN = OutcomeUnknownError("cut off")
 
 
-async def test_an_outage_of_an_hour_is_ridden_out_and_talked_about(workshop: Workshop, provider: FakeProvider) -> None:
+async def test_an_outage_of_an_hour_is_waited_out_and_reported(workshop: Workshop, provider: FakeProvider) -> None:
     job, attempt = workshop.submitted()
     steps = workshop.steps(provider, timeout_s=600)
     clock = steps.context.clock
@@ -58,7 +58,7 @@ def test_an_outage_without_end_leaves_the_job_for_the_next_run() -> None:
     assert deadline.is_over(600)
 
 
-async def test_a_job_of_another_key_is_said_to_be_one(workshop: Workshop, provider: FakeProvider) -> None:
+async def test_a_job_of_another_key_is_reported_as_one(workshop: Workshop, provider: FakeProvider) -> None:
     job, attempt = workshop.submitted()
     provider.account = "another account"
     provider.polls = lambda: NotFoundError(404)
@@ -112,16 +112,16 @@ async def test_nothing_the_provider_says_of_a_job_steers_a_terminal_or_fills_a_l
     assert len(shown) < 2000
 
 
-async def test_a_job_of_a_run_that_was_just_stopped_is_asked_for_as_soon_as_is_polite(
+async def test_a_job_of_a_run_that_was_just_stopped_is_polled_as_soon_as_is_polite(
     workshop: Workshop, provider: FakeProvider
 ) -> None:
     job, attempt = workshop.submitted()
     steps = workshop.steps(provider)
     clock = steps.context.clock
-    asked_at: list[float] = []
+    polled_at: list[float] = []
 
     def poll() -> VideoJob:
-        asked_at.append(clock.now())
+        polled_at.append(clock.now())
         return VideoJob(attempt.remote_id or "", "completed")
 
     provider.polls = poll
@@ -129,4 +129,4 @@ async def test_a_job_of_a_run_that_was_just_stopped_is_asked_for_as_soon_as_is_p
 
     await steps.poll(job, attempt, resumed=True)
 
-    assert asked_at[0] - began <= MIN_POLL_INTERVAL_S
+    assert polled_at[0] - began <= MIN_POLL_INTERVAL_S

@@ -74,7 +74,7 @@ async def test_a_late_answer_resolves_the_uncertain_job_by_itself(workshop: Work
         pytest.param(OutcomeUnknownError("cut off"), Status.UNCERTAIN, id="never known"),
     ],
 )
-async def test_a_late_refusal_ends_the_doubt(
+async def test_a_late_refusal_ends_the_uncertainty(
     workshop: Workshop, provider: FakeProvider, error: OpenRouterError, status: Status
 ) -> None:
     job, task = await on_its_way(workshop, provider)
@@ -118,7 +118,7 @@ async def test_an_id_that_the_user_has_named_already_is_no_surprise(workshop: Wo
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_ledger_that_cannot_note_the_doubt_does_not_cost_the_id(
+async def test_a_ledger_that_cannot_mark_it_uncertain_does_not_cost_the_id(
     workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, steps = workshop.take(), workshop.steps(provider)
@@ -207,7 +207,7 @@ async def test_an_id_that_belongs_to_another_job_is_kept_beside_an_uncertain_one
 # -- interruptions --------------------------------------------------------------------------------------------------
 
 
-async def test_a_request_in_the_air_is_uncertain_when_the_run_is_torn_down(
+async def test_a_request_on_its_way_is_uncertain_when_the_run_is_torn_down(
     workshop: Workshop, provider: FakeProvider
 ) -> None:
     job, task = await on_its_way(workshop, provider)
@@ -252,7 +252,7 @@ async def test_a_job_whose_request_has_not_left_is_free_when_the_run_is_torn_dow
     assert workshop.now(job)[1].settled
 
 
-async def test_a_bug_while_sending_leaves_the_job_uncertain_and_stops_the_run(
+async def test_a_bug_during_the_submit_leaves_the_job_uncertain_and_stops_the_run(
     workshop: Workshop, provider: FakeProvider
 ) -> None:
     job, steps = workshop.take(), workshop.steps(provider)
@@ -311,7 +311,7 @@ async def test_the_keys_usage_is_read_before_and_after_an_uncertain_submit(
     assert rise.unexplained_nusd == 120_000_000
 
 
-async def test_a_found_job_is_followed_and_downloaded(workshop: Workshop, provider: FakeProvider) -> None:
+async def test_a_found_job_is_polled_and_downloaded(workshop: Workshop, provider: FakeProvider) -> None:
     job, steps = workshop.take(), workshop.steps(provider)
     provider.answer(UNKNOWN)
     await steps.submit(job, workshop.reserve(job))

@@ -1,4 +1,4 @@
-"""Kinds that answer at once: what came is on disk and in its place before the job is done, and no answer is lost."""
+"""Kinds whose result is in the answer: it is on disk and in place before the job is done, and no answer is lost."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield made
 
 
-async def test_pictures_are_in_their_places_before_the_job_is_done(bench: Bench) -> None:
+async def test_images_are_in_place_before_the_job_is_done(bench: Bench) -> None:
     done = await bench.submit(bench.job())
     assert done.status is Status.DONE
     assert [(Path(each.path).name, each.width, each.height) for each in bench.ledger.queries.outputs(done.id)] == [
@@ -171,7 +171,7 @@ async def test_pictures_are_in_their_places_before_the_job_is_done(bench: Bench)
     assert bench.parts() == []
 
 
-async def test_fewer_pictures_than_asked_for_are_recorded_and_said(bench: Bench) -> None:
+async def test_fewer_images_than_requested_are_recorded_and_reported(bench: Bench) -> None:
     bench.service.says = ["red"]
     done = await bench.submit(bench.job())
     [output] = bench.ledger.queries.outputs(done.id)
@@ -194,7 +194,7 @@ async def test_a_text_is_a_file(bench: Bench, kind: str, text: str, name: str, m
     assert Path(output.path).read_text("utf-8") == text
 
 
-async def test_json_that_is_none_is_a_failed_job_with_its_cost_and_its_text_is_kept(bench: Bench) -> None:
+async def test_invalid_json_is_a_failed_job_with_its_cost_and_its_text_is_kept(bench: Bench) -> None:
     bench.service.says, bench.service.paid = "Sure! {broken" + "x" * 5000, CENTS
     failed = await bench.submit(bench.structured)
     assert failed.status is Status.FAILED
@@ -217,7 +217,7 @@ async def test_an_empty_text_is_a_failed_job_with_its_cost(bench: Bench) -> None
     assert bench.charged() == 50_000
 
 
-async def test_a_failed_answer_is_asked_for_again_as_often_as_the_batch_says(bench: Bench) -> None:
+async def test_a_failed_answer_is_retried_as_often_as_the_batch_says(bench: Bench) -> None:
     bench.attempts = 2
     bench.service.says = "no json"
     job = bench.structured
@@ -226,7 +226,7 @@ async def test_a_failed_answer_is_asked_for_again_as_often_as_the_batch_says(ben
     assert bench.charged() == 160_000_000
 
 
-async def test_an_answer_without_a_picture_is_a_failed_job_with_its_cost(bench: Bench) -> None:
+async def test_an_answer_without_an_image_is_a_failed_job_with_its_cost(bench: Bench) -> None:
     bench.service.says = UnusableResultError("The answer holds no picture that can be used: there was none", usage=PAID)
     failed = await bench.submit(bench.job())
     assert failed.status is Status.FAILED
@@ -274,7 +274,7 @@ async def test_each_refusal_leaves_the_job_where_its_money_is(
     assert bench.reserved() == (job.estimate_high_nusd if status is Status.UNCERTAIN else 0)
 
 
-async def test_nothing_is_sent_where_nothing_can_be_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_submitted_where_nothing_can_be_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.out.write_text("a file where the folder should be")
     job = bench.job()
     with pytest.raises(StopRun, match="was not submitted, because its output cannot be saved"):
@@ -284,7 +284,7 @@ async def test_nothing_is_sent_where_nothing_can_be_written(bench: Bench, monkey
     assert bench.reserved() == 0
 
 
-async def test_nothing_is_sent_when_the_disk_is_nearly_full(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_submitted_when_the_disk_is_nearly_full(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "FREE_BYTES", 10**18)
     with pytest.raises(StopRun, match="MB are free on the disk"):
         await bench.submit(bench.job())
