@@ -167,7 +167,9 @@ class Desk:
         return rows
 
     def statuses(self) -> list[str]:
-        return [row["status"] for row in self.jobs()]
+        """What the ledger says, also beside a process that writes it; nothing before it is there."""
+        listed = self.call("jobs", "--json", code=None)
+        return [row["status"] for row in listed.json] if listed.code == 0 else []
 
     def accepted(self) -> int:
         return self.simulator.journal.accepted

@@ -85,7 +85,7 @@ def test_killed_while_polling_the_jobs_are_followed_and_not_bought_again(open_de
     desk = open_desk(render_s={LITE: 200.0})
     path = desk.write()
     with desk.running(path) as run:
-        desk.until(lambda: _statuses(desk) == ["submitted"] * 3, "three submitted jobs")
+        desk.until(lambda: desk.statuses() == ["submitted"] * 3, "three submitted jobs")
         run.signal(signal.SIGKILL)
         run.finish(-signal.SIGKILL)
     assert "3 jobs already done or submitted" in desk.run(path).err
@@ -127,11 +127,3 @@ def test_a_run_that_is_going_on_says_who_holds_the_batch_and_keeps_its_plan(open
     with desk.ledger(desk.folder / "copy.db") as copy:
         assert copy.queries.counts(1).total == 1
     assert desk.accepted() == 1
-
-
-def _statuses(desk: Desk) -> list[str]:
-    """What the ledger says, read beside a process that writes it; nothing before it is made."""
-    if not desk.db.exists():
-        return []
-    listed = desk.call("jobs", "--json", code=None)
-    return [row["status"] for row in listed.json] if listed.code == 0 else []

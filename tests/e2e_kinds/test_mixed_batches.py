@@ -126,7 +126,7 @@ def test_killed_while_an_answer_is_on_its_way_the_job_is_uncertain_and_not_sent_
     desk.simulator.set_faults(Fault("images", "delay", accept=True, delay_s=LONG))
     path = mixed(desk, prompts=["a cat"])
     with desk.running(path) as run:
-        desk.until(lambda: sorted(desk.statuses() if desk.db.exists() else []) == ["done", "done", "submitting"])
+        desk.until(lambda: sorted(desk.statuses()) == ["done", "done", "submitting"])
         run.signal(signal.SIGKILL)
         run.finish(-signal.SIGKILL)
     bought = desk.accepted()

@@ -68,9 +68,7 @@ def generate(
     video = _paid_video(session, batch["name"])
     if video is None:
         raise Failure("The video is not ready yet. Run the same command to continue.", ExitCode.FAILED)
-    part = output.with_name(f".{output.name}.part")  # so that a copy cut short never has the name of the video
-    shutil.copyfile(video, part)
-    part.replace(output)
+    _copy(video, output)
     session.say(f"Created {output}.")
 
 
@@ -86,6 +84,12 @@ def _batch(prompt: str, model: str, settings: dict[str, Any], output: Path) -> d
         # The prompt is the value of a variable, so that braces in it are not a template.
         "prompts": [{"id": "prompt", "prompt": "{{ text }}", "vars": {"text": prompt}}],
     }
+
+
+def _copy(video: Path, output: Path) -> None:
+    part = output.with_name(f".{output.name}.part")  # a copy cut short must never have the name of the video
+    shutil.copyfile(video, part)
+    part.replace(output)
 
 
 def _paid_video(session: Session, name: str) -> Path | None:
