@@ -15,6 +15,7 @@ from orbatch_provider.requests import ImageFields, TextFields, VideoFields
 from orbatch_provider.responses import MultimodalResponse
 
 P = ParamSpec("P")
+Key = str | ApiKey | None
 
 
 class TextOptions(TextFields, total=False):
@@ -46,7 +47,7 @@ def _blocking(call: Callable[P, Coroutine[Any, Any, MultimodalResponse]]) -> Cal
     @wraps(call)
     def blocking(*args: P.args, **kwargs: P.kwargs) -> MultimodalResponse:
         # The text of the key must not be in a frame that an error passes; ApiKey hides it.
-        kwargs["api_key"] = ApiKey.read(kwargs.pop("api_key", None))  # type: ignore[arg-type]  # str | ApiKey | None
+        kwargs["api_key"] = ApiKey.read(kwargs.pop("api_key", None))  # type: ignore[arg-type]  # Key, as the signature says
         running = None
         with suppress(RuntimeError):
             running = asyncio.get_running_loop()
@@ -62,12 +63,7 @@ def _blocking(call: Callable[P, Coroutine[Any, Any, MultimodalResponse]]) -> Cal
 
 @_blocking
 async def generate_video(
-    prompt: str | None,
-    model: str,
-    *,
-    api_key: str | ApiKey | None = None,
-    base_url: str | None = None,
-    **options: Unpack[VideoOptions],
+    prompt: str | None, model: str, *, api_key: Key = None, base_url: str | None = None, **options: Unpack[VideoOptions]
 ) -> MultimodalResponse:
     """``OpenRouterProvider.generate_video`` as one blocking call, with the same arguments and errors."""
     async with OpenRouterProvider(api_key, base_url=base_url) as provider:
@@ -76,12 +72,7 @@ async def generate_video(
 
 @_blocking
 async def generate_image(
-    prompt: str,
-    model: str,
-    *,
-    api_key: str | ApiKey | None = None,
-    base_url: str | None = None,
-    **options: Unpack[ImageOptions],
+    prompt: str, model: str, *, api_key: Key = None, base_url: str | None = None, **options: Unpack[ImageOptions]
 ) -> MultimodalResponse:
     """``OpenRouterProvider.generate_image`` as one blocking call, with the same arguments and errors."""
     async with OpenRouterProvider(api_key, base_url=base_url) as provider:
@@ -90,12 +81,7 @@ async def generate_image(
 
 @_blocking
 async def generate_text(
-    prompt: str | None,
-    model: str,
-    *,
-    api_key: str | ApiKey | None = None,
-    base_url: str | None = None,
-    **options: Unpack[TextOptions],
+    prompt: str | None, model: str, *, api_key: Key = None, base_url: str | None = None, **options: Unpack[TextOptions]
 ) -> MultimodalResponse:
     """``OpenRouterProvider.generate_text`` as one blocking call, with the same arguments and errors."""
     async with OpenRouterProvider(api_key, base_url=base_url) as provider:
