@@ -147,6 +147,7 @@ def test_an_endless_file_is_refused_without_reading_it_whole() -> None:
         pytest.param("duration: 5", "b.yaml:4: duration: is a setting of jobs; put it under defaults", id="misplaced"),
         pytest.param("api_key: sk-or-v1-0123456789", "set the environment variable OPENROUTER_API_KEY", id="key"),
         pytest.param("budget: {total_usd: -1}", "budget.total_usd: found -1; allowed: an amount in USD", id="negative"),
+        pytest.param("budget: {per_model_usd: {alibaba/wan-2.6: -1}}", "found -1; allowed: an amount in USD", id="cap"),
         pytest.param("budget: {total_usd: .nan}", "found '.nan'", id="not a number"),
         pytest.param("budget: {total_usd: .inf}", "found '.inf'", id="infinite"),
         pytest.param("budget: {total_usd: $5}", "found '$5'", id="dollar sign"),
@@ -154,6 +155,11 @@ def test_an_endless_file_is_refused_without_reading_it_whole() -> None:
         pytest.param("budget: {unpriced: refused}", "allowed: refuse, or an amount", id="unpriced"),
         pytest.param("budget: {per_model_usd: {a/b: 1}}", "budget.per_model_usd.a/b: is not among", id="unknown model"),
         pytest.param("limits: {in_flight: 0}", "limits.in_flight: found 0", id="no job in flight"),
+        pytest.param(
+            "limits: {models: {alibaba/wan-2.6: {in_flight: 0}}}",
+            "limits.models.alibaba/wan-2.6.in_flight: found 0; allowed: a whole number from 1 to 10000",
+            id="no job of a model in flight",
+        ),
         pytest.param(
             "limits: {models: {alibaba/wan: {in_flight: 1}}}",
             "limits.models.alibaba/wan: is not among the batch's models; did you mean 'alibaba/wan-2.6'?",

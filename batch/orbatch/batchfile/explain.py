@@ -30,6 +30,14 @@ class _Untitled(GenerateJsonSchema):
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic's signature
         return False  # only our own titles, which say what is allowed
 
+    def dict_schema(self, schema: Any) -> Any:
+        described = super().dict_schema(schema)
+        title = self.generate_inner(schema["values_schema"]).get("title") if "values_schema" in schema else None
+        for values in [described.get("additionalProperties"), *described.get("patternProperties", {}).values()]:
+            if title is not None and isinstance(values, dict):
+                values["title"] = title  # pydantic takes it away
+        return described
+
 
 @cache
 def json_schema(adapter: TypeAdapter[Any]) -> dict[str, Any]:
@@ -147,6 +155,8 @@ def _message(error: Any, value: Any, alternatives: Sequence[Schema]) -> str:
         alternatives = [each for each in alternatives if each.get("type") not in ("object", "array")] or alternatives
     words = [word for each in alternatives for word in each.get("enum", ())]
     near = did_you_mean(value, words, cutoff=0.8) if isinstance(value, str) else ""
+    if not alternatives:  # a form of schema that this module does not know: pydantic's own words
+        return f"found {found(value)}: {error['msg']}"
     is_text = all(each.get("type") == "string" for each in alternatives)
     is_scalar = value is not None and not isinstance(value, (str, dict, list))
     quotes = "; put it in quotes if text is meant" if is_text and is_scalar and not words else ""
@@ -217,6 +227,8 @@ def _step(schema: Schema, part: str | int) -> Iterator[Schema]:
         yield schema["properties"][part]
     elif isinstance(schema.get("additionalProperties"), Mapping):
         yield schema["additionalProperties"]
+    else:  # what pydantic makes of a mapping whose keys have a pattern, such as model ids
+        yield from schema.get("patternProperties", {}).values()
 
 
 def flat(root: Schema, schemas: Sequence[Schema]) -> Iterator[Schema]:
