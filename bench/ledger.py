@@ -16,16 +16,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
-from orbatch.ledger import BatchFile, Ledger
-from orbatch.plan.estimate import PricedJob
-from orbatch.plan.jobs import KEY_TAG, Job
+from orbatch.ledger import BatchFile, Ledger, PlannedJob
+from orbatch.plan.jobs import KEY_TAG
 from orbatch_provider.catalog import Catalog, VideoModel
-from orbatch_provider.pricing import Estimate
-from orbatch_provider.requests import VideoRequest
 
 JOBS = 1_000_000
 JOBS_PER_BATCH = 100_000
@@ -55,7 +51,8 @@ select 'batch-' || batch_id, '/clips/batch.yaml', 'sha256:0', '/clips/out', :ori
 from plan group by batch_id;
 
 insert into jobs (id, batch_id, key, position, kind, model, prompt_id, prompt, variables, request, repeat, stem, status,
-  hold, estimate_low_nusd, estimate_exact_nusd, estimate_high_nusd, price_lines, price_why, error, created_at, done_at)
+  wait_reason, estimate_low_nusd, estimate_exact_nusd, estimate_high_nusd, price_lines, price_why, error, created_at,
+  done_at)
 select substr(digest, 1, 16) || '-' || batch_id, batch_id, :tag || digest, n, 'video', model, 'prompt-' || n,
   'A cat playing with yarn number ' || n || ', seen from above on a rainy afternoon', '{}',
   json_object('model', model, 'prompt', 'A cat playing with yarn number ' || n, 'duration', 5, 'resolution', '720p'),
@@ -92,6 +89,10 @@ select attempts.job_id, attempts.id, attempts.created_at, step.value ->> 0, step
 from attempts, json_each('[["pending", "submitting"], ["submitting", "submitted"], ["submitted", "completed"],
   ["completed", "done"]]') as step;
 
+insert into committed (batch_id, model, day, committed_nusd)
+select batch_id, model, day, sum(case settled when 0 then reserved_nusd else cost_nusd end)
+from attempts group by batch_id, model, day;
+
 drop table plan;
 """
 
@@ -127,16 +128,27 @@ def fill(ledger: Ledger, jobs: int) -> None:
         db.execute("pragma wal_checkpoint(truncate)")
 
 
-def planned_jobs(count: int) -> Iterator[PricedJob]:
+def planned_jobs(count: int) -> Iterator[PlannedJob]:
     """A plan as ``orbatch plan`` would make it, without the cost of making it."""
-    price = Decimal("0.40")
-    estimate = Estimate(low=price, exact=price, high=price, lines=(LINES,), why="5 s x 0.08 USD/s")
     for n in range(1, count + 1):
         model, prompt = MODELS[n % len(MODELS)], f"A cat playing with yarn, number {n}"
-        request = VideoRequest.from_body({"model": model, "prompt": prompt, "duration": 5, "resolution": "720p"})
-        key = KEY_TAG + hashlib.sha256(prompt.encode()).hexdigest()
-        spec = Job(n, key, "video", model, f"prompt-{n}", prompt, {}, request, 1, f"prompt-{n}", "")
-        yield PricedJob(spec, estimate)
+        yield PlannedJob(
+            key=KEY_TAG + hashlib.sha256(prompt.encode()).hexdigest(),
+            position=n,
+            kind="video",
+            model=model,
+            prompt_id=f"prompt-{n}",
+            prompt=prompt,
+            variables={},
+            request={"model": model, "prompt": prompt, "duration": 5, "resolution": "720p"},
+            repeat=1,
+            stem=f"prompt-{n}",
+            estimate_low_nusd=400_000_000,
+            estimate_exact_nusd=400_000_000,
+            estimate_high_nusd=400_000_000,
+            price_lines=LINES,
+            price_why="5 s x 0.08 USD/s",
+        )
 
 
 def time_planning(folder: Path, count: int, runs: int = RUNS) -> list[Timing]:

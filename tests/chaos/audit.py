@@ -122,17 +122,16 @@ def _money(db: sqlite3.Connection, journal: Journal) -> Iterator[str]:
     costs = {job["id"]: int(Decimal(job["cost_usd"]) * NANO) for job in journal["jobs"]}
     if attempts != costs:
         yield f"charged by attempt: the ledger says {attempts}, the journal says {costs}"
-    (charged,) = db.execute("select coalesce(sum(charged_nusd), 0) from spend").fetchone()
+    (charged,) = db.execute("select coalesce(sum(cost_nusd), 0) from attempts").fetchone()
     if charged != int(Decimal(journal["charged"]) * NANO):
         yield f"{charged} nano-dollars charged in the ledger, {journal['charged']} USD in the journal"
     sums = db.execute(
-        "select batch_id, model, day, sum(case when settled = 0 then coalesce(reserved_nusd, 0) else 0 end), "
-        "sum(case when settled = 1 then coalesce(cost_nusd, 0) else 0 end) from attempts group by 1, 2, 3"
+        "select batch_id, model, day, sum(coalesce(cost_nusd, reserved_nusd, 0)) from attempts group by 1, 2, 3"
     )
-    spend = db.execute("select batch_id, model, day, reserved_nusd, charged_nusd from spend")
-    if {tuple(row) for row in sums} != {tuple(row) for row in spend}:
+    committed = db.execute("select batch_id, model, day, committed_nusd from committed")
+    if {tuple(row) for row in sums} != {tuple(row) for row in committed}:
         yield "the sums that caps are checked against are not those of the attempts"
-    (reserved,) = db.execute("select coalesce(sum(reserved_nusd), 0) from spend").fetchone()
+    (reserved,) = db.execute("select coalesce(sum(reserved_nusd), 0) from attempts where settled = 0").fetchone()
     if reserved:
         yield f"{reserved} nano-dollars are still reserved"
 

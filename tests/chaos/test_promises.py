@@ -42,7 +42,7 @@ def test_an_intent_is_on_disk_before_its_request_leaves(open_arena: Open) -> Non
     assert arena.journal()["jobs"] == []
     assert statuses(arena.ledger) == {"submitting": 1, "pending": 1}
     with closing(sqlite3.connect(arena.ledger)) as db:
-        assert db.execute("select sum(reserved_nusd) from spend").fetchone()[0] > 0
+        assert db.execute("select sum(committed_nusd) from committed").fetchone()[0] > 0
 
 
 def test_every_commit_of_the_ledger_is_on_disk_when_it_returns(tmp_path: Path) -> None:

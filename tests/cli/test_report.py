@@ -130,7 +130,7 @@ def test_status_names_every_batch_and_where_it_stands(ran: Desk) -> None:
 
 
 def test_without_a_ledger_reading_says_how_one_is_made(desk: Desk) -> None:
-    assert "`orbatch run` makes one" in desk.call("status", code=1).err
+    assert "`orbatch run` creates one" in desk.call("status", code=1).err
     assert "`orbatch run --simulate` creates it" in desk.call("status", "--simulate", code=1).err
     desk.run(desk.write(), "--simulate", "--speed", "2000")
     assert "add --simulate" in desk.call("status", code=1).err

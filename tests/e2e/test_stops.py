@@ -169,7 +169,7 @@ def test_a_ledger_in_a_missing_folder_is_made(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        pytest.param(lambda path: path.mkdir(), "is a folder", id="a folder"),
+        pytest.param(lambda path: path.mkdir(), "is a directory", id="a directory"),
         pytest.param(lambda path: path.write_text("hello " * 500), "is not a SQLite file", id="no database"),
     ],
 )

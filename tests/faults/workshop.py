@@ -283,7 +283,7 @@ class Workshop:
     def shown(self, job: JobRecord) -> str:
         """What stands beside the job in every report."""
         fresh = self.ledger.queries.job(job.id)
-        return f"{fresh.error or ''} {fresh.hold or ''}"
+        return f"{fresh.error or ''} {fresh.wait_reason or ''}"
 
 
 def provider_at(server: RawServer | str, *, patience_s: float = 20.0) -> OpenRouterProvider:

@@ -17,15 +17,12 @@ from orbatch.ledger import (
     Holder,
     Ledger,
     OutputRecord,
+    PlannedJob,
     Reservation,
     utc_now,
 )
 from orbatch.ledger.budget import Caps, Refused
 from orbatch.ledger.status import Status
-from orbatch.plan.estimate import PricedJob
-from orbatch.plan.jobs import KEY_TAG, Job
-from orbatch_provider.pricing import Estimate
-from orbatch_provider.requests import VideoRequest
 
 ORIGIN = "https://openrouter.ai"
 ACCOUNT = "key-1"
@@ -57,16 +54,31 @@ def planned(
     duration: int = 5,
     lines: Sequence[str] = ("per_second",),
     path: str | None = None,
-) -> PricedJob:
+) -> PlannedJob:
     """A job that costs ``usd`` (None: unpriced). ``path``: a local input, which is not in the key."""
-    frames = [{"type": "image_url", "image_url": {"url": path}, "frame_type": "first_frame"}] if path else None
-    request = VideoRequest(model, prompt, duration, frame_images=frames)
-    key = KEY_TAG + hashlib.sha256(f"{model} {prompt} {duration}".encode()).hexdigest()
-    price = None if usd is None else Decimal(usd)
-    estimate = Estimate(Decimal(low) if low else price, None if low else price, price, tuple(lines), "said so")
+    body: dict[str, object] = {"model": model, "prompt": prompt, "duration": duration}
+    if path:
+        frame = {"type": "image_url", "image_url": {"url": path}, "frame_type": "first_frame"}
+        body["frame_images"] = [frame]
     name = prompt_id or prompt
-    spec = Job(position, key, "video", model, name, prompt, {}, request, 1, stem or name, "")
-    return PricedJob(spec, estimate)
+    price = None if usd is None else int(Decimal(usd) * USD)
+    return PlannedJob(
+        key="ob1:" + hashlib.sha256(f"{model} {prompt} {duration}".encode()).hexdigest(),
+        position=position,
+        kind="video",
+        model=model,
+        prompt_id=name,
+        prompt=prompt,
+        variables={},
+        request=body,
+        repeat=1,
+        stem=stem or name,
+        estimate_low_nusd=int(Decimal(low) * USD) if low else price,
+        estimate_exact_nusd=None if low else price,
+        estimate_high_nusd=price,
+        price_lines=" ".join(lines),
+        price_why="said so",
+    )
 
 
 def batch_file(name: str = "cats", origin: str = ORIGIN) -> BatchFile:
@@ -84,10 +96,10 @@ class Books:
     ledger: Ledger
     holder: Holder = field(default_factory=Holder.this_process)
 
-    def plan(self, jobs: Iterable[PricedJob], name: str = "cats") -> BatchRecord:
+    def plan(self, jobs: Iterable[PlannedJob], name: str = "cats") -> BatchRecord:
         return self.ledger.plans.write(batch_file(name), StubCatalog(), jobs)
 
-    def plan_and_claim(self, jobs: Iterable[PricedJob], name: str = "cats") -> BatchRecord:
+    def plan_and_claim(self, jobs: Iterable[PlannedJob], name: str = "cats") -> BatchRecord:
         batch = self.plan(jobs, name)
         self.ledger.leases.claim(batch.id, self.holder, utc_now())
         return batch
@@ -104,15 +116,15 @@ class Books:
             ]
 
     def try_to_reserve(
-        self, job_id: str, caps: Caps = NO_CAPS, *, resubmit: bool = False, now: datetime | None = None
+        self, job_id: str, caps: Caps = NO_CAPS, *, now: datetime | None = None
     ) -> Reservation | Refused:
         return self.ledger.attempts.reserve(
-            job_id, caps, owner=self.holder.owner, origin=ORIGIN, account=ACCOUNT, resubmit=resubmit, now=now
+            job_id, caps, owner=self.holder.owner, origin=ORIGIN, account=ACCOUNT, now=now
         )
 
-    def reserve(self, job_id: str, caps: Caps = NO_CAPS, *, resubmit: bool = False) -> int:
+    def reserve(self, job_id: str, caps: Caps = NO_CAPS) -> int:
         """The attempt's id."""
-        reserved = self.try_to_reserve(job_id, caps, resubmit=resubmit)
+        reserved = self.try_to_reserve(job_id, caps)
         assert isinstance(reserved, Reservation)
         return reserved.attempt_id
 
@@ -145,7 +157,7 @@ class Books:
         return self.ledger.queries.job(job_id).status
 
     def attempt(self, job_id: str, number: int = -1) -> AttemptRecord:
-        """Attempt ``number``, pluralize from 1; or the newest."""
+        """Attempt ``number``, counted from 1; or the newest."""
         return self.ledger.queries.attempts(job_id)[number if number < 0 else number - 1]
 
     def history(self, job_id: str) -> list[str]:

@@ -98,7 +98,7 @@ def test_a_reason_to_wait_is_forgotten_when_the_batch_is_planned_anew(books: Boo
     books.plan([planned("a")])
     books.ledger.attempts.set_wait_reason(1, None, "no credit")
     books.plan([planned("a")])
-    assert books.ledger.queries.holds(1) == []
+    assert books.ledger.queries.wait_reasons(1) == []
 
 
 def test_a_batch_that_is_run_is_not_planned_under_its_runner(books: Books) -> None:
@@ -147,12 +147,12 @@ def test_the_outlook_tells_what_is_still_to_be_bought(books: Books) -> None:
     states = (S.DONE, S.UNCERTAIN, S.SUBMITTED, S.FAILED)
     for job_id, status in zip(books.job_ids(), states, strict=False):
         books.bring_to(job_id, status)
-    [part] = books.ledger.plans.outlook(1)
-    assert (part.jobs, part.to_send, part.done, part.open, part.ended, part.unpriced) == (7, 3, 1, 2, 1, 1)
+    [part] = books.ledger.plans.totals_by_model(1)
+    assert (part.jobs, part.to_submit, part.done, part.open, part.ended, part.unpriced) == (7, 3, 1, 2, 1, 1)
     assert (part.low_nusd, part.high_nusd, part.seconds) == (200_000_000, 800_000_000, 35)
-    [of_one] = books.ledger.plans.outlook(1, "5")
-    assert (of_one.jobs, of_one.to_send) == (1, 1)
-    shapes = {(shape.high_nusd, shape.jobs) for shape in books.ledger.plans.shapes_to_send(1)}
+    [of_one] = books.ledger.plans.totals_by_model(1, "5")
+    assert (of_one.jobs, of_one.to_submit) == (1, 1)
+    shapes = {(shape.high_nusd, shape.jobs) for shape in books.ledger.plans.price_groups(1)}
     assert shapes == {(400_000_000, 2), (None, 1)}
 
 

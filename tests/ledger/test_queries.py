@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from orbatch.ledger import Filter, LedgerError, utc_now
+from orbatch.ledger import LedgerError, utc_now
 from orbatch.ledger.queries import NoSuchJob
 from orbatch.ledger.status import Status
 from tests.ledger.books import ACCOUNT, Books, planned
@@ -169,12 +169,11 @@ QUESTIONS: dict[str, Callable[[Books, str], object]] = {
     "committed": lambda books, _: books.ledger.attempts.committed(1, "a/one"),
     "next pending": lambda books, _: books.ledger.queries.next_pending(1, "m", room_nusd=1, unpriced_nusd=1, limit=1),
     "pending models": lambda books, _: books.ledger.queries.pending_models(1),
-    "reasons to wait": lambda books, _: books.ledger.queries.holds(1),
+    "reasons to wait": lambda books, _: books.ledger.queries.wait_reasons(1),
     "jobs of a status": lambda books, _: list(books.ledger.reports.job_rows(None, "failed")),
     "reopenable": lambda books, _: books.ledger.queries.reopenable(1, [S.FAILED]),
     "find a job": lambda books, job_id: books.ledger.queries.find_job(job_id[:9]),
     "attempts of a job": lambda books, job_id: books.ledger.queries.attempts(job_id),
-    "report by model": lambda books, _: books.ledger.reports.rows("model", Filter()),
     "spent": lambda books, _: books.ledger.reports.spend(1),
     "evidence": lambda books, job_id: books.ledger.usage.around(books.attempt(job_id)),
 }

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.ledger import Ledger
+from orbatch.ledger import Charge, Filter, Ledger, LedgerError
 from orbatch.ledger.schema import APPLICATION_ID, MIGRATIONS
-from tests.ledger.books import Books, planned
+from orbatch.ledger.status import Status
+from tests.ledger.books import NO_CAPS
 
 # design's order: other programs read these columns by name, people by place.
 JOB_REPORT = (
@@ -23,21 +24,17 @@ TABLES = {
     "catalogs": "id digest source read_at models",
     "batches": "id name config_path config_sha256 output_dir origin catalog_id created_at planned_at lease_owner "
     "lease_host lease_pid lease_until",
-    "jobs": "id batch_id key position kind model prompt_id prompt variables request repeat stem status hold retired "
-    "estimate_low_nusd estimate_exact_nusd estimate_high_nusd price_lines price_why attempts_forgiven error created_at "
-    "done_at",
+    "jobs": "id batch_id key position kind model prompt_id prompt variables request repeat stem status wait_reason "
+    "retired estimate_low_nusd estimate_exact_nusd estimate_high_nusd price_lines price_why attempts_forgiven error "
+    "created_at done_at",
     "attempts": "id job_id batch_id model number status origin account day price_lines estimate_low_nusd "
     "estimate_exact_nusd estimate_high_nusd reserved_nusd settled cost_nusd is_byok remote_id generation_id "
     "output_seconds error created_at submitted_at completed_at settled_at",
     "outputs": "id job_id attempt_id number path bytes sha256 mime_type seconds width height fps video_codec "
     "audio_codec warning created_at",
     "events": "id job_id attempt_id at from_status to_status detail",
-    "plans": "batch_id sources prices models left_open jobs_digest",
-    "plan_pictures": "batch_id path sha256",
     "usage_readings": "id account read_at usage_nusd",
-    "spend": "batch_id model day price_lines first_attempts attempts done reserved_nusd charged_nusd byok_attempts "
-    "byok_fee_nusd byok_held_nusd unpriced_open failed_charged_nusd uncertain uncertain_nusd output_ms billed_ms "
-    "billed_ms_nusd bills estimated_nusd billed_nusd",
+    "committed": "batch_id model day committed_nusd",
 }
 
 
@@ -78,33 +75,95 @@ def test_every_amount_of_money_is_a_whole_number_in_a_strict_table(path: Path) -
 def test_the_migrations_are_those_that_are_recorded_in_a_new_ledger(path: Path) -> None:
     connection = sqlite3.connect(path)
     recorded = [row[0] for row in connection.execute("select name from _sqlite_migrations order by id")]
-    assert recorded == list(MIGRATIONS) == ["m001_ledger", "m002_plans"]
+    assert recorded == list(MIGRATIONS) == ["m001_ledger", "m002_plans", "m003_committed"]
     assert connection.execute("pragma application_id").fetchone()[0] == APPLICATION_ID
     connection.close()
 
 
-def test_a_ledger_that_lacks_a_migration_gets_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Ledger.open(path) as ledger:
-        Books(ledger).plan([planned("a")])
-    more = {**MIGRATIONS, "m999_more": ("alter table jobs add column colour text", "create table more (id integer)")}
-    for module in ("database", "migrations"):
-        monkeypatch.setattr(f"orbatch.ledger.{module}.MIGRATIONS", more)
-    with Ledger.open(path) as ledger:
-        assert [row["prompt"] for row in ledger.reports.job_rows()] == ["a"]
-    assert columns(path, "jobs")[-1] == "colour"
-
-
 def test_a_migration_that_fails_leaves_the_ledger_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from orbatch.ledger import LedgerError
+    def broken(db: sqlite3.Connection) -> None:
+        db.execute("create table more (id integer)")
+        db.execute("create table more (id integer)")
 
-    more = {**MIGRATIONS, "m999_broken": ("create table more (id integer)", "create table more (id integer)")}
-    for module in ("database", "migrations"):
-        monkeypatch.setattr(f"orbatch.ledger.{module}.MIGRATIONS", more)
+    monkeypatch.setattr("orbatch.ledger.database.MIGRATIONS", {**MIGRATIONS, "m999_broken": broken})
     with pytest.raises(LedgerError, match="table more already exists"):
         Ledger.open(path)
     monkeypatch.undo()
     Ledger.open(path).close()
     assert columns(path, "more") == []
+
+
+# -- a ledger of 0.1.0 ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A ledger that orbatch 0.1.0 wrote: batch cats with a job in every state, and dogs with what only it could do."""
+    path = tmp_path / "old.db"
+    connection = sqlite3.connect(path)
+    connection.executescript((Path(__file__).parent / "data" / "ledger-0.1.0.sql").read_text("utf-8"))
+    connection.execute(f"pragma application_id = {APPLICATION_ID}")
+    connection.close()
+    return path
+
+
+def rows(path: Path, query: str) -> list[tuple[object, ...]]:
+    connection = sqlite3.connect(path)
+    try:
+        return connection.execute(query).fetchall()
+    finally:
+        connection.close()
+
+
+def schema(path: Path) -> list[tuple[object, ...]]:
+    return rows(path, "select name, sql from sqlite_master where name not like 'sqlite_%' order by name")
+
+
+def test_an_old_ledger_becomes_as_a_new_one_and_keeps_every_row(old: Path, path: Path) -> None:
+    same = ("catalogs", "batches", "outputs", "usage_readings")
+    before = {table: rows(old, f"select * from {table} order by id") for table in same}  # noqa: S608 - constants
+    jobs = rows(old, "select * from jobs order by id")
+    events = rows(old, "select * from events order by id")
+    Ledger.open(old).close()
+    assert schema(old) == schema(path)
+    assert {table: rows(old, f"select * from {table} order by id") for table in same} == before  # noqa: S608
+    assert rows(old, "select * from jobs order by id") == jobs
+    assert rows(old, "select * from events order by id")[: len(events)] == events
+    assert rows(old, "pragma foreign_key_check") == []
+    assert rows(old, "pragma integrity_check") == [("ok",)]
+
+
+def test_an_old_ledger_keeps_what_was_charged_and_reserved(old: Path) -> None:
+    kept = "select sum(charged_nusd), sum(reserved_nusd), sum(charged_nusd + reserved_nusd + byok_held_nusd) from spend"
+    [(charged, reserved, committed)] = rows(old, kept)
+    with Ledger.open(old) as ledger:
+        total = ledger.reports.total(Filter())
+        assert (total.charged_nusd, total.reserved_nusd) == (charged, reserved)
+        assert tuple(map(sum, zip(*[ledger.reports.spend(n) for n in (1, 2)], strict=True))) == (charged, reserved)
+    assert rows(old, "select sum(committed_nusd) from committed") == [(committed,)]
+
+
+def test_of_several_open_attempts_in_an_old_ledger_the_newest_goes_on(old: Path) -> None:
+    """0.1.0 could buy an uncertain job again. What the first attempt may have cost stays reserved until it is known."""
+    with Ledger.open(old) as ledger:
+        jobs = {row["prompt"]: row["job_id"] for row in ledger.reports.job_rows(2)}
+
+        def attempts(prompt: str) -> list[str]:
+            return [attempt.status for attempt in ledger.queries.attempts(jobs[prompt])]
+
+        assert attempts("twice") == ["lost", "submitted"]
+        assert attempts("accepted twice") == ["lost", "submitted"]
+        assert attempts("returned") == ["uncertain", "released"]
+        assert ledger.queries.job(jobs["twice"]).status is Status.SUBMITTED
+        first = ledger.queries.attempts(jobs["twice"])[0]
+        assert (first.settled, first.reserved_nusd) == (False, 400_000_000)
+        assert "its cost is not known" in (ledger.queries.events(jobs["twice"])[-1].detail or "")
+        ledger.attempts.settle_manually(first, 5)
+        assert attempts("twice") == ["lost", "submitted"]
+        for job in ledger.queries.open_attempts(2):
+            assert job.attempt is not None
+            ledger.attempts.end(job.attempt.id, Status.COMPLETED, Charge(7), NO_CAPS)
+        assert ledger.queries.job(jobs["accepted twice"]).status is Status.COMPLETED
 
 
 def test_an_up_to_date_ledger_opens_without_the_modules_that_are_slow_to_import(path: Path) -> None:

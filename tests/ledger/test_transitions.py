@@ -30,10 +30,6 @@ def _end(status: Status) -> Verb:
 # Each verb with what it makes of every state that it may leave.
 VERBS: dict[str, tuple[Verb, dict[Status, Status]]] = {
     "reserve": (lambda books, job_id, _: books.reserve(job_id), {S.PENDING: S.SUBMITTING}),
-    "reserve again": (
-        lambda books, job_id, _: books.reserve(job_id, resubmit=True),
-        {S.PENDING: S.SUBMITTING, S.UNCERTAIN: S.SUBMITTING},
-    ),
     "accept": (
         lambda books, _, attempt_id: books.ledger.attempts.accept(attempt_id, f"late-{attempt_id}"),
         {S.SUBMITTING: S.SUBMITTED, S.UNCERTAIN: S.SUBMITTED},

@@ -17,7 +17,7 @@ from orbatch.ledger import BatchFile, Charge, Holder, JobRecord, Ledger, Reserva
 from orbatch.ledger.budget import Caps, Refused
 from orbatch.ledger.status import Status
 from orbatch.plan.catalogs import Catalogs
-from orbatch.plan.estimate import price_jobs
+from orbatch.plan.estimate import planned_job, price_jobs
 from orbatch.plan.jobs import expand
 from orbatch.runner import results
 from orbatch.runner.context import Clock, Event, RunContext, RunOptions, StopRun
@@ -99,7 +99,7 @@ class Bench:
         offers = Catalogs({"video": snapshot(), "image": image_examples(), "text": text_examples()})
         self.ledger = Ledger.open(folder / "ledger.db")
         file = BatchFile("made", path, "sha", folder / "out", "http://127.0.0.1")
-        self.batch = self.ledger.plans.write(file, offers, price_jobs(expand(config), offers))
+        self.batch = self.ledger.plans.write(file, offers, map(planned_job, price_jobs(expand(config), offers)))
         self.holder = Holder.this_process()
         self.ledger.leases.claim(self.batch.id, self.holder, utc_now())
         self.out = folder / "out"

@@ -150,7 +150,7 @@ def show_plan(session: Session, view: PlanView) -> None:
 
 def _table(plan: Plan) -> Table | str:
     """Jobs, seconds and prices by model, with the total below."""
-    numbers = [(p.jobs, p.done, p.open, p.ended, p.to_send, p.seconds) for p in plan.totals]
+    numbers = [(p.jobs, p.done, p.open, p.ended, p.to_submit, p.seconds) for p in plan.totals]
     costs = [span(p.low_nusd, p.high_nusd, p.unpriced) for p in plan.totals]
     names = [p.model for p in plan.totals]
     if len(names) > 1:  # a total of one row would repeat it
@@ -291,7 +291,7 @@ def _model_data(part: ModelTotals) -> dict[str, Any]:
         "done": part.done,
         "submitted": part.open,
         "failed": part.ended,
-        "to_submit": part.to_send,
+        "to_submit": part.to_submit,
         "seconds": part.seconds,
         "unpriced": part.unpriced,
         "low_usd": json_usd(part.low_nusd),

@@ -258,7 +258,7 @@ def _attention_lines(
             yield f"... and {counts[status] - JOBS_SHOWN} more {status}: {command}"
     yield from retry_hint(batch.name, counts, flags)
     if result.over_budget:
-        for reason, jobs in ledger.queries.holds(batch.id):
+        for reason, jobs in ledger.queries.wait_reasons(batch.id):
             yield f"{pluralize(jobs, 'job')} not submitted: {reason}"
     yield from uncertain_lines(ledger, batch.id, flags)
 
@@ -276,7 +276,7 @@ def _summary_data(
         "output_dir": batch.output_dir,
         "jobs": dict(counts.by_status),
         "total": row_data(ledger.reports.total(Filter(batch.id))),
-        "holds": [{"reason": reason, "jobs": jobs} for reason, jobs in ledger.queries.holds(batch.id)],
+        "holds": [{"reason": reason, "jobs": jobs} for reason, jobs in ledger.queries.wait_reasons(batch.id)],
         "uncertain": uncertain_data(ledger, batch.id),
     }
 

@@ -69,7 +69,7 @@ def backup(context: typer.Context, target: Annotated[Path, typer.Argument(help="
         raise Failure(f"{target.parent} is not a directory. Create it first.")
     with session.open_ledger() as ledger:
         try:
-            ledger.backup(target)
+            ledger.database.backup(target)
         except BaseException:
             target.unlink(missing_ok=True)  # half a copy must not pass for a backup
             raise

@@ -34,7 +34,7 @@ def status(context: typer.Context, batch: OneOrAll = None) -> None:
         titles = ["batch", "done", "running", "pending", "failed", "uncertain", "spent USD", "reserved"]
         session.print(table(titles, [_batch_cells(ledger, found) for found in batches], numbers=range(1, 8)))
         for found in batches:
-            for reason, jobs in ledger.queries.holds(found.id):
+            for reason, jobs in ledger.queries.wait_reasons(found.id):
                 session.result(f"{found.name}: {pluralize(jobs, 'job')} pending: {reason}")
         for line in uncertain_lines(ledger, batch_id, session.flags):
             session.result(line)
@@ -59,7 +59,7 @@ def _batch_data(ledger: Ledger, batch: BatchRecord) -> dict[str, Any]:
         "retired": counts.retired,
         "cost_usd": json_usd(total.charged_nusd),
         "reserved_usd": json_usd(total.reserved_nusd),
-        "holds": [{"reason": reason, "jobs": jobs} for reason, jobs in ledger.queries.holds(batch.id)],
+        "holds": [{"reason": reason, "jobs": jobs} for reason, jobs in ledger.queries.wait_reasons(batch.id)],
     }
 
 
@@ -124,7 +124,7 @@ def _job_data(ledger: Ledger, job: JobRecord) -> dict[str, Any]:
         "kind": job.kind,
         "status": job.status,
         "retired": job.retired,
-        "error": job.error or job.hold,
+        "error": job.error or job.wait_reason,
         "request": job.request,
         "estimate_low_usd": json_usd(job.estimate_low_nusd),
         "estimate_exact_usd": json_usd(job.estimate_exact_nusd),
@@ -140,7 +140,7 @@ def _job_data(ledger: Ledger, job: JobRecord) -> dict[str, Any]:
 def _job_lines(ledger: Ledger, job: JobRecord) -> list[str]:
     # All digits: here is where one looks when cents do not add up.
     low, high = format_usd(job.estimate_low_nusd), format_usd(job.estimate_high_nusd, "no upper bound")
-    reason = job.error or job.hold
+    reason = job.error or job.wait_reason
     lines = [
         f"job       {job.id}" + ("  (retired: its prompt is no longer in the batch file)" if job.retired else ""),
         f"status    {job.status}" + (f": {reason}" if reason else ""),

@@ -6,7 +6,6 @@ leaves and raises LedgerConflict when the row is elsewhere.
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 from orbatch.ledger.attempts import Attempts
@@ -16,22 +15,21 @@ from orbatch.ledger.database import (
     LedgerError,
     OnDisk,
     connect,
-    explain,
     parse_timestamp,
     timestamp,
     utc_now,
 )
 from orbatch.ledger.leases import BatchHeld, Holder, LeaseLost, Leases
-from orbatch.ledger.plans import BatchFile, ModelTotals, Plans, PriceGroup
+from orbatch.ledger.plans import ModelTotals, Plans, PriceGroup
 from orbatch.ledger.queries import Counts, NoSuchJob, Queries
 from orbatch.ledger.records import (
     AttemptRecord,
+    BatchFile,
     BatchRecord,
     Charge,
     JobRecord,
-    OpenField,
     OutputRecord,
-    PlanRecord,
+    PlannedJob,
     Reservation,
     Settlement,
 )
@@ -58,9 +56,8 @@ __all__ = [
     "ModelTotals",
     "NoSuchJob",
     "OnDisk",
-    "OpenField",
     "OutputRecord",
-    "PlanRecord",
+    "PlannedJob",
     "PriceGroup",
     "ReportRow",
     "Reservation",
@@ -100,33 +97,3 @@ class Ledger:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
-
-    def backup(self, target: Path) -> None:
-        """Copy the ledger, also one in use, to ``target``: the state of one moment, in one file.
-
-        Raises LedgerError when there is such a file already, or it cannot be written; no half copy is left.
-        """
-        try:
-            target.open("xb").close()
-        except FileExistsError:
-            raise LedgerError(f"{target} exists and was left as it is. Name another file for the backup.") from None
-        except OSError as exc:
-            raise LedgerError(f"The backup {target} cannot be written: {exc.strerror or exc}.") from exc
-        copy = sqlite3.connect(target.absolute(), isolation_level=None)
-        try:
-            with self.database.read() as db:
-                self._copy(db, copy, target)
-        except BaseException:
-            copy.close()
-            target.unlink(missing_ok=True)
-            raise
-        copy.close()
-
-    @staticmethod
-    def _copy(db: sqlite3.Connection, copy: sqlite3.Connection, target: Path) -> None:
-        try:
-            db.backup(copy)
-            # A copy that nobody writes to needs no files beside it.
-            copy.execute("pragma journal_mode = delete")
-        except sqlite3.Error as exc:
-            raise LedgerError(explain(exc, target).replace("The ledger", "The backup", 1)) from exc

@@ -1,4 +1,4 @@
-"""Opening a ledger: pragmas, migrations, and a clear sentence for every file that is not one."""
+"""One SQLite file as a database of transactions: opening and migrating it, and commits that several steps share."""
 
 from __future__ import annotations
 
@@ -11,15 +11,21 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from orbatch.ledger.schema import APPLICATION_ID, MIGRATION_SET, MIGRATIONS
 
+# asyncio and sqlite_utils are imported where they are used: together they take longer to import than most commands run.
 if TYPE_CHECKING:
     import asyncio
 
+    import sqlite_utils
 
 BUSY_TIMEOUT_S = 30.0  # how long one process waits for another's write transaction
+_NEEDED_SQLITE = (3, 39)  # `is not distinct from`; `->>` came with 3.38
+
+T = TypeVar("T")
+OnDisk: TypeAlias = "asyncio.Future[None]"
 
 
 class LedgerError(Exception):
-    """The ledger cannot be used; the message names the file and says what to do. Nothing was sent."""
+    """The ledger cannot be used; the message names the file and says what to do. Nothing was submitted."""
 
 
 class LedgerConflict(LedgerError):
@@ -27,6 +33,7 @@ class LedgerConflict(LedgerError):
 
 
 def utc_now() -> datetime:
+    """The time that verbs record."""
     return datetime.now(UTC)
 
 
@@ -36,95 +43,19 @@ def timestamp(at: datetime) -> str:
 
 
 def parse_timestamp(text: str) -> datetime:
+    """A time from the ledger."""
     return datetime.fromisoformat(text)
 
 
-def connect(path: Path, *, create: bool) -> sqlite3.Connection:
-    """An open connection to the ledger at ``path``, migrated; made when missing and ``create``.
-
-    WAL lets readers and the writer work side by side; ``synchronous=FULL`` makes every commit durable, because a
-    lost commit would be a lost paid job. Raises LedgerError; a file that is no ledger of ours is left as it is.
-    """
-    # Absolute, because SQLite would keep a ledger of the name ":memory:" nowhere.
-    file = path.absolute()
-    if file.is_dir():
-        raise LedgerError(f"The ledger {path} is a folder. Name a file with --db or ORBATCH_DB.")
-    if not create and not file.exists():
-        raise LedgerError(f"There is no ledger at {path}. `orbatch run` makes one; --db or ORBATCH_DB names another.")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(file, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-    except OSError as exc:
-        raise LedgerError(f"The ledger {path} cannot be made: {exc.strerror or exc}. Name another place.") from exc
-    except sqlite3.Error as exc:
-        raise LedgerError(explain(exc, path)) from exc
-    try:
-        _prepare(connection, path)
-    except sqlite3.Error as exc:
-        connection.close()
-        raise LedgerError(explain(exc, path)) from exc
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    connection.row_factory = sqlite3.Row
-    if _is_new(connection, path) or _lacks_migrations(connection, path):
-        _set_pragmas(connection)
-        _migrate(connection, path)
-    else:
-        _set_pragmas(connection)
-
-
-def _is_new(connection: sqlite3.Connection, path: Path) -> bool:
-    """Whether the file is empty. Raises LedgerError for one that another program has made."""
-    # Read together, because another process may be making the same ledger.
-    tables, application = connection.execute(
-        "select (select count(*) from sqlite_master), application_id from pragma_application_id"
-    ).fetchone()
-    if application == APPLICATION_ID:
-        return not tables
-    if tables or application:
-        raise LedgerError(f"{path} is a SQLite file of another program, not a ledger; it was left as it is.")
-    return True
-
-
-def _lacks_migrations(connection: sqlite3.Connection, path: Path) -> bool:
-    rows = connection.execute("select name from _sqlite_migrations where migration_set = ?", (MIGRATION_SET,))
-    applied = {row["name"] for row in rows}
-    unknown = applied - MIGRATIONS.keys()
-    if unknown:
-        raise LedgerError(
-            f"The ledger {path} was written by a newer orbatch (it has {', '.join(sorted(unknown))}). "
-            "Upgrade orbatch; this version left it as it is."
-        )
-    return applied != MIGRATIONS.keys()
-
-
-def _set_pragmas(connection: sqlite3.Connection) -> None:
-    connection.execute("pragma journal_mode = wal")
-    connection.execute("pragma synchronous = full")
-    connection.execute("pragma foreign_keys = on")
-
-
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    from orbatch.ledger.migrations import apply_migrations
-
-    # Two processes may make the same ledger at once: the second finds the first one's tables.
-    with writing(connection, path):
-        apply_migrations(connection)
-
-
+# By SQLite's primary code; {}: its own words.
 _ADVICE = {
-    sqlite3.SQLITE_NOTADB: "is not a SQLite file ({}). Name another with --db or ORBATCH_DB; it was left as it is.",
+    sqlite3.SQLITE_NOTADB: "is not a SQLite file ({}) and was not changed. Name another with --db or ORBATCH_DB.",
     sqlite3.SQLITE_CORRUPT: "is damaged ({}). Restore a backup; `sqlite3 FILE .recover` may save what is in it.",
-    sqlite3.SQLITE_READONLY: "cannot be written ({}). Make the file and its folder writable.",
-    sqlite3.SQLITE_CANTOPEN: "cannot be opened ({}). Make the file and its folder readable and writable.",
-    sqlite3.SQLITE_PERM: "cannot be opened ({}). Make the file and its folder readable and writable.",
+    sqlite3.SQLITE_READONLY: "cannot be written ({}). Make the file and its directory writable.",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened ({}). Make the file and its directory readable and writable.",
+    sqlite3.SQLITE_PERM: "cannot be opened ({}). Make the file and its directory readable and writable.",
     sqlite3.SQLITE_FULL: "has no more room ({}). Free some disk space, then run the same command again.",
-    sqlite3.SQLITE_IOERR: "could not be read or written ({}). Look at the disk and its free space, then run again.",
+    sqlite3.SQLITE_IOERR: "could not be read or written ({}). Check the disk and its free space, then run again.",
     sqlite3.SQLITE_BUSY: f"stayed locked by another program for {BUSY_TIMEOUT_S:g} s ({{}}). Close it and run again.",
 }
 _PRIMARY_CODE = 0xFF  # the rest of an extended error code tells only the variant
@@ -136,13 +67,104 @@ def explain(error: sqlite3.Error, path: Path) -> str:
     return f"The ledger {path} {advice.format(error)}"
 
 
-@contextmanager
-def writing(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
-    """One write transaction, taken at once: a deferred one fails when it reads first and writes later.
+# -- opening ----------------------------------------------------------------------------------------------------------
 
-    Raises LedgerError for a failure of SQLite; whatever is raised inside rolls back.
+
+def connect(path: Path, *, create: bool) -> sqlite3.Connection:
+    """An open connection to the ledger at ``path``, migrated; made when missing and ``create``.
+
+    Raises LedgerError; a file that is not a ledger of ours is not changed.
     """
-    with writing_errors(path):
+    # Absolute, because SQLite would keep a ledger of the name ":memory:" nowhere.
+    file = path.absolute()
+    if sqlite3.sqlite_version_info < _NEEDED_SQLITE:
+        raise LedgerError(f"This Python has SQLite {sqlite3.sqlite_version}; orbatch needs 3.39. Use a newer Python.")
+    if file.is_dir():
+        raise LedgerError(f"The ledger {path} is a directory. Name a file with --db or ORBATCH_DB.")
+    if not create and not file.exists():
+        raise LedgerError(f"There is no ledger at {path}. `orbatch run` creates one; --db or ORBATCH_DB names another.")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(file, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    except OSError as exc:
+        raise LedgerError(f"The ledger {path} cannot be created: {exc.strerror or exc}. Name another place.") from exc
+    except sqlite3.Error as exc:
+        raise LedgerError(explain(exc, path)) from exc
+    try:
+        prepare(connection, path)
+    except sqlite3.Error as exc:
+        connection.close()
+        raise LedgerError(explain(exc, path)) from exc
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Set up a connection that was just opened, and migrate what it is connected to."""
+    connection.row_factory = sqlite3.Row
+    lacks_migrations = _is_new(connection, path) or _lacks_migrations(connection, path)
+    # WAL lets readers and the writer work side by side; `full` makes every commit durable, because a lost commit would
+    # be a lost paid job.
+    connection.execute("pragma journal_mode = wal")
+    connection.execute("pragma synchronous = full")
+    if lacks_migrations:
+        # A migration makes tables anew, which foreign keys would take for deleted rows.
+        connection.execute("pragma foreign_keys = off")
+        _migrate(connection, path)
+    connection.execute("pragma foreign_keys = on")
+
+
+def _is_new(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file is empty. Raises LedgerError for one that another program has made."""
+    # Read together, because another process may be making the same ledger.
+    tables, application = connection.execute(
+        "select (select count(*) from sqlite_master), application_id from pragma_application_id"
+    ).fetchone()
+    if application == APPLICATION_ID:
+        return not tables
+    if tables or application:
+        raise LedgerError(f"{path} belongs to another program and was not changed. Name another file with --db.")
+    return True
+
+
+def _lacks_migrations(connection: sqlite3.Connection, path: Path) -> bool:
+    rows = connection.execute("select name from _sqlite_migrations where migration_set = ?", (MIGRATION_SET,))
+    applied = {row["name"] for row in rows}
+    unknown = applied - MIGRATIONS.keys()
+    if unknown:
+        raise LedgerError(
+            f"The ledger {path} was written by a newer orbatch (it has {', '.join(sorted(unknown))}) "
+            "and was not changed. Upgrade orbatch."
+        )
+    return applied != MIGRATIONS.keys()
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    from sqlite_utils import Database as Migrated
+    from sqlite_utils.migrations import Migrations
+
+    migrations = Migrations(MIGRATION_SET)
+    for name, write_tables in MIGRATIONS.items():
+
+        def migrate(db: sqlite_utils.Database, /, write: Callable[[sqlite3.Connection], None] = write_tables) -> None:
+            write(db.conn)
+
+        migrations(name=name)(migrate)
+    # One transaction for all: of two processes that make the same ledger, the second finds the first one's tables.
+    with _immediate(connection, path):
+        migrations.apply(Migrated(connection, strict=True, execute_plugins=False, recursive_triggers=False))
+
+
+# -- transactions -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _immediate(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
+    """One write transaction; whatever is raised inside rolls back."""
+    with _write_errors(path):
+        # A deferred transaction fails when it reads first and writes later.
         connection.execute("begin immediate")
         try:
             yield connection
@@ -155,39 +177,13 @@ def writing(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Conn
 
 
 @contextmanager
-def writing_errors(path: Path) -> Iterator[None]:
-    """SQLite's failures of a write, as LedgerError."""
+def _write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.IntegrityError as exc:
         raise LedgerConflict(f"The ledger {path} refused a step that contradicts it: {exc}.") from exc
     except sqlite3.Error as exc:
         raise LedgerError(explain(exc, path)) from exc
-
-
-@contextmanager
-def reading(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
-    """Reads, with SQLite's failures as LedgerError."""
-    try:
-        yield connection
-    except sqlite3.Error as exc:
-        raise LedgerError(explain(exc, path)) from exc
-
-
-@contextmanager
-def snapshot(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
-    """Several reads that see one state of the ledger, whatever a run writes meanwhile."""
-    with reading(connection, path):
-        connection.execute("begin")
-        try:
-            yield connection
-        finally:
-            if connection.in_transaction:
-                connection.execute("rollback")
-
-
-T = TypeVar("T")
-OnDisk: TypeAlias = "asyncio.Future[None]"
 
 
 class SharedCommits:
@@ -211,20 +207,20 @@ class SharedCommits:
         return result
 
     def take(self, step: Callable[[], T]) -> tuple[T, OnDisk]:
-        """Do ``step`` now; its result, and what to await before acting upon it. Others await the same: shield it."""
+        """Do ``step`` now; its result, and what to await before acting on it. Others await the same: shield it."""
         self.is_taking = True
         try:
             result = step()
         finally:
             self.is_taking = False
-        return result, self._committed or _already()
+        return result, self._committed or _nothing_to_commit()
 
     @contextmanager
     def part(self) -> Iterator[sqlite3.Connection]:
         """The transaction of the step that is being taken: what is raised inside undoes this step, not the others."""
-        with writing_errors(self._path):
+        with _write_errors(self._path):
             if self._committed is None:
-                self._open()
+                self._begin()
             self._connection.execute("savepoint step")
             try:
                 yield self._connection
@@ -247,13 +243,13 @@ class SharedCommits:
         else:
             committed.set_result(None)
 
-    def _open(self) -> None:
+    def _begin(self) -> None:
         import asyncio
 
         self._connection.execute("begin immediate")
         loop = asyncio.get_running_loop()
         self._committed = loop.create_future()
-        # Behind everything that is ready now: that takes its steps first.
+        # Behind everything that is ready now, which takes its steps first.
         loop.call_soon(self.flush)
 
     def _undo(self, cause: BaseException) -> None:
@@ -269,16 +265,15 @@ class SharedCommits:
     def _fail(self, committed: OnDisk, cause: BaseException) -> None:
         text = explain(cause, self._path) if isinstance(cause, sqlite3.Error) else str(cause)
         committed.set_exception(LedgerError(text))
-        committed.exception()  # whoever waited for it may have been cancelled; that is no fault of its own
+        committed.exception()  # whoever awaited it may be cancelled; then nobody else reads it, which is no fault
 
 
-def _already() -> OnDisk:
-    """For a step that wrote nothing."""
+def _nothing_to_commit() -> OnDisk:
     import asyncio
 
-    nothing: OnDisk = asyncio.get_running_loop().create_future()
-    nothing.set_result(None)
-    return nothing
+    done: OnDisk = asyncio.get_running_loop().create_future()
+    done.set_result(None)
+    return done
 
 
 class Database:
@@ -293,6 +288,7 @@ class Database:
         self.commits = SharedCommits(connection, path)
 
     def close(self) -> None:
+        """Commit what is open and close the connection."""
         self.commits.flush()
         self._connection.close()
 
@@ -302,13 +298,48 @@ class Database:
         if self.commits.is_taking:
             return self.commits.part()
         self.commits.flush()
-        return writing(self._connection, self.path)
+        return _immediate(self._connection, self.path)
 
-    def read(self) -> AbstractContextManager[sqlite3.Connection]:
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
         """Reads, each of the state at its moment. Raises LedgerError."""
-        return reading(self._connection, self.path)
+        try:
+            yield self._connection
+        except sqlite3.Error as exc:
+            raise LedgerError(explain(exc, self.path)) from exc
 
-    def snapshot(self) -> AbstractContextManager[sqlite3.Connection]:
-        """Several reads of one state. Raises LedgerError. Nothing may be written inside."""
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Several reads of one state, whatever a run writes meanwhile. Raises LedgerError. Write nothing inside."""
         self.commits.flush()
-        return snapshot(self._connection, self.path)
+        with self.read() as db:
+            db.execute("begin")
+            try:
+                yield db
+            finally:
+                if db.in_transaction:
+                    db.execute("rollback")
+
+    def backup(self, target: Path) -> None:
+        """Copy the ledger, also one in use, to ``target``: the state of one moment, in one file.
+
+        Raises LedgerError when there is such a file already, or it cannot be written; no half copy is left.
+        """
+        try:
+            target.open("xb").close()
+        except FileExistsError:
+            raise LedgerError(f"{target} exists and was not changed. Name another file for the backup.") from None
+        except OSError as exc:
+            raise LedgerError(f"The backup {target} cannot be written: {exc.strerror or exc}.") from exc
+        copy = sqlite3.connect(target.absolute(), isolation_level=None)
+        try:
+            self._connection.backup(copy)
+            # A copy that nobody writes to needs no files beside it.
+            copy.execute("pragma journal_mode = delete")
+        except BaseException as exc:
+            copy.close()
+            target.unlink(missing_ok=True)
+            if isinstance(exc, sqlite3.Error):
+                raise LedgerError(explain(exc, target).replace("The ledger", "The backup", 1)) from exc
+            raise
+        copy.close()

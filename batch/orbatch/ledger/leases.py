@@ -16,8 +16,9 @@ from pathlib import Path
 
 from orbatch.ledger.database import Database, LedgerError, parse_timestamp, timestamp
 
-LEASE_S = 60.0  # a runner that was silent for so long is taken for gone
-HEARTBEAT_S = 15.0
+LEASE_S = 60.0  # a runner that is silent for longer may be taken over
+HEARTBEAT_S = 15.0  # so that three heartbeats may be late before a lease expires
+TAKEN_OVER = "Another runner has taken this batch over, because this one was silent for too long."
 
 
 class BatchHeld(LedgerError):
@@ -38,6 +39,7 @@ class Holder:
 
     @classmethod
     def this_process(cls) -> Holder:
+        """A holder with an owner name that no other call returns."""
         return cls(uuid.uuid4().hex, host_identity(), os.getpid())
 
 
@@ -62,23 +64,23 @@ def is_provably_dead(host: str, pid: int) -> bool:
     except ProcessLookupError:
         return True
     except OSError:
-        return False
+        return False  # it lives, as another user's
     return False
 
 
 def check_free(db: sqlite3.Connection, batch_id: int, now: datetime, owner: str | None = None) -> None:
     """Raises BatchHeld while a runner other than ``owner`` has the batch."""
     row = db.execute(
-        "select name, lease_owner, lease_host, lease_pid, lease_until from batches where id = ?", (batch_id,)
+        "select name, lease_owner, lease_host, lease_pid, lease_until from batches where id = :id", {"id": batch_id}
     ).fetchone()
     if row["lease_owner"] in (None, owner):
         return
     until = parse_timestamp(row["lease_until"])
     if until > now and not is_provably_dead(row["lease_host"], row["lease_pid"]):
         raise BatchHeld(
-            f"Batch {row['name']} is being run by process {row['lease_pid']} on "
-            f"{row['lease_host'].split()[0]}. Wait for it or stop it; if that machine is gone, the batch "
-            f"is free again at {timestamp(until)} (in {(until - now).total_seconds():.0f} s)."
+            f"Batch {row['name']} is being run by process {row['lease_pid']} on {row['lease_host'].split()[0]}. "
+            f"Wait for it or stop it; if that machine is gone, the batch is free again at {timestamp(until)} "
+            f"(in {(until - now).total_seconds():.0f} s)."
         )
 
 
@@ -93,32 +95,37 @@ class Leases:
         with self._database.write() as db:
             check_free(db, batch_id, now, holder.owner)
             db.execute(
-                "update batches set lease_owner = ?, lease_host = ?, lease_pid = ?, lease_until = ? where id = ?",
-                (holder.owner, holder.host, holder.pid, timestamp(now + timedelta(seconds=length_s)), batch_id),
+                "update batches set lease_owner = :owner, lease_host = :host, lease_pid = :pid, lease_until = :until "
+                "where id = :batch_id",
+                {"batch_id": batch_id, "owner": holder.owner, "host": holder.host, "pid": holder.pid}
+                | {"until": timestamp(now + timedelta(seconds=length_s))},
             )
 
     def renew(self, batch_id: int, holder: Holder, now: datetime, length_s: float = LEASE_S) -> None:
         """The heartbeat. Raises LeaseLost when the batch has another holder."""
+        until = timestamp(now + timedelta(seconds=length_s))
         with self._database.write() as db:
             renewed = db.execute(
-                "update batches set lease_until = ? where id = ? and lease_owner = ?",
-                (timestamp(now + timedelta(seconds=length_s)), batch_id, holder.owner),
+                "update batches set lease_until = :until where id = :batch_id and lease_owner = :owner",
+                {"batch_id": batch_id, "owner": holder.owner, "until": until},
             )
             if renewed.rowcount == 0:
-                raise LeaseLost("Another runner has taken this batch over, because this one was silent for too long.")
+                raise LeaseLost(TAKEN_OVER)
 
     def release(self, batch_id: int, holder: Holder) -> None:
+        """Give the batch back; one that has another holder is left alone."""
         with self._database.write() as db:
             db.execute(
                 "update batches set lease_owner = null, lease_host = null, lease_pid = null, lease_until = null "
-                "where id = ? and lease_owner = ?",
-                (batch_id, holder.owner),
+                "where id = :batch_id and lease_owner = :owner",
+                {"batch_id": batch_id, "owner": holder.owner},
             )
 
     def other_runners(self, batch_id: int, now: datetime) -> int:
         """How many other batches of this ledger are being run now."""
         with self._database.read() as db:
             row = db.execute(
-                "select count(*) from batches where lease_until > ? and id <> ?", (timestamp(now), batch_id)
+                "select count(*) as batches from batches where lease_until > :now and id <> :batch_id",
+                {"now": timestamp(now), "batch_id": batch_id},
             ).fetchone()
-        return int(row[0])
+        return int(row["batches"])

@@ -1,11 +1,12 @@
-"""What the ledger hands out: frozen values, no rows. Amounts are nano-dollars, times ISO 8601 in UTC."""
+"""What the ledger hands out and takes in: frozen values, no rows. Amounts are nano-dollars, times ISO 8601 in UTC."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Self
 
 from orbatch.ledger.schema import LATEST_ATTEMPT
@@ -31,7 +32,7 @@ class JobRecord:
     stem: str
     status: Status
     retired: bool
-    hold: str | None
+    wait_reason: str | None
     error: str | None
     estimate_low_nusd: int | None
     estimate_exact_nusd: int | None
@@ -42,7 +43,7 @@ class JobRecord:
 
     @property
     def seconds(self) -> int | None:
-        """Ordered length of the video, in seconds."""
+        """Requested length of the video, in seconds."""
         duration = self.request.get("duration")
         return duration if isinstance(duration, int) else None
 
@@ -86,7 +87,20 @@ class OutputRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchFile:
+    """What the ledger keeps of a batch file. ``origin``: the API its jobs are submitted to."""
+
+    name: str
+    config_path: Path
+    config_sha256: str
+    output_dir: Path
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
 class BatchRecord:
+    """A batch as it was planned last."""
+
     id: int
     name: str
     config_path: str
@@ -97,30 +111,24 @@ class BatchRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenField:
-    """A billed field that jobs of one model, price lines and price leave to chance, with the price range in USD that it
-    causes for one of them (None: unknown)."""
+class PlannedJob:
+    """A job as a plan has it. ``request``: the body that is submitted. Estimates None: not known."""
 
+    key: str
+    position: int
+    kind: str
     model: str
+    prompt_id: str
+    prompt: str
+    variables: Mapping[str, Any]
+    request: Mapping[str, Any]
+    repeat: int
+    stem: str
+    estimate_low_nusd: int | None
+    estimate_exact_nusd: int | None
+    estimate_high_nusd: int | None
     price_lines: str
-    low_nusd: int | None
-    high_nusd: int | None
-    field: str
-    least_usd: str | None
-    most_usd: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class PlanRecord:
-    """What a plan was made from, as digests, and what is said of it without its jobs. ``sources``: program, batch file
-    and prompts, None: that cannot be told; ``prices``: what the models can do and cost; ``models``: those of the jobs,
-    by kind; ``digest`` names the jobs and their prices."""
-
-    sources: str | None
-    prices: str
-    models: Mapping[str, Sequence[str]]
-    left_open: tuple[OpenField, ...]
-    digest: str
+    price_why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,23 +167,21 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What became of a charge. ``overrun_nusd``: how far it lies above what was reserved, 0 if it does not.
-    ``cap_exceeded``: the cap that the charge broke, if one."""
+    """A charge against its reservation. ``overrun_nusd``: how far it lies above what was reserved, 0 if it does not.
+    ``cap_exceeded``: the cap that the charge broke, if any."""
 
     cost_nusd: int | None
     overrun_nusd: int = 0
     cap_exceeded: str | None = None
 
 
-_JOB_COLUMNS = (
-    "id batch_id key position kind model prompt_id prompt request repeat stem status retired hold error "
-    "estimate_low_nusd estimate_exact_nusd estimate_high_nusd price_lines price_why"
-).split()
-_ATTEMPT_COLUMNS = (
-    "id job_id number status account reserved_nusd settled cost_nusd is_byok remote_id generation_id error "
-    "created_at submitted_at completed_at"
-).split()
+def columns_of(record: type) -> list[str]:
+    """The columns that a record of the ledger is read from: its fields, which are named after them."""
+    return [field.name for field in fields(record)]
 
+
+_JOB_COLUMNS = [name for name in columns_of(JobRecord) if name != "attempt"]
+_ATTEMPT_COLUMNS = columns_of(AttemptRecord)
 _COLUMNS = ", ".join(
     [f"jobs.{name}" for name in _JOB_COLUMNS] + [f"latest.{name} as attempt_{name}" for name in _ATTEMPT_COLUMNS]
 )

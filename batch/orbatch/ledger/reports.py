@@ -4,57 +4,94 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import groupby
 from typing import Any, Literal
 
 from orbatch.ledger.database import Database
-from orbatch.ledger.totals import MEASURES, OVER_ATTEMPTS, OVER_SPEND
-
-_JOBS = """
-select id as job_id, prompt_id, prompt, variables, model, kind, status, request, repeat, coalesce(error, hold) as error,
-  (select sum(cost_nusd) from attempts where job_id = jobs.id) as cost_nusd,
-  (select json_group_array(path) from
-    (select path from outputs where job_id = jobs.id order by attempt_id, number)) as paths
-from jobs where batch_id = ? and retired = 0 order by position
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class ExportedJob:
-    """``cost_nusd``: over all attempts, None while nothing is known. ``paths``: of its files, the first one first."""
-
-    job_id: str
-    prompt_id: str
-    prompt: str
-    variables: Mapping[str, Any]
-    model: str
-    kind: str
-    status: str
-    request: Mapping[str, Any]
-    repeat: int
-    error: str | None
-    cost_nusd: int | None
-    paths: tuple[str, ...]
-
+from orbatch.ledger.schema import COUNTED
 
 Grouping = Literal["model", "batch", "day", "prompt", "status"]
 GROUPINGS: tuple[Grouping, ...] = ("model", "batch", "day", "prompt", "status")
 
-# Bills of one shape that are needed before their mean says something about the next one.
-BILLS_NEEDED = 3
+BILLS_NEEDED = 3  # charges of one shape that are needed before their mean says something about the next one
+_BILLS_READ = 100_000  # the newest attempts, because prices change; reading a million takes a second
 
-_BATCH_NAME = "(select name from batches where id = batch_id)"
+# What a group is named by, over attempts and over jobs.
 _KEY: Mapping[Grouping, str] = {
+    "model": "a.model",
+    "batch": "(select name from batches where batches.id = a.batch_id)",
+    "day": "a.day",
+    "prompt": "(select prompt_id from jobs where jobs.id = a.job_id)",
+    "status": "(select status from jobs where jobs.id = a.job_id)",
+}
+_JOB_KEY: Mapping[Grouping, str] = {
     "model": "model",
-    "batch": _BATCH_NAME,
-    "day": "day",
+    "batch": "(select name from batches where batches.id = batch_id)",
+    "day": "''",  # a day's jobs are counted by their attempts; here only all of them together
     "prompt": "prompt_id",
     "status": "status",
 }
 
-_Sums = Mapping[str, int]  # by the names of MEASURES
-_NOTHING: _Sums = dict.fromkeys(MEASURES, 0)
+# A cost is known where an attempt is settled. Milliseconds, because sums of whole numbers do not drift.
+_SUMS = """
+select $KEY as key,
+  count(*) filter (where number = 1) as jobs,
+  count(*) filter (where status = 'done') as done,
+  count(*) filter (where status not in ('released', 'rejected')) as attempts,
+  coalesce(sum(cost_nusd) filter (where is_byok = 0), 0) as charged_nusd,
+  coalesce(sum(reserved_nusd) filter (where settled = 0), 0) as reserved_nusd,
+  coalesce(sum(cost_nusd) filter (where is_byok = 0 and status in ('failed', 'cancelled', 'expired', 'lost')), 0)
+    as failed_charged_nusd,
+  count(*) filter (where status = 'uncertain') as uncertain,
+  coalesce(sum(reserved_nusd) filter (where status = 'uncertain'), 0) as uncertain_nusd,
+  count(*) filter (where is_byok = 1) as byok_attempts,
+  coalesce(sum(cost_nusd) filter (where is_byok = 1), 0) as byok_fee_nusd,
+  count(*) filter (where settled = 0 and reserved_nusd is null) as unpriced_open,
+  coalesce(sum(output_ms) filter (where status = 'done'), 0) as output_ms,
+  coalesce(sum(output_ms) filter (where status = 'done' and is_billed = 1), 0) as billed_ms,
+  coalesce(sum(cost_nusd) filter (where status = 'done' and is_billed = 1 and output_ms is not null), 0)
+    as billed_ms_nusd,
+  count(*) filter (where is_comparable = 1) as bills,
+  coalesce(sum(estimate_nusd) filter (where is_comparable = 1), 0) as estimated_nusd,
+  coalesce(sum(cost_nusd) filter (where is_comparable = 1), 0) as billed_nusd
+from (select attempts.*, cast(round(output_seconds * 1000) as integer) as output_ms,
+  coalesce(estimate_exact_nusd, estimate_high_nusd) as estimate_nusd,
+  case when settled = 1 and is_byok = 0 then 1 else 0 end as is_billed,
+  case when settled = 1 and is_byok = 0 and estimate_high_nusd is not null
+    and status in ('completed', 'done', 'lost') then 1 else 0 end as is_comparable
+  from attempts) as a
+where $WHERE group by 1
+"""
+# Jobs that have left their batch file before they were submitted do not count.
+_JOB_COUNTS = """
+select $KEY as key, count(*) as jobs, count(*) filter (where status = 'done') as done
+from jobs where (retired = 0 or status <> 'pending') and $WHERE group by 1
+"""
+_BILLS = f"""
+select model, price_lines, count(*) as count, sum(coalesce(estimate_exact_nusd, estimate_high_nusd)) as estimated_nusd,
+  sum(cost_nusd) as charged_nusd
+from attempts where id > (select coalesce(max(id), 0) - {_BILLS_READ} from attempts)
+  and model in ($MODELS) and settled = 1 and is_byok = 0
+  and estimate_high_nusd is not null and status in ('completed', 'done', 'lost')
+group by model, price_lines having count(*) >= :needed
+"""
+# Charged is what is committed without what is only reserved; both of the other sums are over few rows of an index.
+_SPEND = f"""
+select
+  (select coalesce(sum(committed_nusd), 0) from committed where batch_id = :batch_id) as committed,
+  (select coalesce(sum(reserved_nusd), 0) from attempts where batch_id = :batch_id and settled = 0) as reserved,
+  (select coalesce(sum({COUNTED}), 0) from attempts where batch_id = :batch_id and is_byok = 1 and settled = 1) as byok
+"""
+_EXPORT = """
+select jobs.id as job_id, prompt_id, prompt, variables, model, kind, status, request, repeat,
+  coalesce(error, wait_reason) as error, outputs.path,
+  (select sum(cost_nusd) from attempts where job_id = jobs.id) as cost_nusd
+from jobs left join outputs on outputs.job_id = jobs.id
+where batch_id = :batch_id and retired = 0
+order by position, jobs.id, outputs.attempt_id, outputs.number
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +126,7 @@ class ReportRow:
 
     @property
     def seconds(self) -> float:
+        """Length of all finished videos."""
         return self.output_ms / 1000
 
     @property
@@ -110,22 +148,47 @@ class Filter:
 
     @property
     def is_dated(self) -> bool:
+        """Whether it leaves out attempts by their day."""
         return self.since is not None or self.until is not None
 
-    def where(self, table: str = "") -> tuple[str, list[object]]:
-        """The condition on rows of ``table`` that have ``batch_id`` and ``day``, and its values."""
-        wanted = [("batch_id = ?", self.batch_id), ("day >= ?", self.since), ("day <= ?", self.until)]
-        given = [(table + text, value) for text, value in wanted if value is not None]
-        return " and ".join(text for text, _ in given) or "true", [value for _, value in given]
+    @property
+    def values(self) -> dict[str, object]:
+        """The parameters of ``condition``."""
+        return {"batch_id": self.batch_id, "since": self.since, "until": self.until}
+
+    @property
+    def condition(self) -> str:
+        """As SQL, over rows with a batch and a day."""
+        given = [("batch_id = :batch_id", self.batch_id), ("day >= :since", self.since), ("day <= :until", self.until)]
+        return " and ".join(text for text, value in given if value is not None) or "1 = 1"
 
 
 @dataclass(frozen=True, slots=True)
 class Bills:
-    """Estimate against charge over the bills of one shape: the same model and price lines."""
+    """Estimate against charge over the charges of one shape: the same model and price lines."""
 
     count: int
     estimated_nusd: int
     charged_nusd: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedJob:
+    """A job with its results. ``cost_nusd``: over all attempts, None while nothing is known. ``paths``: of its files,
+    the first one first."""
+
+    job_id: str
+    prompt_id: str
+    prompt: str
+    variables: Mapping[str, Any]
+    model: str
+    kind: str
+    status: str
+    request: Mapping[str, Any]
+    repeat: int
+    error: str | None
+    cost_nusd: int | None
+    paths: tuple[str, ...]
 
 
 class Reports:
@@ -138,15 +201,15 @@ class Reports:
         """The groups and their total, of one moment: while a run writes, too, they agree."""
         with self._database.snapshot() as db:
             rows = _groups(db, by, which)
-            if by != "day" or which.is_dated:
-                return rows, _added("total", rows)
-            # A day's jobs are those that were sent; the total counts those that wait, too.
-            counts = _job_counts(db, "status", which).values()
-            jobs, done = sum(jobs for jobs, _ in counts), sum(done for _, done in counts)
-            return rows, replace(_added("total", rows), jobs=jobs, done=done)
+            total = _total(rows)
+            if by == "day" and not which.is_dated:
+                # A day's jobs are those that were submitted; the total counts those that wait, too.
+                [(jobs, done)] = _job_counts(db, by, which).values() or [(0, 0)]
+                total = replace(total, jobs=jobs, done=done)
+        return rows, total
 
     def rows(self, by: Grouping, which: Filter) -> list[ReportRow]:
-        """One row per group, the dearest first; by day in their order."""
+        """One row per group, the most expensive first; by day in their order."""
         return self.report(by, which)[0]
 
     def total(self, which: Filter) -> ReportRow:
@@ -154,28 +217,21 @@ class Reports:
         return self.report("batch", which)[1]
 
     def spend(self, batch_id: int) -> tuple[int, int]:
-        """(charged, reserved) of a batch now, as in its total."""
+        """(charged, reserved) of a batch now, as in its total, without reading its attempts."""
         with self._database.read() as db:
-            row = db.execute(
-                "select coalesce(sum(charged_nusd), 0), coalesce(sum(reserved_nusd), 0) from spend where batch_id = ?",
-                (batch_id,),
-            ).fetchone()
-        return int(row[0]), int(row[1])
+            row = db.execute(_SPEND, {"batch_id": batch_id}).fetchone()
+        return row["committed"] - row["reserved"] - row["byok"], row["reserved"]
 
     def bills(self, models: Sequence[str]) -> dict[tuple[str, str], Bills]:
-        """By (model, price lines): what was estimated and what was charged, where at least BILLS_NEEDED bills are."""
-        marks = ", ".join("?" * len(models))
+        """By (model, price lines): what was estimated and what was charged, where at least BILLS_NEEDED charges are."""
+        values = {f"model_{number}": model for number, model in enumerate(models)}
+        query = _BILLS.replace("$MODELS", ", ".join(f":{name}" for name in values))
         with self._database.read() as db:
-            rows = db.execute(
-                "select model, price_lines, sum(bills) as count, sum(estimated_nusd) as estimated_nusd, "
-                f"sum(billed_nusd) as charged_nusd from spend where model in ({marks}) "
-                "group by model, price_lines having sum(bills) >= ?",
-                (*models, BILLS_NEEDED),
-            )
-            return {
-                (row["model"], row["price_lines"]): Bills(row["count"], row["estimated_nusd"], row["charged_nusd"])
-                for row in rows
-            }
+            rows = db.execute(query, {**values, "needed": BILLS_NEEDED}).fetchall()
+        return {
+            (row["model"], row["price_lines"]): Bills(row["count"], row["estimated_nusd"], row["charged_nusd"])
+            for row in rows
+        }
 
     def job_rows(
         self,
@@ -185,128 +241,58 @@ class Reports:
         *,
         columns: Sequence[str] = ("*",),
     ) -> Iterator[Mapping[str, Any]]:
-        """Rows of the view ``job_report``, in the order of the batch file; without jobs that have left it unsent.
+        """Rows of the view ``job_report``, in the order of the batch file; without jobs that have left it unsubmitted.
 
-        ``columns``: those that are wanted; what is not asked for is not looked up.
+        ``columns``: those that are wanted; what is not wanted is not looked up.
         """
+        # The plus keeps SQLite from reading the whole batch in its order when the few jobs of a status are wanted.
+        by_status, order = ("and status = :status", "+position") if status else ("", "position")
+        query = (
+            f"select {', '.join(columns)} from job_report where batch_id = :batch_id {by_status} "
+            f"and (retired = 0 or status <> 'pending' or attempts > 0) order by {order} "
+        )
+        left = limit
         with self._database.read() as db:
-            batches = [row[0] for row in db.execute("select id from batches order by id")]
-            left = -1 if limit is None else limit
+            batches = [row["id"] for row in db.execute("select id from batches order by id")]
             for batch in batches if batch_id is None else [batch_id]:
-                for row in _job_rows(db, batch, status, left, columns):
+                values = {"batch_id": batch, "status": status, "limit": left}
+                for row in db.execute(query + ("" if left is None else "limit :limit"), values):
                     yield dict(row)
-                    left -= limit is not None
+                    left = None if left is None else left - 1
 
     def exported_jobs(self, batch_id: int) -> Iterator[ExportedJob]:
-        """The jobs of the batch file; those whose prompt has left it are not among them."""
+        """The jobs of the batch file with their results; those whose prompt has left it are not among them."""
         with self._database.read() as db:
-            for row in db.execute(_JOBS, (batch_id,)):
-                values = dict(row)
-                for name in ("variables", "request", "paths"):
-                    values[name] = json.loads(values[name])
-                yield ExportedJob(**values | {"paths": tuple(values["paths"])})
-
-
-def _job_rows(
-    db: sqlite3.Connection, batch_id: int, status: str | None, limit: int, columns: Sequence[str]
-) -> sqlite3.Cursor:
-    """The shown jobs of a batch in order. The plus keeps SQLite from reading the whole batch in its order when the few
-    jobs of a status are wanted."""
-    return db.execute(
-        f"select {', '.join(columns)} from job_report where batch_id = ? {'and status = ? ' if status else ''}"
-        "and (retired = 0 or status <> 'pending' or attempts > 0) "
-        f"order by {'+position' if status else 'position'} limit ?",
-        (batch_id, *([status] if status else []), limit),
-    )
+            rows = db.execute(_EXPORT, {"batch_id": batch_id})
+            for _, of_job in groupby(rows, key=lambda row: row["job_id"]):
+                files = [dict(row) for row in of_job]
+                paths = tuple(row.pop("path") for row in files)
+                values = files[0]
+                values["variables"], values["request"] = json.loads(values["variables"]), json.loads(values["request"])
+                yield ExportedJob(**values, paths=() if paths == (None,) else paths)
 
 
 def _groups(db: sqlite3.Connection, by: Grouping, which: Filter) -> list[ReportRow]:
-    sums = _sums(db, by, which)
-    by_attempt = which.is_dated or by == "day"
-    counts = {} if by_attempt else _job_counts(db, by, which)
-    rows = [
-        _row(key, sums.get(key, _NOTHING), None if by_attempt else counts.get(key, (0, 0)))
-        for key in dict.fromkeys([*sums, *counts])
-    ]
-    if by_attempt:
-        rows = [row for row in rows if row != ReportRow(row.key)]
+    query = _SUMS.replace("$KEY", _KEY[by]).replace("$WHERE", which.condition)
+    sums = {row["key"]: dict(row) for row in db.execute(query, which.values)}
     if by == "day":
-        return sorted(rows, key=lambda row: row.key)
+        return [ReportRow(**row) for _, row in sorted(sums.items())]
+    if not which.is_dated:
+        # All jobs of the file count, also those without an attempt.
+        counts = _job_counts(db, by, which)
+        for key in {*sums, *counts}:
+            jobs, done = counts.get(key, (0, 0))
+            sums[key] = {**sums.get(key, {"key": key}), "jobs": jobs, "done": done}
+    rows = [ReportRow(**row) for row in sums.values()]
     return sorted(rows, key=lambda row: (-row.charged_nusd, -row.reserved_nusd, row.key))
 
 
-def _sums(db: sqlite3.Connection, by: Grouping, which: Filter) -> dict[str, _Sums]:
-    if by == "status":
-        return _sums_by_status(db, which)
-    if by == "prompt":
-        where, values = which.where("a.")
-        sql = (
-            f"select prompt_id as key, {OVER_ATTEMPTS} from attempts a join jobs on jobs.id = a.job_id "
-            f"where {where} group by 1"
-        )
-    else:
-        where, values = which.where()
-        sql = f"select {_KEY[by]} as key, {OVER_SPEND} from spend where {where} group by 1"
-    return {row["key"]: {name: row[name] for name in MEASURES} for row in db.execute(sql, values)}
-
-
-def _sums_by_status(db: sqlite3.Connection, which: Filter) -> dict[str, _Sums]:
-    """What jobs in each state cost. Most jobs of a large ledger are in one state: its sums are what the others leave of
-    the whole, so that only the others' attempts are read."""
-    where, values = which.where("a.")
-    batches, of_batch = Filter(which.batch_id).where()
-    numbers = dict(
-        db.execute(f"select status, count(*) from jobs where {batches} group by status", of_batch).fetchall()
-    )
-    if not numbers:
-        return {}
-    in_whole, whole_values = which.where()
-    whole = db.execute(f"select {OVER_SPEND} from spend where {in_whole}", whole_values).fetchone()
-    rest = {name: int(whole[name]) for name in MEASURES}
-    most = max(numbers, key=lambda status: int(numbers[status]))
-    sums: dict[str, _Sums] = {most: rest}
-    for status in numbers.keys() - {most}:
-        row = db.execute(
-            f"select {OVER_ATTEMPTS} from jobs cross join attempts a on a.job_id = jobs.id "
-            f"where jobs.batch_id in (select id from batches) and jobs.status = ? and {where}",
-            (status, *values),
-        ).fetchone()
-        sums[status] = {name: row[name] for name in MEASURES}
-        for name in MEASURES:
-            rest[name] -= row[name]
-    return sums
-
-
 def _job_counts(db: sqlite3.Connection, by: Grouping, which: Filter) -> dict[str, tuple[int, int]]:
-    """Jobs and finished ones by group, without those that have left their batch file before they were sent."""
-    where, values = Filter(which.batch_id).where()
-    if by != "prompt":
-        # In the order of an index, so that a million jobs are pluralize without being sorted or read.
-        pluralize = (
-            f"select batch_id, status, retired, model, count(*) as number from jobs where {where} "
-            "group by batch_id, status, retired, model"
-        )
-    else:
-        pluralize = f"select prompt_id, status, retired, count(*) as number from jobs where {where} group by 1, 2, 3"
-    rows = db.execute(
-        f"select {_KEY[by]} as key, sum(number) as jobs, "
-        "coalesce(sum(number) filter (where status = 'done'), 0) as done "
-        f"from ({pluralize}) where retired = 0 or status <> 'pending' group by 1",
-        values,
-    )
-    return {row["key"]: (row["jobs"], row["done"]) for row in rows}
+    """Jobs and finished ones by group."""
+    in_batch = replace(which, since=None, until=None)
+    query = _JOB_COUNTS.replace("$KEY", _JOB_KEY[by]).replace("$WHERE", in_batch.condition)
+    return {row["key"]: (row["jobs"], row["done"]) for row in db.execute(query, in_batch.values)}
 
 
-def _row(key: str, sums: _Sums, counts: tuple[int, int] | None) -> ReportRow:
-    """``counts``: jobs and finished ones; None where they are pluralize by their attempts."""
-    jobs, done = counts or (sums["first_attempts"], sums["done"])
-    values = {**sums, "jobs": jobs, "done": done}
-    return ReportRow(key, **{name: values[name] for name in _SUMMED})
-
-
-def _added(key: str, rows: Iterable[ReportRow]) -> ReportRow:
-    totals = dict.fromkeys(_SUMMED, 0)
-    for row in rows:
-        for name in _SUMMED:
-            totals[name] += getattr(row, name)
-    return ReportRow(key, **totals)
+def _total(rows: Sequence[ReportRow]) -> ReportRow:
+    return ReportRow("total", **{name: sum(getattr(row, name) for row in rows) for name in _SUMMED})

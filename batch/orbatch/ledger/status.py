@@ -3,7 +3,7 @@
 pending ──► submitting ──► submitted ──► completed ──► done
    ▲            │              │              └──────► lost
    │            ├──► rejected  └──► failed, cancelled, expired
-   │            ├──► uncertain ──► submitted, pending, rejected (by a late answer), lost (by the user's word)
+   │            ├──► uncertain ──► submitted, pending, rejected (a late answer), lost (`orbatch resolve`)
    └────────────┘
 """
 
@@ -16,16 +16,16 @@ from enum import StrEnum
 class Status(StrEnum):
     """Where a job stands. The value is what the ledger stores and every report shows."""
 
-    PENDING = "pending"  # planned; nothing was sent
+    PENDING = "pending"  # planned; nothing was submitted
     SUBMITTING = "submitting"  # intent and reservation are durable; the request may have left
     SUBMITTED = "submitted"  # accepted: the remote id is durable
     COMPLETED = "completed"  # the provider is done and the charge is recorded; the file is not here yet
-    DONE = "done"  # file on disk, verified, hashed
+    DONE = "done"  # file in place, verified, hashed
     REJECTED = "rejected"  # refused before it started: not charged
     FAILED = "failed"  # the provider ended it without a result
-    CANCELLED = "cancelled"  # likewise
-    EXPIRED = "expired"  # likewise
-    UNCERTAIN = "uncertain"  # may have been accepted, no id is known; its worst-case price stays reserved
+    CANCELLED = "cancelled"  # the provider ended it: stopped from outside
+    EXPIRED = "expired"  # the provider ended it: not finished in time
+    UNCERTAIN = "uncertain"  # may have been accepted, no id is known; its worst case stays reserved
     LOST = "lost"  # paid, but the content is gone
 
 

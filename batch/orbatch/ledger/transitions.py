@@ -1,22 +1,16 @@
 """How an attempt moves, and its job with it, inside a write transaction of the caller's.
 
-A job stands where its newest started attempt stands. It has several open ones only where an uncertain job was sent
-again: then earlier ones end without moving the job, and the job returns to the earlier one when the newest never
-started.
+A job has at most one open attempt, its newest, and stands where that one stands.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from typing import Any
 
 from orbatch.ledger.database import LedgerConflict, LedgerError
 from orbatch.ledger.schema import RELEASED
 from orbatch.ledger.status import TRANSITIONS, Status
-
-_STARTED = f"attempts.status not in ('{RELEASED}', '{Status.REJECTED}')"
-# Whether an attempt after number ? of a job was started, so that the job stands for that one.
-IS_SUPERSEDED = f"exists (select 1 from attempts where job_id = jobs.id and number > ? and {_STARTED})"
-_ACCEPTED = (Status.SUBMITTED, Status.COMPLETED, Status.DONE)  # in the order in which a job passes through them
 
 
 def step(
@@ -28,7 +22,7 @@ def step(
     *,
     error: str | None = None,
     detail: str | None = None,
-    hold: str | None = None,
+    wait_reason: str | None = None,
     **columns: object,
 ) -> str:
     """Move an attempt, and its job with it; returns the job's id. ``columns``: more of the attempt's columns.
@@ -36,32 +30,50 @@ def step(
     An attempt that never started is ``released`` where its job is pending again. Raises LedgerConflict when the
     attempt, or its job, is in none of the states in ``leaves``.
     """
-    entered = RELEASED if enters is Status.PENDING else enters
+    entered = RELEASED if enters is Status.PENDING else str(enters)
     if entered in (RELEASED, Status.REJECTED):
-        columns |= {"settled": 1, "cost_nusd": 0, "settled_at": at}
-    columns |= {"status": entered, "error": error}
-    row = db.execute(
-        f"update attempts set {', '.join(f'{name} = ?' for name in columns)} "
-        f"where id = ? and status in ({', '.join('?' * len(leaves))}) returning job_id, number",
-        (*columns.values(), attempt_id, *leaves),
-    ).fetchone()
+        columns |= {"settled": 1, "cost_nusd": 0, "settled_at": at}  # it certainly cost nothing
+    # The states are our own constants, so they may stand in the SQL.
+    condition = " or ".join(f"status = '{status}'" for status in leaves)
+    row = update_attempt(db, attempt_id, f"({condition})", {"status": entered, "error": error, **columns})
     if row is None:
         raise LedgerConflict(f"Attempt {attempt_id} is not {' or '.join(leaves)} any more.")
-    job_id, number = row
-    old, is_superseded = db.execute(
-        f"select status, {IS_SUPERSEDED} from jobs where id = ?", (number, job_id)
-    ).fetchone()
-    earlier = _earlier_open(db, job_id, number) if entered in (RELEASED, Status.REJECTED) else None
-    detail = detail or error
-    if is_superseded or earlier:
-        add_event(db, job_id, attempt_id, at, f"attempt {number}: {entered}" + (f", {detail}" if detail else ""))
-        if earlier and not is_superseded:
-            _return_to(db, job_id, earlier, at)
-    elif old not in leaves:
+    job_id = str(row["job_id"])
+    old = status_of(db, job_id)
+    if old not in leaves:
         raise LedgerConflict(f"Job {job_id} is {old}; it cannot become {enters} now.")
-    else:
-        move(db, job_id, attempt_id, Status(old), enters, at, error=error, detail=detail, hold=hold)
-    return str(job_id)
+    move(db, job_id, attempt_id, old, enters, at, error=error, detail=detail or error, wait_reason=wait_reason)
+    return job_id
+
+
+def update_attempt(
+    db: sqlite3.Connection, attempt_id: int, condition: str, columns: dict[str, Any]
+) -> sqlite3.Row | None:
+    """Write columns of an attempt and, with its cost, what it counts for under the caps. None: ``condition`` is false.
+
+    A cost may be written only once.
+    """
+    row: sqlite3.Row | None = db.execute(
+        f"update attempts set {', '.join(f'{name} = :{name}' for name in columns)} where id = :attempt_id "
+        f"and {condition} returning job_id, batch_id, model, day, reserved_nusd, is_byok",
+        {**columns, "attempt_id": attempt_id},
+    ).fetchone()
+    if row is not None and columns.get("cost_nusd") is not None:
+        reserved, cost = row["reserved_nusd"] or 0, columns["cost_nusd"]
+        # As schema.COUNTED has it: a BYOK charge is only a fee, so the worst case keeps counting.
+        counted = max(cost, reserved) if row["is_byok"] else cost
+        add_committed(db, row["batch_id"], row["model"], row["day"], counted - reserved)
+    return row
+
+
+def add_committed(db: sqlite3.Connection, batch_id: int, model: str, day: str, nusd: int) -> None:
+    """Change what is reserved and charged under the caps. Only for the transaction that changes the attempt."""
+    db.execute(
+        "insert into committed (batch_id, model, day, committed_nusd) values (:batch_id, :model, :day, :nusd) "
+        "on conflict (batch_id, model, day) do update "
+        "set committed_nusd = committed.committed_nusd + excluded.committed_nusd",
+        {"batch_id": batch_id, "model": model, "day": day, "nusd": nusd},
+    )
 
 
 def move(
@@ -74,16 +86,25 @@ def move(
     *,
     error: str | None = None,
     detail: str | None = None,
-    hold: str | None = None,
+    wait_reason: str | None = None,
 ) -> None:
-    """One step of a job's life and its row of history. Raises LedgerConflict when the lifecycle does not allow it, or
-    the job is not ``old`` any more."""
-    done_at = at if enters is Status.DONE else None
+    """One step of a job's life and its row of history.
+
+    Raises LedgerConflict when the lifecycle does not allow it, or the job is not ``old`` any more.
+    """
     if enters not in TRANSITIONS[old]:
         raise LedgerConflict(f"Job {job_id} is {old}; it cannot become {enters} now.")
     moved = db.execute(
-        "update jobs set status = ?, error = ?, hold = ?, done_at = ? where id = ? and status = ?",
-        (enters, error, hold, done_at, job_id, old),
+        "update jobs set status = :enters, error = :error, wait_reason = :wait_reason, done_at = :done_at "
+        "where id = :job_id and status = :old",
+        {
+            "enters": enters,
+            "error": error,
+            "wait_reason": wait_reason,
+            "done_at": at if enters is Status.DONE else None,
+            "job_id": job_id,
+            "old": old,
+        },
     )
     if moved.rowcount == 0:
         raise LedgerConflict(f"Job {job_id} is not {old} any more; it cannot become {enters} now.")
@@ -102,32 +123,15 @@ def add_event(
     """A row of history; without states, of a job that stays where it is."""
     old = old or status_of(db, job_id)
     db.execute(
-        "insert into events (job_id, attempt_id, at, from_status, to_status, detail) values (?, ?, ?, ?, ?, ?)",
-        (job_id, attempt_id, at, old, new or old, detail),
+        "insert into events (job_id, attempt_id, at, from_status, to_status, detail) "
+        "values (:job_id, :attempt_id, :at, :old, :new, :detail)",
+        {"job_id": job_id, "attempt_id": attempt_id, "at": at, "old": old, "new": new or old, "detail": detail},
     )
 
 
 def status_of(db: sqlite3.Connection, job_id: str) -> Status:
-    row = db.execute("select status from jobs where id = ?", (job_id,)).fetchone()
+    """Where a job stands. Raises LedgerError when there is none of this id."""
+    row = db.execute("select status from jobs where id = :job_id", {"job_id": job_id}).fetchone()
     if row is None:
         raise LedgerError(f"There is no job {job_id} in this ledger.")
     return Status(row["status"])
-
-
-def _earlier_open(db: sqlite3.Connection, job_id: str, number: int) -> sqlite3.Row | None:
-    """The attempt before this one, if it may have been accepted and has not ended without a result."""
-    row: sqlite3.Row | None = db.execute(
-        f"select id, number, status, error from attempts where job_id = ? and number < ? and {_STARTED} "
-        "order by number desc limit 1",
-        (job_id, number),
-    ).fetchone()
-    return row if row is not None and row["status"] in (Status.UNCERTAIN, *_ACCEPTED) else None
-
-
-def _return_to(db: sqlite3.Connection, job_id: str, earlier: sqlite3.Row, at: str) -> None:
-    """Lead the job, by steps that the lifecycle allows, to where its earlier attempt stands."""
-    goal = Status(earlier["status"])
-    for enters in (goal,) if goal is Status.UNCERTAIN else _ACCEPTED[: _ACCEPTED.index(goal) + 1]:
-        if (old := status_of(db, job_id)) is not enters:
-            detail = f"attempt {earlier['number']} counts again"
-            move(db, job_id, earlier["id"], old, enters, at, error=earlier["error"], detail=detail)

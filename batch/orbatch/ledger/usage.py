@@ -11,6 +11,19 @@ from datetime import datetime
 from orbatch.ledger.database import Database, timestamp
 from orbatch.ledger.records import AttemptRecord
 
+_BEFORE = """
+select read_at, usage_nusd from usage_readings where account = :account and read_at <= :at
+order by read_at desc, id desc limit 1
+"""
+_AFTER = """
+select read_at, usage_nusd from usage_readings where account = :account and read_at > :at
+order by read_at desc, id desc limit 1
+"""
+_EXPLAINED = """
+select coalesce(sum(cost_nusd), 0) as nusd from attempts
+where account = :account and settled = 1 and settled_at > :before and settled_at <= :after
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class UsageDelta:
@@ -24,40 +37,32 @@ class UsageDelta:
 
     @property
     def unexplained_nusd(self) -> int:
+        """The part of the rise that no attempt of this ledger accounts for."""
         return max(0, self.rise_nusd - self.explained_nusd)
 
 
 class UsageReadings:
-    """The readings of a ledger."""
+    """The usage readings of a ledger."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def record(self, account: str, usage_nusd: int, at: datetime) -> None:
+        """Keep what the provider said an account has used in all, in nano-dollars."""
         with self._database.write() as db:
             db.execute(
-                "insert into usage_readings (account, read_at, usage_nusd) values (?, ?, ?)",
-                (account, timestamp(at), usage_nusd),
+                "insert into usage_readings (account, read_at, usage_nusd) values (:account, :read_at, :usage_nusd)",
+                {"account": account, "read_at": timestamp(at), "usage_nusd": usage_nusd},
             )
 
     def around(self, attempt: AttemptRecord) -> UsageDelta | None:
         """The rise from the last reading before the attempt to the newest one; None without both."""
+        values = {"account": attempt.account, "at": attempt.created_at}
         with self._database.read() as db:
-            before = db.execute(
-                "select read_at, usage_nusd from usage_readings where account = ? and read_at <= ? "
-                "order by read_at desc, id desc limit 1",
-                (attempt.account, attempt.created_at),
-            ).fetchone()
-            after = db.execute(
-                "select read_at, usage_nusd from usage_readings where account = ? and read_at > ? "
-                "order by read_at desc, id desc limit 1",
-                (attempt.account, attempt.created_at),
-            ).fetchone()
+            before, after = (db.execute(query, values).fetchone() for query in (_BEFORE, _AFTER))
             if before is None or after is None:
                 return None
-            (explained,) = db.execute(
-                "select coalesce(sum(cost_nusd), 0) from attempts where account = ? and settled = 1 and settled_at > ? "
-                "and settled_at <= ?",
-                (attempt.account, before["read_at"], after["read_at"]),
-            ).fetchone()
-        return UsageDelta(after["usage_nusd"] - before["usage_nusd"], explained, before["read_at"], after["read_at"])
+            times = {"before": before["read_at"], "after": after["read_at"]}
+            explained = db.execute(_EXPLAINED, values | times).fetchone()
+        rise = after["usage_nusd"] - before["usage_nusd"]
+        return UsageDelta(rise, explained["nusd"], before["read_at"], after["read_at"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from orbatch.ledger import PlannedJob
 from orbatch.money import to_nano, to_nano_up_to
 from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.jobs import Job
@@ -40,6 +41,28 @@ class PricedJob:
     def high_nusd(self) -> int | None:
         """The most it costs, in nano-dollars, rounded up: what is reserved before a submit."""
         return None if self.estimate.high is None else to_nano_up_to(self.estimate.high)
+
+
+def planned_job(job: PricedJob) -> PlannedJob:
+    """What the ledger keeps of a job."""
+    spec = job.spec
+    return PlannedJob(
+        key=spec.key,
+        position=spec.position,
+        kind=spec.kind,
+        model=spec.model,
+        prompt_id=spec.prompt_id,
+        prompt=spec.prompt,
+        variables=spec.variables,
+        request=spec.request.body(),
+        repeat=spec.repeat,
+        stem=spec.stem,
+        estimate_low_nusd=job.low_nusd,
+        estimate_exact_nusd=job.exact_nusd,
+        estimate_high_nusd=job.high_nusd,
+        price_lines=" ".join(job.estimate.lines),
+        price_why=job.estimate.why,
+    )
 
 
 def price_jobs(jobs: Iterable[Job], catalogs: Catalogs) -> Iterator[PricedJob]:

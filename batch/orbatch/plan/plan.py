@@ -17,7 +17,7 @@ from orbatch.ledger import BatchFile, BatchRecord, Ledger, ModelTotals, PriceGro
 from orbatch.ledger.budget import Caps
 from orbatch.money import to_nano, to_nano_up_to
 from orbatch.plan.catalogs import Catalogs
-from orbatch.plan.estimate import PricedJob, price_jobs
+from orbatch.plan.estimate import PricedJob, planned_job, price_jobs
 from orbatch.plan.jobs import expand
 from orbatch_provider.catalog import PriceChange
 from orbatch_provider.pricing import UnsetField
@@ -108,7 +108,7 @@ class Plan:
     @property
     def to_submit(self) -> int:
         """Pending jobs."""
-        return sum(part.to_send for part in self.totals)
+        return sum(part.to_submit for part in self.totals)
 
     @property
     def paid(self) -> int:
@@ -163,11 +163,11 @@ def make_plan(ledger: Ledger, config: BatchConfig, catalogs: Catalogs, origin: s
     file = BatchFile(config.name, config.path.absolute(), config.sha256, config.output_dir, origin)
     kept = catalogs.only([model.model for model in config.models])
     survey = _Survey()
-    batch = ledger.plans.write(file, kept, survey.watch(price_jobs(expand(config), catalogs)))
-    totals = ledger.plans.outlook(batch.id, only)
+    batch = ledger.plans.write(file, kept, map(planned_job, survey.watch(price_jobs(expand(config), catalogs))))
+    totals = ledger.plans.totals_by_model(batch.id, only)
     if not totals:  # the plan stays written: it is right, only the pattern is not
         raise PlanError(f"--only {only} matches no prompt id, model or job id of batch {config.name}.")
-    groups = ledger.plans.shapes_to_send(batch.id, only)
+    groups = ledger.plans.price_groups(batch.id, only)
     return Plan(
         batch=batch,
         config=config,
