@@ -91,16 +91,21 @@ def test_the_index_names_every_page() -> None:
     assert [page.name for page in DOCS.glob("*.md") if page.name != "README.md" and f"({page.name})" not in index] == []
 
 
-def test_the_layout_names_only_what_is_there() -> None:
-    [(_, layout)] = blocks((ROOT / "CONTRIBUTING.md").read_text("utf-8"), "text")
-    folder = ROOT
-    for line in layout.splitlines():
-        names = line[:28].strip().split(", ")
-        if not line.startswith(" "):
-            folder = ROOT / names[0]
-            names = ["."]
-        for name in names:
-            assert (folder / name).is_dir() or (folder / f"{name}.py").is_file(), name
+def test_the_map_names_every_module_and_no_other() -> None:
+    """A line of the map is an indented list of modules, or one folder, and a description from column 36 on."""
+    [(_, text)] = blocks((ROOT / "CONTRIBUTING.md").read_text("utf-8"), "text")
+    assert text.count("\n") <= 60, "the map fits on a screen"
+    path: list[str] = []
+    named = []
+    for line in text.splitlines():
+        names = line[:36].strip()
+        del path[(len(line) - len(line.lstrip())) // 2 :]
+        if names.endswith("/"):
+            path.append(names)
+        else:
+            named += ["".join(path) + f"{name}.py" for name in names.split(", ")]
+    files = (file for top in ("batch", "provider") for file in (ROOT / top).rglob("*.py") if file.name[0] != "_")
+    assert sorted(named) == sorted(file.relative_to(ROOT).as_posix() for file in files)
 
 
 def test_the_diagram_of_the_lifecycle_shows_exactly_the_transitions_there_are() -> None:
