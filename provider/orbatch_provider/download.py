@@ -132,10 +132,10 @@ class PartFile:
         """Whether enough is written and not hashed for a ``catch_up``."""
         return self.written - self._hashed >= _CATCH_UP_BYTES
 
-    def catch_up(self) -> None:
-        """Hash and sync what is written, so that little is left to do after the last piece. It reads the file again,
-        so that a slow disk costs no memory."""
-        self._hash()
+    def catch_up(self, written: int) -> None:
+        """Hash and sync the first ``written`` bytes, so that little is left to do after the last piece. More may be
+        written meanwhile. It reads the file again, so that a slow disk costs no memory."""
+        self._hash(written)
         if self._file is not None:
             _sync_data(self._file.fileno())
 
@@ -147,7 +147,7 @@ class PartFile:
             if not self.size or self._mime_type is None:
                 self._discard()
                 raise DownloadError("The content is empty. Nothing was saved.", path=self.path)
-            self._hash()
+            self._hash(self.written)
             for piece in self._unwritten:
                 self._digest.update(piece)
             self._flush()
@@ -165,14 +165,14 @@ class PartFile:
         finally:
             self._close()
 
-    def _hash(self) -> None:
-        if self._hashed == self.written:
+    def _hash(self, written: int) -> None:
+        if written == self._hashed:
             return
-        buffer = memoryview(bytearray(min(_HASH_BYTES, self.written - self._hashed)))
+        buffer = memoryview(bytearray(min(_HASH_BYTES, written - self._hashed)))
         with self.path.open("rb", buffering=0) as file:
             file.seek(self._hashed)
-            while self._hashed < self.written:
-                count = file.readinto(buffer[: self.written - self._hashed])
+            while self._hashed < written:
+                count = file.readinto(buffer[: written - self._hashed])
                 if not count:
                     raise OSError(errno.EIO, "the file became shorter during the download", str(self.path))
                 self._digest.update(buffer[:count])
@@ -246,18 +246,54 @@ async def receive(transport: Transport, url: str, part: Path, *, keyed: bool) ->
     case ``part`` holds what came and the next call resumes; OSError when the file cannot be written.
     """
     file = PartFile(part)
+    hashing = _Hashing(file)
     try:
         if file.exists:
             await run_in_disk_pool(file.recover)
-        if not await _fetch(transport, url, file, keyed=keyed):
+        if not await _fetch(transport, url, hashing, keyed=keyed):
             file.restart()  # the server cannot serve our offset
-            if not await _fetch(transport, url, file, keyed=keyed):
+            if not await _fetch(transport, url, hashing, keyed=keyed):
                 raise DownloadError(f"The server sent only a part of {_name(url)}.", path=part)
+        await hashing.wait()
     except BaseException:
         with suppress(OSError):  # the error that ended the download says more
-            file.keep()
+            try:
+                await hashing.wait()
+            finally:
+                if not hashing.is_busy:  # else its thread still uses the file
+                    file.keep()
         raise
     return file
+
+
+class _Hashing:
+    """Hashes and syncs a large file in a thread, a few megabytes behind the download."""
+
+    def __init__(self, file: PartFile) -> None:
+        self.file = file
+        self._running: asyncio.Future[None] | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        return self._running is not None and not self._running.done()
+
+    def start(self) -> None:
+        """Catch up, unless it is busy. Raises OSError when the last time failed."""
+        if not self.is_busy:
+            self._take_result()
+            if self.file.is_behind:
+                self._running = run_in_disk_pool(self.file.catch_up, self.file.written)
+
+    async def wait(self) -> None:
+        """Until the thread has ended. Raises OSError."""
+        if self._running is not None:
+            await asyncio.wait([self._running])
+            self._take_result()
+
+    def _take_result(self) -> None:
+        done, self._running = self._running, None
+        if done is not None:
+            done.result()
 
 
 async def download_with_fallback(
@@ -288,8 +324,9 @@ async def download_with_fallback(
     raise missing
 
 
-async def _fetch(transport: Transport, url: str, file: PartFile, *, keyed: bool) -> bool:
+async def _fetch(transport: Transport, url: str, hashing: _Hashing, *, keyed: bool) -> bool:
     """Write the body of one response; False when it does not continue what the file holds."""
+    file = hashing.file
     headers = {"Accept": "video/mp4, */*"}
     if file.size:
         headers["Range"] = f"bytes={file.size}-"  # a server that ignores it sends 200 and the whole
@@ -309,8 +346,7 @@ async def _fetch(transport: Transport, url: str, file: PartFile, *, keyed: bool)
             async with aclosing(content.chunks()) as chunks:
                 async for chunk in chunks:
                     file.write(chunk)
-                    if file.is_behind:
-                        await run_in_disk_pool(file.catch_up)  # meanwhile the system's buffers take what comes
+                    hashing.start()
         except OutcomeUnknownError as exc:
             reason = str(exc)
         else:
