@@ -23,14 +23,14 @@ class Watch:
     def __init__(self) -> None:
         self.gaps: list[tuple[float, float]] = []
         self._last: dict[str, float] = {}
-        self._look_up = State.job_of
+        self._job_of = State.job_of
 
     def job_of(self, state: State, owner: str, job_id: str) -> Any:
         now = time.monotonic()
         if job_id in self._last:
             self.gaps.append((now, now - self._last[job_id]))
         self._last[job_id] = now
-        return self._look_up(state, owner, job_id)
+        return self._job_of(state, owner, job_id)
 
 
 def ready(base_url: str) -> None:

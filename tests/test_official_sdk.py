@@ -90,7 +90,7 @@ def test_refusals_are_its_own_errors(sdk: OpenRouter, simulator: Simulator) -> N
     assert simulator.journal.accepted == 0
 
 
-def test_pictures_come_from_the_image_call(sdk: OpenRouter, simulator: Simulator) -> None:
+def test_images_come_from_the_image_call(sdk: OpenRouter, simulator: Simulator) -> None:
     answer = sdk.images.generate(
         model="bytedance-seed/seedream-4.5", prompt="A cat playing", n=2, resolution="1K", aspect_ratio="16:9"
     )
@@ -126,12 +126,12 @@ def test_image_and_text_models_are_listed(sdk: OpenRouter) -> None:
     seen = []
     while page is not None:
         seen += page.result.data
-        page = page.next()  # type: ignore[assignment]  # of a client that blocks it is no coroutine
+        page = page.next()  # type: ignore[assignment]  # of a client that blocks it is not a coroutine
     assert len(seen) == 5
     assert {model.id: model.pricing.request for model in seen}["perplexity/sonar"] == "0.005"
 
 
-def test_refused_pictures_and_texts_are_its_own_errors(sdk: OpenRouter, simulator: Simulator) -> None:
+def test_refused_images_and_texts_are_its_own_errors(sdk: OpenRouter, simulator: Simulator) -> None:
     with pytest.raises(errors.BadRequestResponseError, match="n: does not support 2"):
         sdk.images.generate(model="google/gemini-3-pro-image", prompt="A cat", n=2)
     with pytest.raises(errors.BadRequestResponseError, match="not a valid model ID"):

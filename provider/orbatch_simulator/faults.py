@@ -178,7 +178,7 @@ class FaultRules:
         for rule in self._rules:
             fault = rule.fault
             matches = fault.call == call and fault.stage == stage and fault.concerns(model, prompt)
-            # strikes() counts the call, so it must be asked last.
+            # strikes() counts the call, so it comes last.
             if matches and rule.strikes(job_id, now_s):
                 return fault
         return None

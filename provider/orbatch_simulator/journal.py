@@ -128,6 +128,7 @@ class Journal:
 
     def accept(self, job: Job) -> None:
         """Record a job; it is on disk when this returns."""
+        # On disk first: a kill in between must not leave an answer without a record.
         self._write({"event": "accepted", **asdict(job)})
         self._add(job)
 
@@ -198,6 +199,7 @@ class Journal:
 
 def fingerprint(owner: str, body: Mapping[str, Any]) -> str:
     """Identify a request: equal for the same key and JSON content, whatever the order of the fields."""
+    # With the owner: the same request under another key is not a duplicate.
     canonical = json.dumps([owner, body], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -295,6 +295,7 @@ def charge_video(request: EffectiveRequest, prices: Mapping[str, str], unknown_p
     if line is None:
         return unknown_price
     amount = Decimal(prices[line]) * _quantity(line, request)
+    # Additions to the rate, each with a unit of its own.
     if "cents_per_image_input" in prices:
         amount += Decimal(prices["cents_per_image_input"]) / _CENTS * (request.frames + request.images)
     if "reference_images" in prices:
@@ -318,6 +319,7 @@ def _price_lines(request: EffectiveRequest) -> Iterator[str]:
     yield "video_tokens"
     if request.mode == "reference":
         yield f"reference_duration_seconds{at}"
+    # Veo prices audio by separate lines; without them, one line covers both.
     audio = "with_audio" if request.audio else "without_audio"
     yield f"duration_seconds_{audio}{at}"
     yield f"duration_seconds_{audio}"
@@ -394,7 +396,7 @@ async def _accept(state: State, owner: str, checked: CheckedVideo, answer_fault:
 def _cost(settings: SimulatorSettings, fault: Fault | None, ends_as: str, price: Decimal) -> Decimal:
     if fault is None or fault.action == "null_cost":
         return price
-    if ends_as in JOB_ENDS:
+    if ends_as in JOB_ENDS:  # the API does not say whether failures are charged, so both can be tested
         charged = settings.charge_failures if fault.charged is None else fault.charged
         return price if charged else Decimal(0)
     return Decimal(0) if ends_as == "never_ends" else whole_nano(price * _BYOK_FEE)

@@ -127,7 +127,7 @@ async def test_a_success_can_carry_any_body(caller: Caller, body: str, media_typ
         pytest.param({"status": 202, "body": "empty"}, id="empty"),
         pytest.param({"status": 200, "body": "json"}, id="an error object in a 200"),
         pytest.param({"action": "edit", "drop": ["id"]}, id="no id"),
-        pytest.param({"action": "edit", "fields": {"id": 5}}, id="an id that is no text"),
+        pytest.param({"action": "edit", "fields": {"id": 5}}, id="an id that is not a string"),
         pytest.param({"action": "redirect", "location": "https://elsewhere.example"}, id="redirected"),
     ],
 )

@@ -64,7 +64,7 @@ def test_a_signal_ends_it_quietly(tmp_path: Path, number: signal.Signals) -> Non
         assert process.wait(timeout=10) == 0
 
 
-def test_it_runs_in_a_thread_beside_blocking_code() -> None:
+def test_it_runs_in_a_thread_next_to_blocking_code() -> None:
     with simulator_thread(SimulatorSettings(speed=1e6)) as simulator:
         job_id = ask(f"{simulator.base_url}/videos", dict(REQUEST))["id"]
         assert ask(f"{simulator.base_url}/videos/{job_id}")["status"] == "completed"
