@@ -184,7 +184,7 @@ def test_an_endless_file_is_refused_without_reading_it_whole() -> None:
         pytest.param("filename: '{{ colour }}'", "filename: for prompt 'p1': uses {{ colour }}", id="file name"),
         pytest.param("prompts_from: prompts.doc", "has an unknown extension; allowed: .csv", id="format"),
         pytest.param(
-            "prompts_from: prompts.csv", "there is no file 'prompts.csv' next to the batch file", id="no prompt file"
+            "prompts_from: prompts.csv", "file 'prompts.csv' was not found next to the batch file", id="no prompt file"
         ),
     ],
 )

@@ -49,7 +49,7 @@ class Report:
     def __init__(self, file: str, base: Path, problems: dict[ConfigProblem, None] | None = None) -> None:
         self.file = file
         self.base = base
-        # A dict as an ordered set: a problem that many jobs share is reported once.
+        # A dict as an ordered set: a problem of many jobs is reported once.
         self._problems: dict[ConfigProblem, None] = {} if problems is None else problems
 
     def add(self, line: int | None, key: str, message: str) -> None:

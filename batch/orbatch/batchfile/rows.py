@@ -50,7 +50,7 @@ def find_prompt_file(entry: PromptFileEntry, kinds: frozenset[str], line: int, r
     elif not path.is_file():
         others = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         near = did_you_mean(path.name, others)
-        report.add(line, "prompts_from", f"there is no file '{entry.file}' next to the batch file{near}")
+        report.add(line, "prompts_from", f"file '{entry.file}' was not found next to the batch file{near}")
     else:
         return PromptFile(path, entry.prompt, entry.limit, entry.sample, entry.seed, kinds)
     return None
