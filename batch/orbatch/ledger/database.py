@@ -110,7 +110,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("pragma journal_mode = wal")
     connection.execute("pragma synchronous = full")
     if lacks_migrations:
-        # A migration makes tables anew, which foreign keys would take for deleted rows.
+        # A migration re-creates tables, which foreign keys would take for deleted rows.
         connection.execute("pragma foreign_keys = off")
         _migrate(connection, path)
     connection.execute("pragma foreign_keys = on")

@@ -295,7 +295,7 @@ def _make_in_m003(_: sqlite3.Connection) -> None:
 def _write_tables(db: sqlite3.Connection) -> None:
     """Make today's tables, and move the rows of a ledger of 0.1.0 into them.
 
-    Foreign keys must be off: SQLite can change the columns of a table only by making it anew.
+    Foreign keys must be off: SQLite changes the columns of a table only by re-creating it.
     """
     is_old = db.execute("select 1 from sqlite_master where name = 'jobs'").fetchone() is not None
     if is_old:

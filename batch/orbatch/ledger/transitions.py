@@ -33,7 +33,7 @@ def step(
     entered = RELEASED if enters is Status.PENDING else str(enters)
     if entered in (RELEASED, Status.REJECTED):
         columns |= {"settled": 1, "cost_nusd": 0, "settled_at": at}  # it certainly cost nothing
-    # The states are our own constants, so they may stand in the SQL.
+    # Constants of our own, so they may be part of the SQL.
     condition = " or ".join(f"status = '{status}'" for status in leaves)
     row = update_attempt(db, attempt_id, f"({condition})", {"status": entered, "error": error, **columns})
     if row is None:
