@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from orbatch.ledger.attempts import Attempts
+from orbatch.ledger.budget import Allowed, Caps, Committed, Refused, room
 from orbatch.ledger.database import (
     Database,
     LedgerConflict,
@@ -19,7 +20,7 @@ from orbatch.ledger.database import (
     timestamp,
     utc_now,
 )
-from orbatch.ledger.leases import BatchHeld, Holder, LeaseLost, Leases
+from orbatch.ledger.leases import LEASE_S, BatchHeld, Holder, LeaseLost, Leases
 from orbatch.ledger.plans import ModelTotals, Plans, PriceGroup
 from orbatch.ledger.queries import Counts, NoSuchJob, Queries
 from orbatch.ledger.records import (
@@ -33,18 +34,27 @@ from orbatch.ledger.records import (
     Reservation,
     Settlement,
 )
-from orbatch.ledger.reports import GROUPINGS, Bills, Filter, Grouping, ReportRow, Reports
+from orbatch.ledger.reports import GROUPINGS, Bills, ExportedJob, Filter, Grouping, ReportRow, Reports
+from orbatch.ledger.status import ENDED_REMOTELY, PAID_AND_OPEN, TRANSITIONS, Status
 from orbatch.ledger.usage import UsageReadings
 
 __all__ = [
+    "ENDED_REMOTELY",
     "GROUPINGS",
+    "LEASE_S",
+    "PAID_AND_OPEN",
+    "TRANSITIONS",
+    "Allowed",
     "AttemptRecord",
     "BatchFile",
     "BatchHeld",
     "BatchRecord",
     "Bills",
+    "Caps",
     "Charge",
+    "Committed",
     "Counts",
+    "ExportedJob",
     "Filter",
     "Grouping",
     "Holder",
@@ -59,10 +69,13 @@ __all__ = [
     "OutputRecord",
     "PlannedJob",
     "PriceGroup",
+    "Refused",
     "ReportRow",
     "Reservation",
     "Settlement",
+    "Status",
     "parse_timestamp",
+    "room",
     "timestamp",
     "utc_now",
 ]
