@@ -25,27 +25,14 @@ def offers() -> Catalogs:
 
 def spec(position: int = 1, *, model: str = MODEL, **fields: object) -> Job:
     request = VideoRequest(model, f"prompt {position}", **{"duration": 5, "resolution": "720p", **fields})  # type: ignore[arg-type] # by its own names
-    return Job(
-        position,
-        f"k1:{position:064x}",
-        "video",
-        model,
-        str(position),
-        f"prompt {position}",
-        {},
-        request,
-        1,
-        "",
-        str(fields | {"seed": None}),
-    )
+    key, prompt, settings = f"k1:{position:064x}", f"prompt {position}", str(fields | {"seed": None})
+    return Job(position, key, "video", model, str(position), prompt, {}, request, request.body(), 1, "", settings)
 
 
 def test_a_job_is_priced_and_checked(offers: Catalogs) -> None:
     [job] = price_jobs([spec()], offers)
     assert job.problems == ()
-    assert job.high_nusd is not None
-    assert job.low_nusd is not None
-    assert 0 < job.low_nusd <= job.high_nusd
+    assert job.bounds_nusd == (400_000_000, 400_000_000, 400_000_000)
 
 
 def test_what_a_model_does_not_support_is_a_problem_of_its_job_alone(offers: Catalogs) -> None:
@@ -57,7 +44,7 @@ def test_what_a_model_does_not_support_is_a_problem_of_its_job_alone(offers: Cat
 @pytest.mark.parametrize(("model", "nearest"), [("alibaba/wan-2.7-x", True), ("nobody/nothing-at-all-like-it", None)])
 def test_an_unknown_model_is_named_and_never_free(offers: Catalogs, model: str, nearest: bool | None) -> None:
     [job] = price_jobs([spec(model=model)], offers)
-    assert (job.low_nusd, job.exact_nusd, job.high_nusd) == (None, None, None)
+    assert job.bounds_nusd == (None, None, None)
     assert f"{model} is not among the video models" in str(job.problems[0])
     assert (job.problems[0].nearest is not None) is bool(nearest)
 
@@ -83,7 +70,7 @@ def test_a_plan_is_lazy_and_keeps_no_more_than_it_must(offers: Catalogs, monkeyp
     monkeypatch.setattr(estimate, "_KEPT", 2)
     frames = ([{"type": "image_url", "image_url": {"url": f"https://example.com/{n}.png"}}] for n in range(10**9))
     jobs = price_jobs((spec(n, frame_images=frame) for n, frame in enumerate(frames, 1)), offers)
-    assert len({job.high_nusd for job in islice(jobs, 20)}) == 1
+    assert len({job.bounds_nusd for job in islice(jobs, 20)}) == 1
 
 
 @pytest.mark.parametrize(
@@ -102,4 +89,4 @@ def test_an_estimate_becomes_nano_dollars(
 ) -> None:
     bounds = [None if usd is None else Decimal(usd) for usd in (low, exact, high)]
     job = PricedJob(spec(), Estimate(bounds[0], bounds[1], bounds[2]))
-    assert (job.low_nusd, job.exact_nusd, job.high_nusd) == expected
+    assert job.bounds_nusd == expected

@@ -272,7 +272,7 @@ def test_the_price_of_a_text_grows_with_its_prompt(jobs: Jobs) -> None:
 
 def test_without_max_tokens_a_text_has_no_upper_price_and_the_plan_says_why(jobs: Jobs) -> None:
     [job] = planned(jobs, "name: x\ndefaults: {kind: text}\nmodels: [openai/gpt-4o-mini]\nprompts: [a]\n")
-    assert job.high_nusd is None
+    assert job.bounds_nusd[2] is None
     assert "max_tokens" in job.estimate.why
     assert [left.field for left in job.unset] == ["max_tokens"]
 

@@ -52,7 +52,7 @@ def planned(ledger: Ledger, tmp_path: Path, only: str | None = None, **changes: 
 
 def test_planning_twice_changes_nothing(ledger: Ledger, tmp_path: Path) -> None:
     first, second = planned(ledger, tmp_path), planned(ledger, tmp_path)
-    assert (first.to_submit, first.low_nusd, first.high_nusd) == (3, 360_000_000, 360_000_000)
+    assert (first.total.to_submit, first.total.low_nusd, first.total.high_nusd) == (3, 360_000_000, 360_000_000)
     assert (second.digest, second.totals, second.batch.id) == (first.digest, first.totals, first.batch.id)
     assert second.price_changes == []
 
@@ -103,10 +103,10 @@ def test_play_money_and_real_money_do_not_mix(ledger: Ledger, tmp_path: Path) ->
 
 
 def test_a_pattern_chooses_by_prompt_model_or_job(ledger: Ledger, tmp_path: Path) -> None:
-    assert planned(ledger, tmp_path, only="p1").to_submit == 1
-    assert planned(ledger, tmp_path, only="google/*").to_submit == 3
+    assert planned(ledger, tmp_path, only="p1").total.to_submit == 1
+    assert planned(ledger, tmp_path, only="google/*").total.to_submit == 3
     [job, *_] = ledger.queries.next_pending(1, LITE, room_nusd=None, unpriced_nusd=None, limit=9)
-    assert planned(ledger, tmp_path, only=job.id).to_submit == 1
+    assert planned(ledger, tmp_path, only=job.id).total.to_submit == 1
     with pytest.raises(PlanError, match="matches no prompt id"):
         planned(ledger, tmp_path, only="nothing")
 

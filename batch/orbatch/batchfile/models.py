@@ -46,6 +46,7 @@ from orbatch.batchfile.types import (
 )
 
 Lines = Mapping[str, int] | None  # of the keys of a mapping
+MAX_SHARED = 100  # settings of prompts
 MAX_COMBINATIONS = 10_000  # of one prompt's variables
 _Refuse = Literal["refuse"]
 _STRICT = ConfigDict(extra="forbid", defer_build=True)
@@ -255,6 +256,16 @@ class ModelItem:
     lines: Mapping[str, int] = dataclasses.field(default_factory=dict, compare=False)
 
 
+_SHARED: dict[str, Mapping[str, Any]] = {}
+
+
+def _shared(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Equal settings as one object: the rows of a file repeat a few, and each object is checked only once."""
+    if len(_SHARED) >= MAX_SHARED:
+        _SHARED.clear()
+    return _SHARED.setdefault(repr(settings), settings)  # unlike ==, it tells 1 from True and 1.0
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class PromptItem:
     """A prompt of the batch. ``prompt`` is a template, None where an image is the start; ``models``: None for all.
@@ -276,11 +287,11 @@ class PromptItem:
     def of(cls, entry: str | PromptEntry, default_id: str, line: int, key: str, file: str, lines: Lines = None) -> Self:
         """From what the file says; ``default_id`` where it gives none."""
         if isinstance(entry, str):
-            return cls(default_id, entry, {}, None, {}, line, key, file)
+            return cls(default_id, entry, {}, None, _shared({}), line, key, file)
         models = None if entry.models is None else frozenset(entry.models)
         variables = {name: tuple(values) for name, values in entry.vars.items()}
         name = entry.id or default_id
-        return cls(name, entry.prompt, variables, models, entry.given(), line, key, file, lines)
+        return cls(name, entry.prompt, variables, models, _shared(entry.given()), line, key, file, lines)
 
     def combinations(self) -> Iterator[dict[str, Any]]:
         """Every combination of the variables; one empty one when there are none."""

@@ -311,7 +311,7 @@ class _Table:
             message = f"has {len(cells)} cells, the header has {named}; quote cells that contain commas"
             self._report.add(record.line, key, message)
             return None
-        settings = self._settings_of(cells, record.line, key) if self._settings else {}
+        settings = self._settings_of(cells, record.line, key)
         if settings is None:
             return None
         own = {name: cells[at].strip() for name, at in self._own.items()}

@@ -150,16 +150,14 @@ def show_plan(session: Session, view: PlanView) -> None:
 
 def _table(plan: Plan) -> Table | str:
     """Jobs, seconds and prices by model, with the total below."""
-    numbers = [(p.jobs, p.done, p.open, p.ended, p.to_submit, p.seconds) for p in plan.totals]
-    costs = [span(p.low_nusd, p.high_nusd, p.unpriced) for p in plan.totals]
-    names = [p.model for p in plan.totals]
-    if len(names) > 1:  # a total of one row would repeat it
-        names.append("total")
-        numbers.append((*map(sum, zip(*numbers, strict=True)),))  # type: ignore[arg-type] # six sums
-        costs.append(span(plan.low_nusd, plan.high_nusd, plan.unpriced))
+    # A total of one row would repeat it.
+    parts = [*plan.totals, plan.total] if len(plan.totals) > 1 else plan.totals
     rows = [
-        [name, *map(str, counts), str(seconds or "-"), cost]
-        for name, (*counts, seconds), cost in zip(names, numbers, costs, strict=True)
+        [
+            *(p.model, *map(str, (p.jobs, p.done, p.open, p.ended, p.to_submit, p.seconds or "-"))),
+            span(p.low_nusd, p.high_nusd, p.unpriced),
+        ]
+        for p in parts
     ]
     titles = ["model", "jobs", "done", "submitted", "failed", "to submit", "seconds", "USD"]
     return table(titles, rows, numbers=range(1, 8))
@@ -167,16 +165,17 @@ def _table(plan: Plan) -> Table | str:
 
 def plan_lines(view: PlanView, flags: str) -> list[str]:
     """The plan in sentences: first what changed or is not set, then the jobs, last the money."""
-    plan = view.plan
+    plan, total = view.plan, view.plan.total
     lines = [f"Price change since the last plan: {change}." for change in plan.price_changes]
     lines += [_not_set(group) for group in plan.unset]
-    if plan.to_submit:
-        cost = span(plan.low_nusd, plan.high_nusd, plan.unpriced)
-        lines.append(f"{plan.config.name}: {pluralize(plan.to_submit, 'job')} to submit, {cost} USD.")
+    if total.to_submit:
+        cost = span(total.low_nusd, total.high_nusd, total.unpriced)
+        lines.append(f"{plan.config.name}: {pluralize(total.to_submit, 'job')} to submit, {cost} USD.")
     else:
         lines.append(f"{plan.config.name}: nothing to submit.")
-    if plan.paid:
-        lines.append(f"{pluralize(plan.paid, 'job')} already done or submitted.")
+    paid = total.done + total.open  # they cost nothing more
+    if paid:
+        lines.append(f"{pluralize(paid, 'job')} already done or submitted.")
     lines += retry_hint(plan.batch.name, view.counts, flags)
     lines += _outlook(view)
     lines += _cap_lines(view.forecasts)
@@ -185,7 +184,7 @@ def plan_lines(view: PlanView, flags: str) -> list[str]:
     if view.key_left_usd is not None:
         left = to_nano(view.key_left_usd)
         lines.append(
-            f"{amount(left)} USD left on this key" + (", less than the worst case." * (left < plan.high_nusd) or ".")
+            f"{amount(left)} USD left on this key" + (", less than the worst case." * (left < total.high_nusd) or ".")
         )
     return lines
 
@@ -201,16 +200,16 @@ def _not_set(group: UnsetGroup) -> str:
 
 
 def _outlook(view: PlanView) -> Iterator[str]:
-    plan = view.plan
+    plan, total = view.plan, view.plan.total
     if plan.expected_nusd is not None:
         yield f"Expected: {amount(plan.expected_nusd)} USD, based on earlier charges."
     retries = plan.config.retries.attempts - 1  # the first attempt is no retry
-    if retries and plan.to_submit:
+    if retries and total.to_submit:
         ends = " or ".join(sorted(plan.config.retries.on))
         times = "once" if retries == 1 else f"up to {retries} times"
         yield f"Jobs that end as {ends} are retried {times}; each attempt can cost money."
-    if plan.unpriced:
-        jobs = pluralize(plan.unpriced, "job")
+    if total.unpriced:
+        jobs = pluralize(total.unpriced, "job")
         if not view.forecasts:  # without a cap, nothing bounds such a charge
             yield f"{jobs} without an upper price and no budget: the charge can be any amount."
         elif view.caps.unpriced is not None:
@@ -249,7 +248,7 @@ def _scope(cap: str) -> str:
 
 def plan_data(view: PlanView) -> dict[str, Any]:
     """The plan for machines. Amounts in USD; null: not known, or no such limit."""
-    plan = view.plan
+    plan, total = view.plan, view.plan.total
     return {
         "batch": plan.config.name,
         "config": str(plan.config.path.absolute()),
@@ -259,12 +258,14 @@ def plan_data(view: PlanView) -> dict[str, Any]:
             "read_at": plan.catalogs.captured_at.isoformat(),
             "digest": plan.catalogs.digest,
         },
-        "jobs_to_submit": plan.to_submit,
-        "jobs_paid": plan.paid,
-        "low_usd": json_usd(plan.low_nusd),
-        "high_usd": json_usd(plan.high_nusd) if not plan.unpriced else None,  # a bound of only some jobs would mislead
+        "jobs_to_submit": total.to_submit,
+        "jobs_paid": total.done + total.open,
+        "low_usd": json_usd(total.low_nusd),
+        "high_usd": json_usd(total.high_nusd)
+        if not total.unpriced
+        else None,  # a bound of only some jobs would mislead
         "expected_usd": json_usd(plan.expected_nusd),
-        "unpriced": plan.unpriced,
+        "unpriced": total.unpriced,
         "caps": [as_data(cap) | {"covers": cap.covers} for cap in view.forecasts],
         "cap_total_usd": json_usd(view.caps.total),
         "key_remaining_usd": _number(view.key_left_usd),

@@ -89,7 +89,7 @@ def run(
 def _confirm_plan(session: Session, ledger: Ledger, connection: Connection, view: PlanView, *, yes: bool) -> None:
     """Show the plan. Real money is spent only after a yes, and only on the plan that was shown."""
     plan = view.plan
-    must_ask = bool(plan.to_submit) and not (session.simulate or yes)
+    must_ask = bool(plan.total.to_submit) and not (session.simulate or yes)
     for line in plan_lines(view, session.flags):
         (session.warn if must_ask else session.say)(line)  # --quiet must not hide what is asked about
     try:
@@ -100,7 +100,7 @@ def _confirm_plan(session: Session, ledger: Ledger, connection: Connection, view
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise Failure("No terminal to confirm on. Review the plan above and pass --yes to run it.")
-    if not confirm(f"Submit {pluralize(plan.to_submit, 'job')} for {_at_most(plan)}?"):
+    if not confirm(f"Submit {pluralize(plan.total.to_submit, 'job')} for {_at_most(plan)}?"):
         raise Failure("Nothing was submitted.", ExitCode.DONE)
     if ledger.plans.find(plan.batch.name) != plan.batch:  # minutes may have passed at the question
         raise Failure(
@@ -109,8 +109,8 @@ def _confirm_plan(session: Session, ledger: Ledger, connection: Connection, view
 
 
 def _at_most(plan: Plan) -> str:
-    more = f" and {plan.unpriced} without an upper price" if plan.unpriced else ""
-    return f"up to {amount(plan.high_nusd)} USD{more}"
+    more = f" and {plan.total.unpriced} without an upper price" if plan.total.unpriced else ""
+    return f"up to {amount(plan.total.high_nusd)} USD{more}"
 
 
 def run_options(

@@ -66,11 +66,6 @@ class Catalogs:
         catalog = self.by_kind.get(kind)
         return None if catalog is None else catalog.find(model)
 
-    def nearest(self, kind: str, model: str) -> str | None:
-        """The id that a misspelt one most likely means."""
-        catalog = self.by_kind.get(kind)
-        return None if catalog is None else catalog.nearest(model)
-
     def only(self, models: Collection[str]) -> Catalogs:
         """The same, restricted to these models: the lists are long, and kept with every plan."""
         by_kind = {kind: catalog.only(models) for kind, catalog in self.by_kind.items()}

@@ -10,8 +10,8 @@ from orbatch.money import to_nano, to_nano_up_to
 from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.jobs import Job
 from orbatch.plan.kinds import KINDS
-from orbatch_provider.catalog import Problem
-from orbatch_provider.pricing import Estimate, UnsetField
+from orbatch_provider import Estimate, Problem
+from orbatch_provider.pricing import UnsetField
 
 _KEPT = 1000  # price checks that are remembered, so that a batch whose jobs all differ does not fill the memory
 UNPRICED = Estimate(low=None, exact=None, high=None, why="no price is known")
@@ -28,24 +28,20 @@ class PricedJob:
     unset: tuple[UnsetField, ...] = ()
 
     @property
-    def low_nusd(self) -> int | None:
-        """The least it costs, in nano-dollars; None: unknown."""
-        return None if self.estimate.low is None else to_nano(self.estimate.low)
-
-    @property
-    def exact_nusd(self) -> int | None:
-        """What it costs, where the price is certain, in nano-dollars."""
-        return None if self.estimate.exact is None else to_nano(self.estimate.exact)
-
-    @property
-    def high_nusd(self) -> int | None:
-        """The most it costs, in nano-dollars, rounded up: what is reserved before a submit."""
-        return None if self.estimate.high is None else to_nano_up_to(self.estimate.high)
+    def bounds_nusd(self) -> tuple[int | None, int | None, int | None]:
+        """Low, exact and high in nano-dollars, None: unknown; high is what is reserved, so it is rounded up."""
+        low, exact, high = self.estimate.low, self.estimate.exact, self.estimate.high
+        return (
+            None if low is None else to_nano(low),
+            None if exact is None else to_nano(exact),
+            None if high is None else to_nano_up_to(high),
+        )
 
 
 def planned_job(job: PricedJob) -> PlannedJob:
     """What the ledger keeps of a job."""
     spec = job.spec
+    low, exact, high = job.bounds_nusd
     return PlannedJob(
         key=spec.key,
         position=spec.position,
@@ -54,12 +50,12 @@ def planned_job(job: PricedJob) -> PlannedJob:
         prompt_id=spec.prompt_id,
         prompt=spec.prompt,
         variables=spec.variables,
-        request=spec.request.body(),
+        request=spec.body,
         repeat=spec.repeat,
         stem=spec.stem,
-        estimate_low_nusd=job.low_nusd,
-        estimate_exact_nusd=job.exact_nusd,
-        estimate_high_nusd=job.high_nusd,
+        estimate_low_nusd=low,
+        estimate_exact_nusd=exact,
+        estimate_high_nusd=high,
         price_lines=" ".join(job.estimate.lines),
         price_why=job.estimate.why,
     )
@@ -85,19 +81,18 @@ def price_jobs(jobs: Iterable[Job], catalogs: Catalogs) -> Iterator[PricedJob]:
 
 
 def _priced(job: Job, catalogs: Catalogs) -> PricedJob:
-    kind, model = KINDS[job.kind], catalogs.find(job.kind, job.model)
+    kind, request, model = KINDS[job.kind], job.request, catalogs.find(job.kind, job.model)
     if model is None:
         return PricedJob(job, UNPRICED, (_unknown_model(job, catalogs),))
     return PricedJob(
-        job,
-        kind.estimate(job.request, model),
-        tuple(kind.check(job.request, model)),
-        kind.unset_fields(job.request, model),
+        job, kind.estimate(request, model), tuple(kind.check(request, model)), kind.unset_fields(request, model)
     )
 
 
 def _unknown_model(job: Job, catalogs: Catalogs) -> Problem:
-    others = [kind for kind in KINDS if kind != job.kind and catalogs.find(kind, job.model) is not None]
-    hint = f"; it makes {others[0]}: set kind: {others[0]}" if others else ""
-    message = f"{job.model} is not among the {job.kind} models of {catalogs.source}{hint}"
-    return Problem("model", job.model, message, nearest=None if others else catalogs.nearest(job.kind, job.model))
+    message = f"{job.model} is not among the {job.kind} models of {catalogs.source}"
+    other = next((kind for kind in KINDS if catalogs.find(kind, job.model) is not None), None)
+    if other is not None:
+        return Problem("model", job.model, f"{message}; it makes {other}: set kind: {other}")
+    own = catalogs.by_kind.get(job.kind)
+    return Problem("model", job.model, message, nearest=None if own is None else own.nearest(job.model))

@@ -36,8 +36,8 @@ class Job:
     """One job of a batch: one request, to be paid for once.
 
     ``position`` and ``repeat`` count from 1. ``stem`` is the path of the output below the output directory, with ``/``,
-    without extension. A local input file is in ``request`` as its absolute path and in ``key`` by its content.
-    ``settings``: the request fields without model, prompt and seed, as JSON. ``line`` is the prompt's, in ``file``.
+    without extension. A local input file is in ``request`` as its absolute path and in ``key`` by its content; ``body``
+    is that of ``request``. ``settings``: its fields without model, prompt and seed, as JSON. ``line`` is the prompt's.
     """
 
     position: int
@@ -48,6 +48,7 @@ class Job:
     prompt: str
     variables: Mapping[str, Any]
     request: AnyRequest
+    body: Mapping[str, Any]
     repeat: int
     stem: str
     settings: str
@@ -116,9 +117,8 @@ def _items(config: BatchConfig, report: Report) -> Iterator[PromptItem]:
 
 
 def _jobs(config: BatchConfig, report: Report) -> Iterator[Job]:
-    naming = _Naming(config, report)
     # Made once for the batch: a prompt has no cost of its own but its jobs.
-    targets = [_Target(config, model, naming) for model in config.models]
+    targets = [_Target(config, model, report) for model in config.models]
     positions = itertools.count(1)
     known = dict.fromkeys(target.model for target in targets)
     job, kinds = None, set()
@@ -161,15 +161,14 @@ class _Prepared(NamedTuple):
 class _Target:
     """A model of the batch with all that its jobs have in common."""
 
-    def __init__(self, config: BatchConfig, item: ModelItem, naming: _Naming) -> None:
+    def __init__(self, config: BatchConfig, item: ModelItem, report: Report) -> None:
         self.model = item.model
-        self._item = item
+        self.check = ModelCheck(item, config.defaults, config.default_lines)
+        self._config, self._item, self._report = config, item, report
         self._seeds: tuple[int | None, ...] = config.seeds or (None,)
         self._repeats = range(1, config.repeat + 1)
-        self._naming = naming
         self._slug = model_slug(item.model)
-        self._defaults = config.defaults
-        self.check = ModelCheck(item, config.defaults, config.default_lines)
+        self._render_name = template(config.filename)
         self._kept: dict[int, tuple[Mapping[str, Any], _Prepared]] = {}
 
     def jobs(
@@ -180,10 +179,19 @@ class _Target:
         kind = prepared.kind
         if prompt is None and (kind.needs_prompt or not prepared.has_input):
             raise TemplateError(f"is missing: give a text{'' if kind.needs_prompt else ', or an image to start from'}")
-        names = self._naming.shared(item.id, self._slug, kind.name, variables)
+        names = {
+            "name": self._config.name,
+            "prompt_id": safe_value(item.id),
+            "model": self._slug,
+            "model_slug": self._slug,
+            "kind": kind.name,
+            # The prompt's variables go before.
+            **{name: safe_value(value) if isinstance(value, str) else value for name, value in variables.items()},
+        }
         for seed in prepared.seeds:
             request = prepared.request(prompt=prompt, seed=seed)
-            identity = request.body() | prepared.by_content
+            body = request.body()
+            identity = body | prepared.by_content
             for repeat in self._repeats:
                 position = next(positions)
                 key = _key(kind.name, identity, repeat)
@@ -196,8 +204,9 @@ class _Target:
                     prompt=prompt or "",
                     variables=variables,
                     request=request,
+                    body=body,
                     repeat=repeat,
-                    stem=self._naming.stem(names, key, seed, repeat, position),
+                    stem=self._stem(names, key, seed, repeat, position),
                     settings=prepared.settings,
                     line=item.line,
                     file=item.file,
@@ -205,20 +214,19 @@ class _Target:
 
     def _under(self, own: Mapping[str, Any]) -> _Prepared:
         """What is prepared for a prompt's own settings. Rows of a file share theirs, so the same object is kept."""
-        mark = id(own) if own else 0
-        kept, prepared = self._kept.get(mark, (None, None))
+        kept, prepared = self._kept.get(id(own), (None, None))
         # An id may be used again once its object is gone.
-        if prepared is not None and (kept is own or not own):
+        if prepared is not None and kept is own:
             return prepared
         prepared = self._prepared(own)
         if len(self._kept) >= _KEPT:
             self._kept.clear()
-        self._kept[mark] = (own, prepared)
+        self._kept[id(own)] = (own, prepared)
         return prepared
 
     def _prepared(self, own: Mapping[str, Any]) -> _Prepared:
-        kind = KINDS[kind_of(self._defaults, self._item.settings, own)]
-        settings = merge(kind.name, self._defaults, self._item.settings, own)
+        kind = KINDS[kind_of(self._config.defaults, self._item.settings, own)]
+        settings = merge(kind.name, self._config.defaults, self._item.settings, own)
         # A seed of its own, null included, replaces those of the batch.
         seeds = (settings.pop("seed"),) if "seed" in settings else self._seeds
         fields = request_fields(settings)
@@ -226,37 +234,16 @@ class _Target:
         request = kind.requests_with(self.model, fields)
         return _Prepared(kind, request, has_input(fields), _by_content(fields), _ENCODE_SETTINGS(fields), seeds)
 
-
-class _Naming:
-    """Renders the file name template."""
-
-    def __init__(self, config: BatchConfig, report: Report) -> None:
-        self._render = template(config.filename)
-        self._batch = config.name
-        self._line = config.filename_line
-        self._report = report
-
-    def shared(self, prompt_id: str, slug: str, kind: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """The names that all jobs of one prompt and model share; the prompt's variables go before."""
-        return {
-            "name": self._batch,
-            "prompt_id": safe_value(prompt_id),
-            "model": slug,
-            "model_slug": slug,
-            "kind": kind,
-            **{name: safe_value(value) if isinstance(value, str) else value for name, value in variables.items()},
-        }
-
-    def stem(self, shared: Mapping[str, Any], key: str, seed: int | None, repeat: int, position: int) -> str:
+    def _stem(self, shared: Mapping[str, Any], key: str, seed: int | None, repeat: int, position: int) -> str:
         digest = key.removeprefix(KEY_TAG)
         names = {"key": digest, "key8": digest[:8], "repeat": repeat, "index": position, "position": position, **shared}
         if seed is not None:
             names.setdefault("seed", seed)
         try:
-            return safe_stem(self._render(names), digest[:8])
+            return safe_stem(self._render_name(names), digest[:8])
         except TemplateError as error:
             # The other problems are worth finding too, and no job is acted upon after one.
-            self._report.add(self._line, "filename", str(error))
+            self._report.add(self._config.filename_line, "filename", str(error))
             return digest
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
+from operator import attrgetter
 from urllib.parse import urlsplit
 
 from orbatch.batchfile.models import BatchConfig, BudgetConfig
@@ -23,6 +24,7 @@ from orbatch_provider.catalog import PriceChange
 from orbatch_provider.pricing import UnsetField
 
 SHOWN_JOBS = 3  # jobs named per problem; the others are counted
+_SUMMED = tuple(column.name for column in fields(ModelTotals) if column.name != "model")
 
 
 class PlanProblems(Exception):
@@ -106,29 +108,9 @@ class Plan:
     digest: str
 
     @property
-    def to_submit(self) -> int:
-        """Pending jobs."""
-        return sum(part.to_submit for part in self.totals)
-
-    @property
-    def paid(self) -> int:
-        """Jobs that are done, or paid for and not finished: they cost nothing more."""
-        return sum(part.done + part.open for part in self.totals)
-
-    @property
-    def low_nusd(self) -> int:
-        """The least that the pending jobs cost."""
-        return sum(part.low_nusd for part in self.totals)
-
-    @property
-    def high_nusd(self) -> int:
-        """The most that the pending jobs cost, but for the unpriced ones."""
-        return sum(part.high_nusd for part in self.totals)
-
-    @property
-    def unpriced(self) -> int:
-        """Pending jobs without an upper price."""
-        return sum(part.unpriced for part in self.totals)
+    def total(self) -> ModelTotals:
+        """The sums over all models, in a row of its own."""
+        return ModelTotals("total", *(sum(map(attrgetter(name), self.totals)) for name in _SUMMED))
 
 
 def caps_from_config(budget: BudgetConfig, total_usd: Decimal | None = None) -> Caps:
@@ -202,10 +184,10 @@ class _Survey:
             for problem in job.problems:
                 key = (job.spec.model, str(problem))
                 self._problems.setdefault(key, ProblemGroup(*key)).add(f"{job.spec.prompt_id} ({job.spec.where})")
+            low, exact, high = job.bounds_nusd
             if job.unset:  # the last one speaks for its group, in which all cost alike
-                lines = " ".join(job.estimate.lines)
-                self._unset[job.spec.model, lines, job.low_nusd, job.high_nusd] = job.unset
-            self._hash.update(f"{job.spec.key} {job.low_nusd} {job.exact_nusd} {job.high_nusd}\n".encode())
+                self._unset[job.spec.model, " ".join(job.estimate.lines), low, high] = job.unset
+            self._hash.update(f"{job.spec.key} {low} {exact} {high}\n".encode())
             yield job
         if self._problems:
             # Inside the ledger's transaction: raising rolls the whole plan back.

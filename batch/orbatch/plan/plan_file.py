@@ -32,13 +32,14 @@ class PlanFile(BaseModel):
     catalog_digest: str
     catalog_read_at: str
     jobs_digest: str
-    jobs_to_send: int
+    jobs_to_submit: int
     low_nusd: int
     high_nusd: int
 
     @classmethod
     def of(cls, plan: Plan, budget: Decimal | None, *, simulated: bool) -> PlanFile:
         """The plan as it is written; ``budget`` is the one of the command line."""
+        total = plan.total
         return cls(
             format=FORMAT,
             batch=plan.config.name,
@@ -50,9 +51,9 @@ class PlanFile(BaseModel):
             catalog_digest=plan.catalogs.digest,
             catalog_read_at=plan.catalogs.captured_at.isoformat(),
             jobs_digest=plan.digest,
-            jobs_to_send=plan.to_submit,
-            low_nusd=plan.low_nusd,
-            high_nusd=plan.high_nusd,
+            jobs_to_submit=total.to_submit,
+            low_nusd=total.low_nusd,
+            high_nusd=total.high_nusd,
         )
 
     def write(self, path: Path) -> None:
@@ -68,15 +69,11 @@ def check_destination(path: Path) -> None:
     """Raises PlanError when a plan must not be written to ``path``."""
     if path.suffix != SUFFIX:
         raise PlanError(f"{path}: the name of a plan must end with {SUFFIX}, which tells `run` that it is one.")
-    if path.exists() and not _is_plan(path):
-        raise PlanError(f"{path} exists and is not a plan, so it was not overwritten. Name another file.")
-
-
-def _is_plan(path: Path) -> bool:
     try:
-        return read_plan_file(path) is not None
-    except PlanError:
-        return False
+        if path.exists():
+            read_plan_file(path)
+    except PlanError as exc:
+        raise PlanError(f"{path} exists and is not a plan, so it was not overwritten. Name another file.") from exc
 
 
 def read_plan_file(path: Path) -> PlanFile | None:
@@ -111,8 +108,8 @@ def check_against_file(plan: Plan, file: PlanFile, *, simulated: bool) -> None:
             causes.append("the catalog has other prices or models")
         raise PlanError(_not_the_plan(plan, causes or ["a prompt file or an input file has changed"]))
     # Fewer jobs or less money is no surprise: some were done in the meantime.
-    if now.jobs_to_send > file.jobs_to_send or now.high_nusd > file.high_nusd:
-        more = f"{now.jobs_to_send} jobs would be submitted, {file.jobs_to_send} were planned"
+    if now.jobs_to_submit > file.jobs_to_submit or now.high_nusd > file.high_nusd:
+        more = f"{now.jobs_to_submit} jobs would be submitted, {file.jobs_to_submit} were planned"
         raise PlanError(_not_the_plan(plan, [f"some jobs were set back to pending ({more})"]))
 
 
