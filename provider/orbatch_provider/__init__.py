@@ -9,57 +9,176 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orbatch_provider.catalog import Catalog, ImageModel, Problem, TextModel, VideoModel
+    from orbatch_provider.catalog import (
+        AnyModel,
+        Catalog,
+        ImageModel,
+        PriceChange,
+        Problem,
+        TextModel,
+        VideoModel,
+        check_image,
+        check_text,
+        check_video,
+        image_snapshot,
+        price_changes,
+        snapshot,
+    )
     from orbatch_provider.client import OpenRouterProvider
-    from orbatch_provider.errors import OpenRouterError
+    from orbatch_provider.download import PartFile, run_in_disk_pool
+    from orbatch_provider.errors import (
+        APIError,
+        AuthenticationError,
+        ConfigurationError,
+        GoneError,
+        NotFoundError,
+        NotSentError,
+        OpenRouterError,
+        OutcomeUnknownError,
+        PaymentRequiredError,
+        PermissionDeniedError,
+        redact,
+    )
     from orbatch_provider.images import ImagesResult
-    from orbatch_provider.pricing import Estimate, estimate_image, estimate_text, estimate_video
-    from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest
-    from orbatch_provider.responses import FileOutput, MultimodalResponse, Usage, VideoJob
+    from orbatch_provider.input_urls import check_urls
+    from orbatch_provider.inputs import (
+        IMAGE_FIELDS,
+        InputError,
+        check_sizes,
+        hashed,
+        https_url,
+        is_local,
+        materialise,
+        remote_inputs,
+        resolve_image,
+        url_of,
+    )
+    from orbatch_provider.media import SNIFF_BYTES, extension, video_type
+    from orbatch_provider.pricing import (
+        Estimate,
+        UnsetField,
+        estimate_image,
+        estimate_text,
+        estimate_video,
+        unset_fields,
+    )
+    from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest, named_fields, strip_prefix
+    from orbatch_provider.responses import (
+        COMPLETED,
+        ENDED_WITHOUT_RESULT,
+        FileOutput,
+        Generation,
+        KeyInfo,
+        MultimodalResponse,
+        UnusableResultError,
+        Usage,
+        VideoJob,
+    )
     from orbatch_provider.sync import generate_image, generate_text, generate_video
     from orbatch_provider.texts import TextResult
 
-# Where each name of __all__ is found.
-_HOME = {
-    "ImagesResult": "images",
-    "OpenRouterError": "errors",
-    "OpenRouterProvider": "client",
-    "TextResult": "texts",
-    **dict.fromkeys(("Catalog", "ImageModel", "Problem", "TextModel", "VideoModel"), "catalog"),
-    **dict.fromkeys(("Estimate", "estimate_image", "estimate_text", "estimate_video"), "pricing"),
-    **dict.fromkeys(("ImageRequest", "TextRequest", "VideoRequest"), "requests"),
-    **dict.fromkeys(("FileOutput", "MultimodalResponse", "Usage", "VideoJob"), "responses"),
-    **dict.fromkeys(("generate_image", "generate_text", "generate_video"), "sync"),
-}
-
 __all__ = [
+    "COMPLETED",
+    "ENDED_WITHOUT_RESULT",
+    "IMAGE_FIELDS",
+    "SNIFF_BYTES",
+    "APIError",
+    "AnyModel",
+    "AuthenticationError",
     "Catalog",
+    "ConfigurationError",
     "Estimate",
     "FileOutput",
+    "Generation",
+    "GoneError",
     "ImageModel",
     "ImageRequest",
     "ImagesResult",
+    "InputError",
+    "KeyInfo",
     "MultimodalResponse",
+    "NotFoundError",
+    "NotSentError",
     "OpenRouterError",
     "OpenRouterProvider",
+    "OutcomeUnknownError",
+    "PartFile",
+    "PaymentRequiredError",
+    "PermissionDeniedError",
+    "PriceChange",
     "Problem",
     "TextModel",
     "TextRequest",
     "TextResult",
+    "UnsetField",
+    "UnusableResultError",
     "Usage",
     "VideoJob",
     "VideoModel",
     "VideoRequest",
+    "check_image",
+    "check_sizes",
+    "check_text",
+    "check_urls",
+    "check_video",
     "estimate_image",
     "estimate_text",
     "estimate_video",
+    "extension",
     "generate_image",
     "generate_text",
     "generate_video",
+    "hashed",
+    "https_url",
+    "image_snapshot",
+    "is_local",
+    "materialise",
+    "named_fields",
+    "price_changes",
+    "redact",
+    "remote_inputs",
+    "resolve_image",
+    "run_in_disk_pool",
+    "snapshot",
+    "strip_prefix",
+    "unset_fields",
+    "url_of",
+    "video_type",
 ]
 
+# Where each name of __all__ is found.
+_NAMES = {
+    "catalog": (
+        "AnyModel Catalog ImageModel PriceChange Problem TextModel VideoModel check_image "
+        "check_text check_video image_snapshot price_changes snapshot"
+    ),
+    "client": "OpenRouterProvider",
+    "download": "PartFile run_in_disk_pool",
+    "errors": (
+        "APIError AuthenticationError ConfigurationError GoneError NotFoundError NotSentError "
+        "OpenRouterError OutcomeUnknownError PaymentRequiredError PermissionDeniedError redact"
+    ),
+    "images": "ImagesResult",
+    "input_urls": "check_urls",
+    "inputs": (
+        "IMAGE_FIELDS InputError check_sizes hashed https_url is_local materialise remote_inputs resolve_image url_of"
+    ),
+    "media": "SNIFF_BYTES extension video_type",
+    "pricing": "Estimate UnsetField estimate_image estimate_text estimate_video unset_fields",
+    "requests": "ImageRequest TextRequest VideoRequest named_fields strip_prefix",
+    "responses": (
+        "COMPLETED ENDED_WITHOUT_RESULT FileOutput Generation KeyInfo MultimodalResponse "
+        "UnusableResultError Usage VideoJob"
+    ),
+    "sync": "generate_image generate_text generate_video",
+    "texts": "TextResult",
+}
+_HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+if not TYPE_CHECKING:  # or every misspelled name would pass the type checker
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
