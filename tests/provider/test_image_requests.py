@@ -11,7 +11,7 @@ import respx
 
 from orbatch_provider.catalog import Catalog, ImageModel, check_image, image_snapshot
 from orbatch_provider.client import OpenRouterProvider
-from orbatch_provider.pricing import EstimateStatus, Hints, estimate_image
+from orbatch_provider.pricing import Hints, estimate_image
 from orbatch_provider.requests import ImageRequest
 
 BASE = "https://openrouter.ai/api/v1"
@@ -202,7 +202,7 @@ def test_pictures_billed_by_the_token_have_the_tokens_their_vendor_documents(
 def test_tokens_that_are_known_better_are_used_instead() -> None:
     request, model = wanted("openai/gpt-image-2", quality="high")
     found = estimate_image(request, model, Hints(output_tokens_per_image=7024, prompt_tokens=100))
-    assert (found.exact, found.status) == (Decimal("0.21122"), EstimateStatus.EXACT)
+    assert found.low == found.exact == found.high == Decimal("0.21122")
 
 
 @pytest.mark.parametrize("model", ["openai/gpt-image-1-mini", "krea/krea-2-large", "black-forest-labs/flux.2-max"])

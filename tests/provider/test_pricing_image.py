@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orbatch_provider.pricing import Estimate, EstimateStatus, Hints, estimate_image_body
+from orbatch_provider.pricing import Estimate, Hints, estimate_image_body
 
 REFERENCE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
 
@@ -46,7 +46,7 @@ def test_an_estimate_covers_every_endpoint(
 
 def test_the_calculation_is_shown_once_for_endpoints_that_agree() -> None:
     found = priced({"n": 2}, CHEAP, CHEAP)
-    assert (found.exact, found.status) == (Decimal("0.04"), EstimateStatus.EXACT)
+    assert (found.low, found.exact, found.high) == usd("0.04", "0.04", "0.04")
     assert found.why == "2 images x 0.02 USD (output_image/image)"
 
 

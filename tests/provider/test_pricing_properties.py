@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import orbatch_provider.pricing
 from orbatch_provider.catalog import VideoModel, snapshot
-from orbatch_provider.pricing import Estimate, EstimateStatus, Hints, estimate_video, unset_fields
+from orbatch_provider.pricing import Estimate, Hints, estimate_video, unset_fields
 from orbatch_provider.requests import VideoRequest
 
 RESOLUTIONS = ("360p", "480p", "720p", "768p", "1080p", "1K", "2K", "4K", "4k")
@@ -81,7 +81,6 @@ def test_an_upper_bound_comes_with_a_lower_one_and_with_lines(
     if found.high is not None:
         assert found.low is not None
         assert found.lines
-        assert found.status in (EstimateStatus.EXACT, EstimateStatus.ESTIMATE, EstimateStatus.RANGE)
 
 
 @at_any_speed
@@ -107,7 +106,6 @@ def test_a_line_that_is_not_understood_makes_the_model_unpriced(
     found = estimate_video(request, replace(model, prices={**model.prices, line: price}), known)
     assert amounts(found) == [None, None, None]
     assert line in found.why
-    assert found.status is EstimateStatus.UNPRICEABLE
 
 
 @at_any_speed

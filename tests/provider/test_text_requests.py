@@ -18,7 +18,7 @@ from orbatch_provider.errors import (
     OpenRouterError,
     OutcomeUnknownError,
 )
-from orbatch_provider.pricing import EstimateStatus, estimate_text
+from orbatch_provider.pricing import estimate_text
 from orbatch_provider.requests import TextRequest
 from orbatch_provider.responses import UnusableResultError
 from tests.provider.rawserver import RawServer, answer, raw_answer, read_request, reset, send
@@ -273,8 +273,7 @@ def test_what_cannot_be_bounded_is_unpriced_with_the_reason(
 
 def test_a_model_that_is_free_is_free_without_a_limit_too() -> None:
     found = estimate_text(poem(max_tokens=None), priced(prompt="0", completion="0"))
-    assert found.exact == 0
-    assert found.status == EstimateStatus.EXACT
+    assert found.low == found.exact == found.high == 0
 
 
 async def test_the_catalog_of_texts_is_read_without_a_key() -> None:

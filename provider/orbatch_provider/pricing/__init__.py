@@ -10,14 +10,13 @@ from orbatch_provider.pricing.describe import (
     describe_video_prices,
     usd_per_million,
 )
-from orbatch_provider.pricing.estimate import Estimate, EstimateStatus, Hints, UnsetField
+from orbatch_provider.pricing.estimate import Estimate, Hints, UnsetField
 from orbatch_provider.pricing.image import estimate_image, estimate_image_body
 from orbatch_provider.pricing.text import estimate_text
 from orbatch_provider.pricing.video import estimate_video, unset_fields
 
 __all__ = [
     "Estimate",
-    "EstimateStatus",
     "Hints",
     "UnsetField",
     "describe_image_prices",

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
-from enum import StrEnum
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -19,17 +18,6 @@ BINARY_MEGAPIXEL, DECIMAL_MEGAPIXEL = Decimal(2**20), Decimal(10**6)
 # Powers of ten that hold every real price, length and size. A number outside them is a mistake in the data.
 _SMALLEST, _LARGEST = -30, 18
 _PER = {"s": "USD/s", "tokens": "USD/token", "megapixels": "USD/megapixel", "megapixel-seconds": "USD/megapixel-second"}
-
-
-class EstimateStatus(StrEnum):
-    """How much an estimate knows."""
-
-    EXACT = "exact"  # low, exact and high are one amount
-    ESTIMATE = "estimate"  # one likely amount inside a range
-    ESTIMATE_NO_UPPER_BOUND = "estimate_no_upper_bound"  # one likely amount, but nothing bounds the charge
-    RANGE = "range"  # a range without a likely amount
-    LOWER_BOUND_ONLY = "lower_bound_only"  # the charge is at least low
-    UNPRICEABLE = "unpriceable"  # no price line applies, or its quantity is unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +44,6 @@ class Estimate:
     def is_unpriced(self) -> bool:
         """Whether there is no upper bound, so that a budget cannot reserve one."""
         return self.high is None
-
-    @property
-    def status(self) -> EstimateStatus:
-        """How much this estimate knows, in one word."""
-        if self.high is None:
-            if self.exact is not None:
-                return EstimateStatus.ESTIMATE_NO_UPPER_BOUND
-            # A low that is only the model's minimum charge says nothing about this job.
-            only_floor = self.low is None or FLOOR_LINE in self.lines
-            return EstimateStatus.UNPRICEABLE if only_floor else EstimateStatus.LOWER_BOUND_ONLY
-        if self.exact is None:
-            return EstimateStatus.RANGE
-        return EstimateStatus.EXACT if self.low == self.high else EstimateStatus.ESTIMATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +103,13 @@ class Term:
         """The product, in USD."""
         return self.quantity * self.usd
 
+    @property
+    def per(self) -> str:
+        """The unit of ``usd``."""
+        return _PER.get(self.unit, "USD")
+
     def __str__(self) -> str:
-        return f"{_measure(self)} x {plain(self.usd)} {_per(self)} ({self.line})"
+        return f"{_measure(self)} x {plain(self.usd)} {self.per} ({self.line})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +125,19 @@ class PriceBounds:
     lines: frozenset[str] = frozenset()
     gap: str = ""
 
+    @property
+    def ends(self) -> tuple[Decimal | None, ...]:
+        """The least and the most, in USD."""
+        return tuple(None if term is None else term.amount for term in (self.low, self.high))
+
     def with_bounding_lines(self) -> PriceBounds:
         """The same with only the lines that produced a number, unless nothing could be computed."""
         terms = (self.low, self.exact, self.high)
         lines = self.lines if self.low is None else frozenset(term.line for term in terms if term is not None)
         return replace(self, lines=lines)
+
+
+_Terms = Sequence[Term] | None  # of a sum; None where one of them is not known
 
 
 def fixed(term: Term) -> PriceBounds:
@@ -239,10 +227,6 @@ def _measure(term: Term) -> str:
     return f"{_rounded(term.quantity)} {unit}" + (f" ({term.origin})" if term.origin else "")
 
 
-def _per(term: Term) -> str:
-    return _PER.get(term.unit, "USD")
-
-
 def _total(terms: Sequence[Term]) -> Decimal:
     return sum((term.amount for term in terms), Decimal(0))
 
@@ -254,13 +238,7 @@ def _complete(values: Iterable[T | None]) -> list[T] | None:
     return present if len(present) == len(values) else None
 
 
-def _why(
-    low: Sequence[Term] | None,
-    exact: Sequence[Term] | None,
-    high: Sequence[Term] | None,
-    gap: str,
-    unset: Sequence[str],
-) -> str:
+def _why(low: _Terms, exact: _Terms, high: _Terms, gap: str, unset: Sequence[str]) -> str:
     if low is None:
         return f"unpriced: {gap}"
     prefix = f"{', '.join(unset)} not set: " if unset else ""
@@ -289,7 +267,7 @@ def _range(low: Sequence[Term], high: Sequence[Term]) -> str:
 def _merged(low: Term, high: Term) -> str:
     if low.quantity == high.quantity and low.unit == high.unit:
         lines = low.line if low.line == high.line else f"{low.line}, {high.line}"
-        return f"{_measure(low)} x {plain(low.usd)} to {plain(high.usd)} {_per(low)} ({lines})"
+        return f"{_measure(low)} x {plain(low.usd)} to {plain(high.usd)} {low.per} ({lines})"
     if (low.unit, low.line, low.usd) == (high.unit, high.line, high.usd) and not (low.origin or high.origin):
         return f"{_rounded(low.quantity)} to {high}"
     return ""

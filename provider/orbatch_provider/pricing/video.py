@@ -67,11 +67,15 @@ def unset_fields(request: VideoRequest, model: VideoModel, hints: Hints = NO_HIN
     Provider options that may change the charge are among them, without an upper bound.
     """
     fields = _unset_fields(BilledModel.of(model), BilledRequest.of(request), hints)
-    options = tuple(_billed_options(request))
-    if not options:
-        return fields
-    low = estimate_video(request, model, hints).low
-    return fields + tuple(UnsetField(name, low, None) for name in options)
+    options = (request.provider or {}).get("options")
+    billed = [
+        f"provider.options.{slug}.{name}"
+        for slug, block in (options.items() if isinstance(options, Mapping) else ())
+        for name in (block if isinstance(block, Mapping) else ())
+        if name in BILLED_OPTIONS
+    ]
+    low = estimate_video(request, model, hints).low if billed else None
+    return fields + tuple(UnsetField(name, low, None) for name in billed)
 
 
 @lru_cache(maxsize=4096)  # a plan of 100,000 jobs has few distinct ones
@@ -79,11 +83,23 @@ def _estimate(model: BilledModel, request: BilledRequest, hints: Hints) -> Estim
     prices = price_list(model.prices)
     if request.mistake or prices.unknown or not model.prices:
         return Estimate.unpriced(request.mistake or _unpriced_model(model, prices))
-    by_case = {case: _bounds(case, model, prices, hints) for case in price_cases(model, request, hints.source_seconds)}
-    rates = union(by_case.values())
+    rates = _rates(model, request, hints)
     adders = _adders(prices, request) if rates.lines else ()  # alone they would look like a price
-    unset = [field for field in alternatives(model, request) if _widens(field, by_case, prices)]
+    unset = [
+        field
+        for field, choices in alternatives(model, request).items()
+        # An unset generate_audio is the model's own flag where it has one.
+        if (field != "generate_audio" or model.generate_audio is None)
+        and len({_rates(model, choice, hints).ends for choice in choices}) > 1
+    ]
     return add_up([rates, *adders], unset=unset, floor_usd=prices.floor_usd)
+
+
+def _rates(model: BilledModel, request: BilledRequest, hints: Hints) -> PriceBounds:
+    """The charge without the prices per input image, over all cases."""
+    prices = price_list(model.prices)
+    cases = price_cases(model, request, hints.source_seconds)
+    return union(_bounds(case, model, prices, hints) for case in cases)
 
 
 def _unpriced_model(model: BilledModel, prices: PriceList) -> str:
@@ -259,20 +275,6 @@ def _adders(prices: PriceList, request: BilledRequest) -> Iterator[PriceBounds]:
         yield PriceBounds(low, likely, most, frozenset({adder.line}))
 
 
-def _widens(field: str, by_case: Mapping[PriceCase, PriceBounds], prices: PriceList) -> bool:
-    """Whether an estimate is wider because ``field`` is not set."""
-    if field not in ("duration", "resolution", "generate_audio"):
-        # The other fields are not part of a case; each acts on the quantity of one unit.
-        unit = Unit.TOKEN if field == "aspect_ratio" else Unit.MEGAPIXEL_SECOND
-        return any(rate.unit is unit for rate in prices.rates)
-    bounds_by_rest: dict[tuple[object, ...], set[tuple[Term | None, Term | None]]] = {}
-    for case, bounds in by_case.items():
-        values = {"generate_audio": case.audio, "resolution": case.resolution, "duration": case.seconds}
-        rest = tuple(value for name, value in values.items() if name != field)
-        bounds_by_rest.setdefault(rest, set()).add((bounds.low, bounds.high))
-    return any(len(bounds) > 1 for bounds in bounds_by_rest.values())
-
-
 @lru_cache(maxsize=4096)
 def _unset_fields(model: BilledModel, request: BilledRequest, hints: Hints) -> tuple[UnsetField, ...]:
     found = []
@@ -284,11 +286,3 @@ def _unset_fields(model: BilledModel, request: BilledRequest, hints: Hints) -> t
             lows = highs or [each.low for each in estimates if each.low is not None]
             found.append(UnsetField(field, min(lows, default=None), max(highs) if len(highs) == len(choices) else None))
     return tuple(found)
-
-
-def _billed_options(request: VideoRequest) -> Iterator[str]:
-    options = (request.provider or {}).get("options")
-    for slug, block in options.items() if isinstance(options, Mapping) else ():
-        for name in block if isinstance(block, Mapping) else ():
-            if name in BILLED_OPTIONS:
-                yield f"provider.options.{slug}.{name}"
