@@ -9,13 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from orbatch.ledger.schema import APPLICATION_ID, MIGRATION_SET, MIGRATIONS
+from orbatch.ledger.schema import APPLICATION_ID, MIGRATION_SET, MIGRATIONS, apply_migration
 
 # asyncio and sqlite_utils are imported where they are used: together they take longer to import than most commands run.
 if TYPE_CHECKING:
     import asyncio
-
-    import sqlite_utils
 
 BUSY_TIMEOUT_S = 30.0  # how long one process waits for another's write transaction
 _NEEDED_SQLITE = (3, 39)  # `is not distinct from`; `->>` came with 3.38
@@ -146,12 +144,8 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     from sqlite_utils.migrations import Migrations
 
     migrations = Migrations(MIGRATION_SET)
-    for name, write_tables in MIGRATIONS.items():
-
-        def migrate(db: sqlite_utils.Database, /, write: Callable[[sqlite3.Connection], None] = write_tables) -> None:
-            write(db.conn)
-
-        migrations(name=name)(migrate)
+    for name in MIGRATIONS:
+        migrations(name=name)(lambda db, name=name: apply_migration(db.conn, name))
     # One transaction for all: of two processes that make the same ledger, the second finds the first one's tables.
     with _immediate(connection, path):
         migrations.apply(Migrated(connection, strict=True, execute_plugins=False, recursive_triggers=False))
@@ -307,6 +301,22 @@ class Database:
             yield self._connection
         except sqlite3.Error as exc:
             raise LedgerError(explain(exc, self.path)) from exc
+
+    def rows(self, query: str, /, **values: object) -> list[sqlite3.Row]:
+        """All rows of a query. Raises LedgerError."""
+        with self.read() as db:
+            return db.execute(query, values).fetchall()
+
+    def row(self, query: str, /, **values: object) -> sqlite3.Row | None:
+        """The first row of a query, None without one. Raises LedgerError."""
+        with self.read() as db:
+            found: sqlite3.Row | None = db.execute(query, values).fetchone()
+        return found
+
+    def count(self, query: str, /, **values: object) -> int:
+        """How many rows a query that begins with ``from`` finds. Raises LedgerError."""
+        with self.read() as db:
+            return int(db.execute(f"select count(*) {query}", values).fetchone()[0])
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
