@@ -32,7 +32,6 @@ def load(tmp_path: Path) -> Load:
 def test_a_minimal_file_gets_every_default(load: Load, tmp_path: Path) -> None:
     config = load(MINIMAL)
     assert config.name == "cats"
-    assert config.kind == "video"
     assert config.output_dir == tmp_path / "outputs" / "cats"
     assert config.filename == "{{ prompt_id }}-{{ model_slug }}-{{ key8 }}"
     assert (config.seeds, config.repeat) == ((), 1)

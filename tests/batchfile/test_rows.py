@@ -206,7 +206,7 @@ def test_a_hundred_thousand_rows_need_no_more_memory_than_a_few(tmp_path: Path) 
         assert config.prompts_from is not None
         tracemalloc.start()
         try:
-            assert sum(1 for _ in read_prompts(config.prompts_from, Report("b.yaml", tmp_path))) == rows
+            assert sum(1 for _ in read_prompts(config.prompts_from, Report(tmp_path / "b.yaml"))) == rows
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

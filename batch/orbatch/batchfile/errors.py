@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from orbatch_provider.errors import redact
@@ -44,13 +45,17 @@ class UnreadableError(Exception):
 
 
 class Report:
-    """Collects the problems of one file; relative paths in that file start from ``base``."""
+    """Collects the problems of one file."""
 
-    def __init__(self, file: str, base: Path, problems: dict[ConfigProblem, None] | None = None) -> None:
-        self.file = file
-        self.base = base
-        # A dict as an ordered set: a problem of many jobs is reported once.
+    def __init__(self, file: str | Path, problems: dict[ConfigProblem, None] | None = None) -> None:
+        self.file = str(file)
+        # A dict keeps their order, and a problem that many jobs have is reported once.
         self._problems: dict[ConfigProblem, None] = {} if problems is None else problems
+
+    @cached_property
+    def base(self) -> Path:
+        """Where relative paths in the file start."""
+        return Path(self.file).parent
 
     def add(self, line: int | None, key: str, message: str) -> None:
         """Record a problem. Raises ConfigError at the MAX_PROBLEMS-th."""
@@ -59,9 +64,9 @@ class Report:
             closing = ConfigProblem(self.file, None, "", f"stopped after {MAX_PROBLEMS} problems; there may be more")
             raise ConfigError([*self._problems, closing])
 
-    def about(self, file: str, base: Path) -> Report:
+    def about(self, file: str | Path) -> Report:
         """A report on another file that collects into the same list."""
-        return Report(file, base, self._problems)
+        return Report(file, self._problems)
 
     @property
     def count(self) -> int:

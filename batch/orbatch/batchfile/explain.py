@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
 from orbatch.batchfile.errors import Report, did_you_mean, quoted
+from orbatch.batchfile.settings import Settings
 from orbatch.batchfile.types import UNSENDABLE_TEXT
 
 Schema = Mapping[str, Any]
@@ -22,6 +23,22 @@ _TYPES = {
     "object": "a mapping (key: value)",
     "array": "a list (lines that begin with '- ')",
     "string": "text",
+}
+REMOVED_SETTINGS = {"image_url": "was removed; use first_frame"}
+# Messages for unknown keys, by HOLDER.KEY or KEY; the holder of a key at the top has no name.
+_HINTS = {
+    **{
+        f".{name}": "is a setting of jobs; put it under defaults, a model or a prompt" for name in Settings.model_fields
+    },
+    ".prompt": "is a setting of one prompt; put it in the list under prompts",
+    ".model": "is a setting of one model; put it in the list under models",
+    ".api_key": "does not belong in a batch file; set the environment variable OPENROUTER_API_KEY",
+    ".uncertain": "was removed, because `resubmit` could pay for a job twice. Delete this line; to submit an uncertain "
+    "job again on purpose: `orbatch resolve JOB --not-charged`, then `orbatch run`",
+    "prompts.text": "unknown key; did you mean 'prompt'?",
+    "prompts.model": "unknown key; did you mean 'models'?",
+    "prompts_from.offset": "was removed; delete the rows that are not wanted, or take a part with limit or sample",
+    **REMOVED_SETTINGS,
 }
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's names for models and for dataclasses
 
@@ -53,32 +70,27 @@ def explain(
     *,
     line: int | None = None,
     prefix: str = "",
-    hints: Mapping[str, str] | None = None,
 ) -> None:
     """Reports each key that was refused, once.
 
-    ``value`` is what was validated; ``line`` and ``prefix`` are those of a value that knows no lines itself. ``hints``:
-    messages for unknown keys, by ``HOLDER.KEY`` or ``KEY``.
+    ``value`` is what was validated; ``line`` and ``prefix`` are those of a row, which knows no lines itself.
     """
     schema = json_schema(adapter)
     reported: set[str] = set()
     for each in error.errors(include_url=False):
-        path, is_whole = _path(schema, value, each["loc"])
-        place = _Place(value, line, prefix)
-        for part in path:
-            place.enter(part)
+        place = _Place(schema, value, each["loc"], line, prefix)
         name = str(each["loc"][-1]) if each["loc"] else ""
-        if each["type"] == "missing" and not is_whole:
-            described = next(iter(_at(schema, [*path, name])), {})
+        if each["type"] == "missing" and not place.is_whole:
+            described = next(iter(_at(schema, [*place.path, name])), {})
             place.key = f"{place.key}.{name}".lstrip(".")
             message = f"is missing: {described.get('description', 'it is required')}"
-        elif each["type"] in _UNKNOWN and not is_whole:
-            message = _unknown_key(name, path[:-1], schema, hints or {})
+        elif each["type"] in _UNKNOWN and not place.is_whole:
+            message = _unknown_key(name, schema, place.path[:-1], "prompts" if prefix else "")
         else:
-            message = _message(each, place.value, list(flat(schema, _at(schema, path))))
+            message = _message(each, place.value, list(flat(schema, _at(schema, place.path))))
         if place.key not in reported:  # the members of a union each refuse a value
             reported.add(place.key)
-            report.add(place.problem_line, place.key, message)
+            report.add(place.line, place.key, message)
 
 
 def refused_settings(
@@ -96,47 +108,43 @@ def refused_settings(
         yield name, "" if described is None else _message(each, settings[name], list(flat(schema, [described])))
 
 
-def _path(schema: Schema, value: Any, loc: Sequence[str | int]) -> tuple[list[str | int], bool]:
-    """The way through ``value`` to what was refused, and whether it ends early, at a value described as a whole."""
-    place = _Place(value, None, "")
-    path: list[str | int] = []
-    for part in loc:
-        if any(each.keys() == {"title"} for each in flat(schema, _at(schema, path))):
-            return path, True
-        if place.enter(part):
-            path.append(part)
-    return path, False
-
-
-def _unknown_key(name: str, holder: Sequence[str | int], schema: Schema, hints: Mapping[str, str]) -> str:
-    section = next((part for part in reversed(holder) if isinstance(part, str)), "")
+def _unknown_key(name: str, schema: Schema, holder: Sequence[str | int], section: str) -> str:
+    section = next((part for part in reversed(holder) if isinstance(part, str)), section)
     known = dict.fromkeys(key for each in flat(schema, _at(schema, holder)) for key in each.get("properties", ()))
     near = did_you_mean(name, known) or f"; allowed: {', '.join(known)}"
-    return hints.get(f"{section}.{name}") or hints.get(name) or f"unknown key{near}"
+    return _HINTS.get(f"{section}.{name}") or _HINTS.get(name) or f"unknown key{near}"
 
 
 class _Place:
-    """Walks to the value that an error is about, and knows the line and the dotted key of it."""
+    """The value that an error is about: the way to it, its dotted key and its line.
 
-    def __init__(self, value: Any, line: int | None, prefix: str) -> None:
+    ``is_whole``: the way ends early, at a value that is described as a whole.
+    """
+
+    def __init__(self, schema: Schema, value: Any, loc: Sequence[str | int], line: int | None, prefix: str) -> None:
         self.value = value
         self.key = prefix
-        self._line = getattr(value, "line", line)
-        self.problem_line = self._line
+        self.line = default_line = getattr(value, "line", line)
+        self.path: list[str | int] = []
+        self.is_whole = False
+        for part in loc:
+            if any(each.keys() == {"title"} for each in flat(schema, _at(schema, self.path))):
+                self.is_whole = True
+                return
+            self._enter(part, default_line)
 
-    def enter(self, part: str | int) -> bool:
-        """False for a part that is a name of pydantic's own, such as the member of a union."""
+    def _enter(self, part: str | int, default_line: int | None) -> None:
         container = self.value
         if isinstance(container, dict) and part in container:
             self.key = f"{self.key}.{part}".lstrip(".")
         elif isinstance(container, list) and isinstance(part, int) and part < len(container):
             self.key = f"{self.key}[{part + 1}]"
         else:
-            return False
+            return  # a name of pydantic's own, such as the member of a union
         lines = getattr(container, "lines", None)
-        self.problem_line = lines[part] if lines is not None else self._line
+        self.line = lines[part] if lines is not None else default_line
         self.value = container[part]
-        return True
+        self.path.append(part)
 
 
 def _message(error: Any, value: Any, alternatives: Sequence[Schema]) -> str:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from orbatch.batchfile.errors import Report, did_you_mean, quoted
+from orbatch.batchfile.errors import Report, UnreadableError, did_you_mean, quoted
 from orbatch.batchfile.explain import explain, refused_settings
 from orbatch.batchfile.models import (
     BATCH,
@@ -23,42 +23,32 @@ from orbatch.batchfile.models import (
     PromptFile,
     PromptItem,
 )
-from orbatch.batchfile.rows import REMOVED_SETTINGS, check_start, find_prompt_file
-from orbatch.batchfile.settings import ALL_KINDS, FIELDS, JOB_SETTINGS, KINDS, Settings, kind_of, merge
+from orbatch.batchfile.rows import find_prompt_file
+from orbatch.batchfile.settings import ALL_KINDS, FIELDS, JOB_SETTINGS, KINDS, kind_of, merge
 from orbatch.batchfile.templates import SAMPLE_NAMES, TemplateError, template
 from orbatch.batchfile.yaml_loader import Map, Seq, lines_of, load_yaml
 
 T = TypeVar("T")
 
 _CHECKED = 100  # settings of prompts that one model remembers to be compatible
-# Messages for unknown keys, by HOLDER.KEY or KEY; the holder of a key at the top has no name.
-_HINTS = {
-    **{
-        f".{name}": "is a setting of jobs; put it under defaults, a model or a prompt" for name in Settings.model_fields
-    },
-    ".prompt": "is a setting of one prompt; put it in the list under prompts",
-    ".model": "is a setting of one model; put it in the list under models",
-    ".api_key": "does not belong in a batch file; set the environment variable OPENROUTER_API_KEY",
-    ".uncertain": "was removed, because `resubmit` could pay for a job twice. Delete this line; to submit an uncertain "
-    "job again on purpose: `orbatch resolve JOB --not-charged`, then `orbatch run`",
-    "prompts.text": "unknown key; did you mean 'prompt'?",
-    "prompts.model": "unknown key; did you mean 'models'?",
-    "prompts_from.offset": "was removed; delete the rows that are not wanted, or take a part with limit or sample",
-    **REMOVED_SETTINGS,
-}
 
 
 def load_config(path: Path) -> BatchConfig:
     """The batch in the YAML file at ``path``. Raises ConfigError with all of its problems."""
-    report = Report(str(path), path.parent)
-    loaded = load_yaml(path, report)
-    root, digest = loaded if loaded is not None else (None, "")
-    if loaded is not None and root is None:
-        report.add(1, "", "is empty; `orbatch init` writes a file to start from")
-    batch = None if root is None else _validated(root, report)
-    if not isinstance(root, Map):
+    report = Report(path)
+    try:
+        root, digest = load_yaml(path, report)
+    except UnreadableError as error:
+        report.add(error.line, "", str(error))
         report.raise_any()
-        raise AssertionError("a file that is not a mapping always has a problem")
+        raise  # never: there is a problem
+    batch = None
+    try:
+        batch = BATCH.validate_python(root, context=report.base)
+    except ValidationError as error:
+        explain(error, BATCH, root, report)
+    if not isinstance(root, Map):  # which is a problem, and has no parts
+        report.raise_any()
     parts = _Parts(root, batch, report)
     parts.check()
     report.raise_any()
@@ -85,21 +75,6 @@ def load_config(path: Path) -> BatchConfig:
     )
 
 
-def _validated(root: Any, report: Report) -> BatchFile | None:
-    try:
-        return BATCH.validate_python(root, context=report.base)
-    except ValidationError as error:
-        explain(error, BATCH, root, report, hints=_HINTS)
-        return None
-
-
-def _valid_or_none(adapter: TypeAdapter[T], raw: Any, base: Path) -> T | None:
-    try:
-        return adapter.validate_python(raw, context=base)
-    except ValidationError:
-        return None  # reported with the whole file
-
-
 class _Parts:
     """The parts of a file that are valid by themselves, for the checks between them.
 
@@ -111,9 +86,17 @@ class _Parts:
         self._root = root
         self._batch = batch
         self._report = report
-        self.models = tuple(self._models())
-        self.prompts = tuple(self._prompts())
-        self.prompt_file = self._find_prompt_file()
+        self.models = tuple(
+            ModelItem(entry, {}, line, f"models[{at}]", {})
+            if isinstance(entry, str)
+            else ModelItem(entry.model, entry.given(), line, f"models[{at}]", raw.lines)
+            for at, line, raw, entry in self._entries("models", MODEL)
+        )
+        self.prompts = tuple(
+            PromptItem.of(entry, f"p{at}", line, f"prompts[{at}]", report.file, lines_of(raw))
+            for at, line, raw, entry in self._entries("prompts", PROMPT)
+        )
+        self.prompt_file: PromptFile | None = None
 
     def _entries(self, name: str, adapter: TypeAdapter[Any]) -> Iterator[tuple[int, int, Any, Any]]:
         """Position from 1, line, raw and validated value of the valid items of a list."""
@@ -122,37 +105,22 @@ class _Parts:
         if not isinstance(raws, Seq):
             return
         for at, (raw, line) in enumerate(zip(raws, raws.lines, strict=True)):
-            entry = _valid_or_none(adapter, raw, self._report.base) if valid is None else valid[at]
+            entry = self._valid(adapter, raw) if valid is None else valid[at]
             if entry is not None:
                 yield at + 1, line, raw, entry
 
-    def _models(self) -> Iterator[ModelItem]:
-        for at, line, raw, entry in self._entries("models", MODEL):
-            name, settings = (entry, {}) if isinstance(entry, str) else (entry.model, entry.given())
-            yield ModelItem(name, settings, line, f"models[{at}]", lines_of(raw))
-
-    def _prompts(self) -> Iterator[PromptItem]:
-        for at, line, raw, entry in self._entries("prompts", PROMPT):
-            yield PromptItem.of(entry, f"p{at}", line, f"prompts[{at}]", self._report.file, lines_of(raw))
-
-    def _find_prompt_file(self) -> PromptFile | None:
-        raw = self._root.get("prompts_from")
-        if raw is None:
-            return None
-        entry = _valid_or_none(ROWS, raw, self._report.base) if self._batch is None else self._batch.prompts_from
-        defaults = self._root.get("defaults")
-        defaults = defaults if isinstance(defaults, Map) else {}
-        kinds = frozenset(kind_of(defaults, model.settings) for model in self.models)
-        if entry is None:
-            return None
-        return find_prompt_file(entry, kinds & ALL_KINDS, self._root.lines["prompts_from"], self._report)
+    def _valid(self, adapter: TypeAdapter[T], raw: Any) -> T | None:
+        try:
+            return adapter.validate_python(raw, context=self._report.base)
+        except ValidationError:
+            return None  # reported with the whole file
 
     def check(self) -> None:
-        """Reports the problems that concern several keys."""
+        """Reports the problems that concern several keys, and finds the file of ``prompts_from``."""
         root, report = self._root, self._report
         if not root.keys() & {"prompts", "prompts_from"}:
             report.add(root.line, "prompts", "is missing: give prompts, or a file of them in prompts_from")
-        settings = _valid_or_none(SETTINGS, root.get("defaults") or {}, report.base)
+        settings = self._valid(SETTINGS, root.get("defaults") or {})
         defaults = None if settings is None else settings.given()
         if root.get("seeds") and (defaults or {}).get("seed") is not None:
             report.add(root.lines["seeds"], "seeds", "defaults.seed is given as well; use one of them")
@@ -161,10 +129,18 @@ class _Parts:
         if known:  # without models there is a problem already
             self._check_model_keys("limits", "models", known)
             self._check_model_keys("budget", "per_model_usd", known)
-        if self.prompt_file is not None:
-            check_start(self.prompt_file, report)
-        elif "prompts_from" not in root and defaults is not None:  # rows may be of any kind
+        if "prompts_from" in root:  # rows may be of any kind, so that kinds are checked when they are read
+            self._find_prompt_file(root["prompts_from"])
+        elif defaults is not None:
             self._check_kinds(defaults)
+
+    def _find_prompt_file(self, raw: Any) -> None:
+        entry = None if raw is None else self._valid(ROWS, raw)
+        if entry is not None:
+            defaults = self._root.get("defaults")
+            defaults = defaults if isinstance(defaults, Map) else {}
+            kinds = ALL_KINDS & {kind_of(defaults, model.settings) for model in self.models}
+            self.prompt_file = find_prompt_file(entry, kinds, self._root.lines["prompts_from"], self._report)
 
     def _check_prompts(self, known: Collection[str]) -> None:
         first: dict[str, PromptItem] = {}
@@ -180,10 +156,9 @@ class _Parts:
     def _check_model_keys(self, section: str, key: str, known: Collection[str]) -> None:
         holder = self._root.get(section)
         names = holder.get(key) if isinstance(holder, Map) else None
-        for model in names if isinstance(names, Map) else ():
+        for model, line in lines_of(names).items():
             if model.removeprefix("openrouter/") not in known:
-                line, near = lines_of(names)[model], did_you_mean(model, known) or f"; allowed: {', '.join(known)}"
-                self._report.add(line, f"{section}.{key}.{model}", f"is not among the batch's models{near}")
+                self._report.add(line, f"{section}.{key}.{model}", _not_among(model, known))
 
     def _check_templates(self, item: PromptItem) -> None:
         """Renders the prompt and a file name with its first values, which shows a misspelt variable."""
@@ -214,8 +189,12 @@ class _Parts:
 def check_models(item: PromptItem, known: Collection[str], report: Report) -> None:
     """Reports models of a prompt that are not among the batch's."""
     for model in sorted((item.models or frozenset()) - set(known)):
-        hint = did_you_mean(model, known) or f"; allowed: {', '.join(known)}"
-        report.add(item.line, f"{item.key}.models", f"{quoted(model)} is not among the batch's models{hint}")
+        report.add(item.line, f"{item.key}.models", f"{quoted(model)} {_not_among(model, known)}")
+
+
+def _not_among(model: str, known: Collection[str]) -> str:
+    near = did_you_mean(model, known) or f"; allowed: {', '.join(known)}"
+    return f"is not among the batch's models{near}"
 
 
 # -- kinds -------------------------------------------------------------------------------------------------------------
@@ -236,14 +215,12 @@ class ModelCheck:
         kind = kind_of(self._defaults, self._item.settings, prompt.settings)
         of_model = self._item.settings.get("kind")
         if of_model is not None and of_model != kind:
-            about = report.about(prompt.file, report.base)
             message = f"is {kind}, but {self.model} is here for {of_model}; name the models of the prompt in models"
-            about.add(prompt.line, f"{prompt.key}.kind", message)
+            report.about(prompt.file).add(prompt.line, f"{prompt.key}.kind", message)
             return kind
         # By identity, which is kept alive here: rows of a file share their settings, and comparing costs as much.
-        if self._checked.get(id(prompt.settings)) is prompt.settings:
-            return kind
-        if self._are_valid(kind, prompt, report):
+        is_known = self._checked.get(id(prompt.settings)) is prompt.settings
+        if not is_known and self._are_valid(kind, prompt, report):
             if len(self._checked) >= _CHECKED:
                 self._checked.clear()
             self._checked[id(prompt.settings)] = prompt.settings
@@ -268,7 +245,7 @@ class ModelCheck:
         """Reports a setting at the level that gave it."""
         if name in prompt.settings:
             line, key = (prompt.lines or {}).get(name, prompt.line), f"{prompt.key}.{name}"
-            report.about(prompt.file, report.base).add(line, key, message)
+            report.about(prompt.file).add(line, key, message)
         elif name in self._item.settings:
             report.add(self._item.lines.get(name, self._item.line), f"{self._item.key}.{name}", message)
         else:

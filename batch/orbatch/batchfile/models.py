@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -28,7 +28,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from orbatch.batchfile.settings import ALL_KINDS, GIVEN, Seed, Settings, kind_of
+from orbatch.batchfile.settings import GIVEN, Seed, Settings
 from orbatch.batchfile.templates import DEFAULT_FILENAME, TemplateError, template
 from orbatch.batchfile.types import (
     SHORTEN,
@@ -252,8 +252,8 @@ class ModelItem:
     model: str
     settings: Mapping[str, Any]
     line: int
-    key: str = ""
-    lines: Mapping[str, int] = dataclasses.field(default_factory=dict, compare=False)
+    key: str
+    lines: Mapping[str, int]
 
 
 _SHARED: dict[str, Mapping[str, Any]] = {}
@@ -275,7 +275,7 @@ class PromptItem:
 
     id: str
     prompt: str | None
-    variables: Mapping[str, tuple[Any, ...]]
+    variables: Mapping[str, Sequence[Any]]
     models: frozenset[str] | None
     settings: Mapping[str, Any]
     line: int
@@ -289,9 +289,8 @@ class PromptItem:
         if isinstance(entry, str):
             return cls(default_id, entry, {}, None, _shared({}), line, key, file)
         models = None if entry.models is None else frozenset(entry.models)
-        variables = {name: tuple(values) for name, values in entry.vars.items()}
         name = entry.id or default_id
-        return cls(name, entry.prompt, variables, models, _shared(entry.given()), line, key, file, lines)
+        return cls(name, entry.prompt, entry.vars, models, _shared(entry.given()), line, key, file, lines)
 
     def combinations(self) -> Iterator[dict[str, Any]]:
         """Every combination of the variables; one empty one when there are none."""
@@ -312,23 +311,19 @@ class PromptItem:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PromptFile:
-    """Which rows of which file are prompts: of the first ``limit`` rows, ``sample`` at random.
+    """A file whose rows are prompts, and which of them to take.
 
-    ``prompt``: template of rows without one. ``kinds``: what jobs of rows without a kind may be, which tells the column
-    of a setting from that of a variable.
+    ``kinds``: what jobs of rows without a kind may be, which tells the column of a setting from that of a variable.
     """
 
     path: Path
-    prompt: str | None = None
-    limit: int | None = None
-    sample: int | None = None
-    seed: int = 0
-    kinds: frozenset[str] = ALL_KINDS
+    take: PromptFileEntry
+    kinds: frozenset[str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class BatchConfig:
-    """A batch file, checked. Paths are absolute; model ids have no ``openrouter/`` prefix.
+    """A batch file, checked. ``path`` is as the user named it; model ids have no ``openrouter/`` prefix.
 
     ``sha256``: of the file's bytes. ``defaults`` and the settings of models and prompts are to be merged in that order;
     a None among them means "do not send". ``filename_line`` and ``default_lines``: for problems that show only when the
@@ -339,26 +334,16 @@ class BatchConfig:
     sha256: str
     name: str
     output_dir: Path
-    filename: str = DEFAULT_FILENAME
-    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    models: tuple[ModelItem, ...] = ()
-    prompts: tuple[PromptItem, ...] = ()
-    prompts_from: PromptFile | None = None
-    seeds: tuple[int, ...] = ()
-    repeat: int = 1
-    budget: BudgetConfig = dataclasses.field(default_factory=BudgetConfig)
-    limits: LimitsConfig = dataclasses.field(default_factory=LimitsConfig)
-    polling: PollingConfig = dataclasses.field(default_factory=PollingConfig)
-    retries: RetriesConfig = dataclasses.field(default_factory=RetriesConfig)
-    filename_line: int | None = None
-    default_lines: Mapping[str, int] = dataclasses.field(default_factory=dict)
-
-    @property
-    def kind(self) -> str:
-        """The kind of jobs whose model and prompt give none."""
-        return kind_of(self.defaults)
-
-    @property
-    def file(self) -> str:
-        """The file as the user named it."""
-        return str(self.path)
+    filename: str
+    defaults: Mapping[str, Any]
+    models: tuple[ModelItem, ...]
+    prompts: tuple[PromptItem, ...]
+    prompts_from: PromptFile | None
+    seeds: tuple[int, ...]
+    repeat: int
+    budget: BudgetConfig
+    limits: LimitsConfig
+    polling: PollingConfig
+    retries: RetriesConfig
+    filename_line: int | None
+    default_lines: Mapping[str, int]

@@ -13,20 +13,21 @@ import heapq
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from functools import lru_cache
-from itertools import chain, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from pydantic import ValidationError
 
 from orbatch.batchfile.errors import Report, UnreadableError, did_you_mean, quoted
-from orbatch.batchfile.explain import explain, found
+from orbatch.batchfile.explain import REMOVED_SETTINGS, explain, found
 from orbatch.batchfile.models import PROMPT, PROMPT_KEYS, SETTINGS, PromptFile, PromptFileEntry, PromptItem
 from orbatch.batchfile.settings import ALL_KINDS, FIELDS
 from orbatch.batchfile.types import variable_name
-from orbatch.batchfile.yaml_loader import MAX_DEPTH, load_yaml, scalar
+from orbatch.batchfile.yaml_loader import MAX_DEPTH, Seq, load_yaml, scalar
 from orbatch_provider.requests import strip_prefix
 
 MAX_LINE = 1_000_000  # characters; a file of one endless line must not fill the memory
@@ -37,28 +38,34 @@ _CHECKED_ROWS = 1000  # settings that a table remembers by the text of their cel
 _TYPO = 0.87  # similarity above which a column is a misspelt setting rather than a variable
 # Columns of which a row needs one, unless there is a template for all rows.
 _STARTS = frozenset({"prompt", "first_frame", "last_frame", "frame_images", "references", "input_references"})
-REMOVED_SETTINGS = {"image_url": "was removed; use first_frame"}
-_HINTS = {".text": "unknown key; did you mean 'prompt'?", ".model": "unknown key; did you mean 'models'?"}
 
 
 def find_prompt_file(entry: PromptFileEntry, kinds: frozenset[str], line: int, report: Report) -> PromptFile | None:
-    """The file that ``prompts_from`` names; None after reporting that it cannot be read."""
+    """The file that ``prompts_from`` names; None after reporting that it cannot be read.
+
+    The problems of its header and first row are reported, too, so that they come with those of the batch file.
+    """
     path = report.base / Path(entry.file).expanduser()
     if path.suffix.lower() not in _FORMATS:
         known = ", ".join(_FORMATS)
         report.add(line, "prompts_from", f"'{entry.file}' has an unknown extension; allowed: {known}")
-    elif not path.is_file():
+        return None
+    if not path.is_file():
         others = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         near = did_you_mean(path.name, others)
         report.add(line, "prompts_from", f"file '{entry.file}' was not found next to the batch file{near}")
-    else:
-        return PromptFile(path, entry.prompt, entry.limit, entry.sample, entry.seed, kinds)
-    return None
+        return None
+    source = PromptFile(path, entry, kinds)
+    before = report.count
+    start = replace(source, take=entry.model_copy(update={"limit": 1, "sample": None}))
+    if next(read_prompts(start, report), None) is None and report.count == before:
+        report.about(path).add(None, "", "contains no prompts")
+    return source
 
 
 def read_prompts(source: PromptFile, report: Report, before: int = 0) -> Iterator[PromptItem]:
     """The prompts of a file; rows without an id are p1, p2, ... by number, counted on from ``before``."""
-    report = report.about(str(source.path), source.path.parent)
+    report = report.about(source.path)
     try:
         make = _maker(source, report)
         for number, record in _taken(source, report):
@@ -67,21 +74,6 @@ def read_prompts(source: PromptFile, report: Report, before: int = 0) -> Iterato
                 yield item
     except UnreadableError as error:
         report.add(error.line, "", str(error))
-
-
-def check_start(source: PromptFile, report: Report) -> None:
-    """Reports the problems of the header and the first row, so that they come with those of the batch file."""
-    about = report.about(str(source.path), source.path.parent)
-    before = report.count
-    try:
-        make = _maker(source, about)
-        first = next(_records(source, about), None)
-        if report.count == before and first is None:
-            about.add(None, "", "contains no prompts")
-        elif report.count == before and first is not None:
-            make(first, "p1")
-    except UnreadableError as error:
-        about.add(error.line, "", str(error))
 
 
 # -- which rows --------------------------------------------------------------------------------------------------------
@@ -100,20 +92,20 @@ _Make = Callable[[_Record, str], PromptItem | None]
 
 def _taken(source: PromptFile, report: Report) -> Iterator[tuple[int, _Record]]:
     """The rows to use, each with its number in the file, in the order of the file."""
+    take = source.take
 
     def window() -> Iterator[tuple[int, _Record]]:
-        return islice(enumerate(_records(source, report), 1), source.limit)
+        return islice(enumerate(_records(source, report), 1), take.limit)
 
-    if source.sample is None:
+    def rank(record: _Record) -> bytes:
+        return hashlib.sha256(f"{take.seed}\0{record.content!r}".encode(errors="replace")).digest()
+
+    if take.sample is None:
         return window()
     # The rows with the smallest hash: almost the same ones when rows are added. A new choice would be bought again.
-    ranked = heapq.nsmallest(source.sample, ((_rank(source.seed, record), number) for number, record in window()))
+    ranked = heapq.nsmallest(take.sample, ((rank(record), number) for number, record in window()))
     chosen = {number for _, number in ranked}
     return (numbered for numbered in window() if numbered[0] in chosen)
-
-
-def _rank(seed: int, record: _Record) -> bytes:
-    return hashlib.sha256(f"{seed}\0{record.content!r}".encode(errors="replace")).digest()
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -127,7 +119,11 @@ def _records(source: PromptFile, report: Report) -> Iterator[_Record]:
     """All rows but the header, without blank ones."""
     form = _format(source)
     if form == "yaml":
-        yield from _yaml_records(source, report)
+        rows, _ = load_yaml(source.path, report)
+        if not isinstance(rows, Seq):
+            message = f"found {found(rows)}; allowed: a list of prompts (lines that begin with '- ')"
+            raise UnreadableError(getattr(rows, "line", 1), message)
+        yield from map(_Record, count(1), rows.lines, rows)
         return
     with _opened(source) as file:
         if form in ("csv", "tsv"):
@@ -136,19 +132,6 @@ def _records(source: PromptFile, report: Report) -> Iterator[_Record]:
         for line, text in enumerate(map(str.strip, _lines(file)), 1):
             if text and not (form == "txt" and text.startswith("#")):
                 yield _Record(line, line, text)
-
-
-def _yaml_records(source: PromptFile, report: Report) -> Iterator[_Record]:
-    loaded = load_yaml(source.path, report)
-    if loaded is None:
-        return
-    rows, _ = loaded
-    if isinstance(rows, list):
-        for at, row in enumerate(rows):
-            yield _Record(at + 1, rows.lines[at], row)  # type: ignore[attr-defined]  # a Seq: the only list of the loader
-    else:
-        line = getattr(rows, "line", 1)
-        report.add(line, "", f"found {found(rows)}; allowed: a list of prompts (lines that begin with '- ')")
 
 
 def _table_records(file: IO[str], form: str) -> Iterator[_Record]:
@@ -216,7 +199,7 @@ def _item(entry: Any, key: str, line: int, report: Report, default_id: str) -> P
     try:
         entry = PROMPT.validate_python(entry, context=report.base)
     except ValidationError as error:
-        explain(error, PROMPT, entry, report, line=line, prefix=key, hints=_HINTS | REMOVED_SETTINGS)
+        explain(error, PROMPT, entry, report, line=line, prefix=key)
         return None
     return PromptItem.of(entry, default_id, line, key, report.file)
 
@@ -245,12 +228,11 @@ def _entry_of(row: dict[str, Any], source: PromptFile, key: str, line: int, repo
     entry: dict[str, Any] = {}
     variables: dict[str, Any] = {}
     for column, value in row.items():
-        name = _known(column, kinds)
-        if name is None:
-            variable, wrong = _variable(column, kinds)
-            variables[variable] = value
-            if wrong:
-                report.add(line, key, wrong)
+        name, is_variable, wrong = _column(column, kinds)
+        if wrong:
+            report.add(line, key, wrong)
+        elif is_variable:
+            variables[name] = value
         elif name in entry:
             report.add(line, key, f"gives '{name}' twice")
         else:
@@ -258,8 +240,8 @@ def _entry_of(row: dict[str, Any], source: PromptFile, key: str, line: int, repo
     own = entry.get("vars") or {}
     if variables and isinstance(own, dict):  # anything else is refused as vars
         entry["vars"] = variables | own
-    if source.prompt is not None:
-        entry.setdefault("prompt", source.prompt)
+    if source.take.prompt is not None:
+        entry.setdefault("prompt", source.take.prompt)
     return entry if report.count == before else None
 
 
@@ -268,7 +250,7 @@ class _Table:
 
     def __init__(self, header: Sequence[str], line: int, source: PromptFile, report: Report) -> None:
         self._report = report
-        self._prompt = source.prompt
+        self._prompt = source.take.prompt
         self._kinds = _kinds_of_columns(header, source)
         self._columns = len(header)
         self._unnamed = [at for at, column in enumerate(header) if not column.strip()]
@@ -289,14 +271,13 @@ class _Table:
             report.add(line, "header", message)
 
     def _place(self, column: str, at: int, line: int) -> str:
-        name = _known(column, self._kinds)
-        if name is None:
-            name, wrong = _variable(column, self._kinds)
+        name, is_variable, wrong = _column(column, self._kinds)
+        if name == "vars" and not is_variable:
+            wrong = "a column 'vars' is not needed: every other column is a variable"
+        if wrong:
+            self._report.add(line, "header", wrong)
+        if is_variable:
             self._variables.append((name, at))
-            if wrong:
-                self._report.add(line, "header", wrong)
-        elif name == "vars":
-            self._report.add(line, "header", "a column 'vars' is not needed: every other column is a variable")
         elif name in PROMPT_KEYS:
             self._own[name] = at
         else:
@@ -358,44 +339,44 @@ def _cell(text: str) -> Any:
     return scalar(text)
 
 
+class _Column(NamedTuple):
+    """What a column gives: the key of that name, or a variable. ``wrong``: why it can be neither."""
+
+    name: str
+    is_variable: bool
+    wrong: str = ""
+
+
 def _kinds_of_columns(columns: Collection[str], source: PromptFile) -> frozenset[str]:
     """The kinds whose settings count as columns: with a column ``kind``, all of them."""
-    return ALL_KINDS if any(_known(column, source.kinds) == "kind" for column in columns) else source.kinds
+    return ALL_KINDS if any(column.strip().lower() == "kind" for column in columns) else source.kinds
 
 
 @lru_cache(maxsize=1000)
-def _known(column: str, kinds: frozenset[str]) -> str | None:
-    """The key that a column gives where jobs are of these kinds, or None for a variable.
+def _column(column: str, kinds: frozenset[str]) -> _Column:
+    """``n`` is a setting only where images are made. Spreadsheets write ``ID`` and ``Prompt``.
 
-    ``n`` is a setting only where images are made. Spreadsheets write ``ID`` and ``Prompt``.
+    A name close to a setting's is refused: the misspelt setting would be missing from every request, silently.
     """
+    known = _names(kinds)
     name = column.strip().lower()
-    return _ALIASES.get(name, name) if name in _names(kinds) else None
+    if name in known:
+        return _Column(_ALIASES.get(name, name), False)
+    name = re.sub(r"[\s-]+", "_", column.strip())
+    if removed := REMOVED_SETTINGS.get(name.lower()):
+        return _Column(name, True, f"column {quoted(column)} {removed}")
+    try:
+        variable_name(name)
+    except ValueError as error:
+        return _Column(name, True, str(error))
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=_TYPO)
+    wrong = f"column {quoted(column)} looks like '{near[0]}'; correct it, or give it another name" if near else ""
+    return _Column(name, True, wrong)
 
 
 @lru_cache
 def _names(kinds: frozenset[str]) -> frozenset[str]:
     return PROMPT_KEYS | _ALIASES.keys() | {name for kind in kinds for name in FIELDS[kind]}
-
-
-@lru_cache(maxsize=1000)
-def _variable(column: str, kinds: frozenset[str]) -> tuple[str, str | None]:
-    """The variable that a column gives, and why it cannot be one.
-
-    A name close to a setting's is refused: the misspelt setting would be missing from every request, silently.
-    """
-    name = re.sub(r"[\s-]+", "_", column.strip())
-    if removed := REMOVED_SETTINGS.get(name.lower()):
-        return name, f"column {quoted(column)} {removed}"
-    try:
-        variable_name(name)
-    except ValueError as error:
-        return name, str(error)
-    near = difflib.get_close_matches(name.lower(), _names(kinds), n=1, cutoff=_TYPO)
-    return (
-        name,
-        f"column {quoted(column)} looks like '{near[0]}'; correct it, or give it another name" if near else None,
-    )
 
 
 def _check_depth(value: Any, depth: int = 0) -> None:

@@ -43,7 +43,7 @@ from orbatch_provider.inputs import DOWNSCALE, is_local, url_of
 # Fields that never reach the model: who calls, and where to report. Changing them buys nothing new.
 OBSERVABILITY = frozenset({"user", "session_id", "trace", "callback_url"})
 FRAMES = ("first_frame", "last_frame")
-_INPUTS = ("frame_images", "input_references")
+INPUTS = ("frame_images", "input_references")  # what a request starts from, besides its prompt
 # Where a number stands for itself as it was written, such as the size class 512. pydantic's coerce_numbers_to_str does
 # nothing beside strict types.
 _NUMBERS_AS_TEXT = frozenset(
@@ -51,7 +51,7 @@ _NUMBERS_AS_TEXT = frozenset(
 )
 
 
-def read_numbers(data: Any) -> Any:
+def _with_numbers(data: Any) -> Any:
     """Values of a mapping with its numbers in the form that their keys take."""
     if not isinstance(data, dict):
         return data
@@ -65,7 +65,7 @@ def _number(name: str, value: int | Decimal) -> Any:
 
 
 def _given(data: Any) -> Any:
-    data = read_numbers(data)
+    data = _with_numbers(data)
     return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
 
 
@@ -105,7 +105,7 @@ class _CommonSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _numbers(cls, data: Any) -> Any:
-        return read_numbers(data)
+        return _with_numbers(data)
 
 
 class VideoSettings(_CommonSettings):
@@ -225,7 +225,7 @@ class Settings(TextSettings, ImageSettings, VideoSettings):
 
     @model_validator(mode="after")
     def _one_form(self) -> Settings:
-        if self.model_fields_set.isdisjoint(_INPUTS):  # nearly always, and this runs for every row of a file
+        if self.model_fields_set.isdisjoint(INPUTS):  # nearly always, and this runs for every row of a file
             return self
         for short, api in (("references", "input_references"), *((frame, "frame_images") for frame in FRAMES)):
             if {short, api} <= self.model_fields_set:
@@ -239,7 +239,6 @@ _SETTINGS = frozenset(Settings.model_fields)
 COMMON_SETTINGS = frozenset(_CommonSettings.model_fields)
 KINDS: Mapping[str, type[BaseModel]] = {"video": VideoSettings, "image": ImageSettings, "text": TextSettings}
 FIELDS: Mapping[str, frozenset[str]] = {kind: frozenset(model.model_fields) for kind, model in KINDS.items()}
-DEFAULT_KIND = "video"
 ALL_KINDS = frozenset(KINDS)
 JOB_SETTINGS: TypeAdapter[Any] = TypeAdapter(
     Annotated[VideoSettings | ImageSettings | TextSettings, Field(discriminator="kind")],
@@ -249,7 +248,7 @@ JOB_SETTINGS: TypeAdapter[Any] = TypeAdapter(
 
 def kind_of(*levels: Mapping[str, Any]) -> str:
     """The kind of a job with these settings, the last level first."""
-    return str(next((level["kind"] for level in reversed(levels) if level.get("kind") is not None), DEFAULT_KIND))
+    return str(next((level["kind"] for level in reversed(levels) if level.get("kind") is not None), "video"))
 
 
 def merge(kind: str, defaults: Mapping[str, Any], *levels: Mapping[str, Any]) -> dict[str, Any]:
@@ -271,15 +270,10 @@ def request_fields(settings: Mapping[str, Any]) -> dict[str, Any]:
     if frames:
         fields["frame_images"] = frames
     longest = fields.pop(DOWNSCALE, None)
-    for name in _INPUTS if longest is not None else ():
+    for name in INPUTS if longest is not None else ():
         if name in fields:
             fields[name] = [_downscaled(item, longest) for item in fields[name]]
     return fields
-
-
-def has_input(fields: Mapping[str, Any]) -> bool:
-    """Whether a request starts from something else than a prompt."""
-    return not fields.keys().isdisjoint(_INPUTS)
 
 
 def _downscaled(item: Mapping[str, Any], longest: int) -> Mapping[str, Any]:

@@ -71,43 +71,37 @@ def scalar(text: str) -> Scalar:
     return Decimal(text) if _DECIMAL.fullmatch(text) else text
 
 
-def load_yaml(path: Path, report: Report) -> tuple[Any, str] | None:
-    """The document in ``path`` and the SHA-256 of its bytes; None after reporting why it cannot be used."""
-    content = _read(path, report)
-    if content is None:
-        return None
+def load_yaml(path: Path, report: Report) -> tuple[Any, str]:
+    """The document in ``path`` and the SHA-256 of its bytes. Raises UnreadableError; reports keys given twice."""
+    content = _read(path)
     text = ""
     try:
         text = content.decode("utf-8-sig")
-        root = _Builder(text, report).document()
+        return _Builder(text, report).document(), hashlib.sha256(content).hexdigest()
     except UnicodeDecodeError as error:
-        report.add(content[: error.start].count(b"\n") + 1, "", "is not UTF-8 text; save it as UTF-8")
-    except UnreadableError as error:
-        report.add(error.line, "", str(error))
+        line = content[: error.start].count(b"\n") + 1
+        raise UnreadableError(line, "is not UTF-8 text; save it as UTF-8") from error
     except yaml.YAMLError as error:
-        report.add(*_explain(error, text))
-    else:
-        return root, hashlib.sha256(content).hexdigest()
-    return None
+        raise UnreadableError(*_explained(error, text)) from error
 
 
-def _read(path: Path, report: Report) -> bytes | None:
+def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)  # a limit instead of stat: /dev/zero has no size
-    except FileNotFoundError:
+    except FileNotFoundError as error:
         others = [other.name for other in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        report.add(None, "", f"there is no such file{did_you_mean(path.name, others)}")
+        raise UnreadableError(None, f"there is no such file{did_you_mean(path.name, others)}") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
         # Windows answers "permission denied" for a directory.
-        report.add(None, "", "is a directory; name a file in it" if path.is_dir() else f"cannot be read: {reason}")
-    else:
-        if len(content) <= MAX_BYTES:
-            return content
+        message = "is a directory; name a file in it" if path.is_dir() else f"cannot be read: {reason}"
+        raise UnreadableError(None, message) from error
+    if len(content) > MAX_BYTES:
         limit = f"is larger than {MAX_BYTES // 1_000_000} MB"
-        report.add(None, "", f"{limit}; keep many prompts in a CSV or JSON Lines file and name it in prompts_from")
-    return None
+        remedy = "keep many prompts in a CSV or JSON Lines file and name it in prompts_from"
+        raise UnreadableError(None, f"{limit}; {remedy}")
+    return content
 
 
 def _line(event: Any) -> int:
@@ -124,9 +118,10 @@ class _Builder:
 
     def document(self) -> Any:
         next(self._events)  # the start of the stream
-        if isinstance(next(self._events), events.StreamEndEvent):
+        is_empty = isinstance(next(self._events), events.StreamEndEvent)
+        root = None if is_empty else self._value(next(self._events), 0)
+        if root is None:
             raise UnreadableError(1, "is empty; `orbatch init` writes a file to start from")
-        root = self._value(next(self._events), 0)
         next(self._events)  # the end of the document
         following = next(self._events)
         if isinstance(following, events.DocumentStartEvent):
@@ -136,12 +131,16 @@ class _Builder:
     def _value(self, event: Any, depth: int) -> Any:
         line = _line(event)
         if isinstance(event, events.AliasEvent):
-            return self._alias(event, depth)
+            if event.anchor not in self._anchors:
+                raise UnreadableError(line, f"*{event.anchor} refers to nothing above it")
+            value = self._anchors[event.anchor]
+            if depth + getattr(value, "height", 0) > MAX_DEPTH:
+                raise UnreadableError(line, _TOO_DEEP)
+            return value
         if depth > MAX_DEPTH:
             raise UnreadableError(line, _TOO_DEEP)
         if event.tag not in (None, "!", "tag:yaml.org,2002:str"):  # a tag such as !!python/name could run code
             raise UnreadableError(line, f"the tag {quoted(event.tag)} is not allowed; write the plain value")
-        value: Any
         if isinstance(event, events.MappingStartEvent):
             value = self._mapping(Map(line), depth)
         elif isinstance(event, events.SequenceStartEvent):
@@ -151,14 +150,6 @@ class _Builder:
             value = scalar(event.value) if is_unquoted else event.value
         if event.anchor:
             self._anchors[event.anchor] = value  # only now, so that nothing contains itself
-        return value
-
-    def _alias(self, event: Any, depth: int) -> Any:
-        if event.anchor not in self._anchors:
-            raise UnreadableError(_line(event), f"*{event.anchor} refers to nothing above it")
-        value = self._anchors[event.anchor]
-        if depth + getattr(value, "height", 0) > MAX_DEPTH:
-            raise UnreadableError(_line(event), _TOO_DEEP)
         return value
 
     def _sequence(self, items: Seq, depth: int) -> Seq:
@@ -193,20 +184,20 @@ def _measure(holder: Map | Seq, child: Any, line: int) -> None:
         raise UnreadableError(line, f"contains more than {MAX_VALUES:,} values once its aliases (*name) are followed")
 
 
-def _explain(error: yaml.YAMLError, text: str) -> tuple[int | None, str, str]:
-    """Line, key and message for a syntax error, with the remedy for the usual causes."""
+def _explained(error: yaml.YAMLError, text: str) -> tuple[int, str]:
+    """Line and message for a syntax error, with the remedy for the usual causes."""
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     if mark is None:
         line = text.encode()[: getattr(error, "position", 0)].count(b"\n") + 1
-        return line, "", "contains a control character that YAML does not allow; remove it"
+        return line, "contains a control character that YAML does not allow; remove it"
     line = int(mark.line) + 1
     lines = text.splitlines()
     content = lines[line - 1] if line <= len(lines) else ""
     if "\t" in content[: len(content) - len(content.lstrip())]:
-        return line, "", "a tab is used for indentation; YAML needs spaces"
+        return line, "a tab is used for indentation; YAML needs spaces"
     cause = str(getattr(error, "problem", None) or "cannot be read here")
     if "nesting depth" in cause:  # libyaml looks ahead, and some versions meet a limit of their own before ours
-        return line, "", _TOO_DEEP
+        return line, _TOO_DEEP
     remedy = ""
     if "{{" in content:
         remedy = "; put text that contains {{ ... }} in quotes"
@@ -214,4 +205,4 @@ def _explain(error: yaml.YAMLError, text: str) -> tuple[int | None, str, str]:
         remedy = "; put text that contains a colon and a space in quotes"
     elif _SPECIAL.search(content):
         remedy = "; put text that begins with a special character in quotes"
-    return line, "", f"is not valid YAML: {cause}{remedy}"
+    return line, f"is not valid YAML: {cause}{remedy}"

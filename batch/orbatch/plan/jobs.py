@@ -16,7 +16,7 @@ from orbatch.batchfile.errors import Report
 from orbatch.batchfile.loader import ModelCheck, check_defaults, check_models
 from orbatch.batchfile.models import BatchConfig, ModelItem, PromptItem
 from orbatch.batchfile.rows import read_prompts
-from orbatch.batchfile.settings import OBSERVABILITY, has_input, kind_of, merge, request_fields
+from orbatch.batchfile.settings import INPUTS, OBSERVABILITY, kind_of, merge, request_fields
 from orbatch.batchfile.templates import TemplateError, template
 from orbatch.plan.filenames import model_slug, safe_stem, safe_value
 from orbatch.plan.kinds import KINDS, AnyRequest, Kind
@@ -25,7 +25,6 @@ from orbatch_provider.inputs import InputError, check_sizes, hashed
 KEY_TAG = "k1:"  # identifies the form of the hashed text, so that the form can change without mixing old and new keys
 MAX_JOBS = 1_000_000
 _KEPT = 100  # prepared settings that a model of the batch keeps
-_INPUT_FIELDS = ("frame_images", "input_references")
 # Made once, because making an encoder costs more than encoding a job.
 _ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 _ENCODE_SETTINGS = json.JSONEncoder(sort_keys=True, default=str).encode
@@ -67,12 +66,12 @@ def expand(config: BatchConfig) -> Iterator[Job]:
     Problems are collected on the way and raised together as ConfigError after the last job, so jobs may be acted upon
     only when the iteration has come to its end.
     """
-    report = Report(config.file, config.path.parent)
+    report = Report(config.path)
     unique = _Uniqueness()
     for job in _jobs(config, report):
         unique.add(job)
         yield job
-    unique.report_doubles(lambda: _jobs(config, Report(config.file, config.path.parent)), config, report)
+    unique.report_doubles(lambda: _jobs(config, Report(config.path)), config, report)
     report.raise_any()
 
 
@@ -88,7 +87,7 @@ def job_key(request: AnyRequest, repeat: int = 1, kind: str = "video") -> str:
 
 def _by_content(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs among request fields by their content. Raises InputError for one that cannot be submitted."""
-    return {name: hashed(fields[name]) for name in _INPUT_FIELDS if name in fields}
+    return {name: hashed(fields[name]) for name in INPUTS if name in fields}
 
 
 def _key(kind: str, identity: Mapping[str, Any], repeat: int) -> str:
@@ -99,7 +98,7 @@ def _key(kind: str, identity: Mapping[str, Any], repeat: int) -> str:
 
 def models_by_kind(config: BatchConfig) -> dict[str, set[str]]:
     """The models that a batch has jobs for, by the kind of the jobs. Problems are left for ``expand`` to report."""
-    report = Report(config.file, config.path.parent)
+    report = Report(config.path)
     found: dict[str, set[str]] = {}
     # Rows of a file mostly repeat the same few kinds and models.
     for own, models in {(item.settings.get("kind"), item.models) for item in _items(config, report)}:
@@ -124,7 +123,7 @@ def _jobs(config: BatchConfig, report: Report) -> Iterator[Job]:
     job, kinds = None, set()
     for item in _items(config, report):
         if item.models is not None:
-            check_models(item, known, report.about(item.file, report.base))
+            check_models(item, known, report.about(item.file))
         wanted = [target for target in targets if item.models is None or target.model in item.models]
         before = report.count
         kinds |= {target.check.kind_with(item, report) for target in wanted}
@@ -140,7 +139,7 @@ def _jobs(config: BatchConfig, report: Report) -> Iterator[Job]:
                             report.add(None, "", f"expands to {MAX_JOBS:,} jobs or more; split it into several batches")
                             return
         except (TemplateError, InputError) as error:
-            report.about(item.file, report.base).add(item.line, f"{item.key}.prompt", str(error))
+            report.about(item.file).add(item.line, f"{item.key}.prompt", str(error))
     if job is not None:
         check_defaults(config.defaults, config.default_lines, kinds, report)
     elif report.count == 0:
@@ -152,7 +151,6 @@ class _Prepared(NamedTuple):
 
     kind: Kind
     request: Callable[..., AnyRequest]
-    has_input: bool
     by_content: dict[str, Any]
     settings: str
     seeds: tuple[int | None, ...]
@@ -177,7 +175,7 @@ class _Target:
         """The jobs of one prompt with these variables: every seed, every repeat."""
         prepared = self._under(item.settings)
         kind = prepared.kind
-        if prompt is None and (kind.needs_prompt or not prepared.has_input):
+        if prompt is None and (kind.needs_prompt or not prepared.by_content):
             raise TemplateError(f"is missing: give a text{'' if kind.needs_prompt else ', or an image to start from'}")
         names = {
             "name": self._config.name,
@@ -232,7 +230,7 @@ class _Target:
         fields = request_fields(settings)
         check_sizes(fields)
         request = kind.requests_with(self.model, fields)
-        return _Prepared(kind, request, has_input(fields), _by_content(fields), _ENCODE_SETTINGS(fields), seeds)
+        return _Prepared(kind, request, _by_content(fields), _ENCODE_SETTINGS(fields), seeds)
 
     def _stem(self, shared: Mapping[str, Any], key: str, seed: int | None, repeat: int, position: int) -> str:
         digest = key.removeprefix(KEY_TAG)
@@ -273,7 +271,7 @@ class _Uniqueness:
             return
         first: dict[tuple[str, str], Job] = {}
         for job in jobs():
-            about = report.about(job.file, config.path.parent)
+            about = report.about(job.file)
             if hash(job.prompt_id) in ids:
                 other = first.setdefault(("id", job.prompt_id), job)
                 if (other.file, other.line) != (job.file, job.line):
