@@ -1,19 +1,57 @@
-"""Raw servers, and providers that talk to them, with an environment that holds no key and no proxy."""
+"""Providers of a raw server or of a mocked service, in an environment that holds no key and no proxy."""
 
 from __future__ import annotations
 
 import ssl
-import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import respx
 
-from orbatch_provider.client import OpenRouterProvider
-from orbatch_provider.http.connections import tls_context
-from tests.provider.rawserver import RawServer, Servers
+from orbatch_provider import OpenRouterProvider
+from orbatch_provider.download import Download
+from orbatch_provider.http.connections import proxy_for, tls_context
+from tests.provider.rawserver import RawServer, Request, Servers, Step, certificate_for
 
-KEY = "sk-or-v1-c0ffee0123456789"
+SECRET = "c0ffee0123456789c0ffee"
+KEY = f"plain-{SECRET}"  # a form that no pattern recognises, so that only knowing the key can hide it
+REQUEST = {"model": "m/m", "prompt": "a cat"}
+
+Call = Callable[[OpenRouterProvider, Path], Awaitable[object]]
+READS: dict[str, Call] = {
+    "poll": lambda provider, _: provider.poll("job-1"),
+    "content": lambda provider, folder: provider.download("job-1", 0, folder / "clip.part"),
+    "models": lambda provider, _: provider.catalog(),
+    "key": lambda provider, _: provider.key(),
+    "generation": lambda provider, _: provider.generation("gen-1"),
+}
+PAID: dict[str, Call] = {
+    "video": lambda provider, _: provider.submit(REQUEST),
+    "image": lambda provider, folder: provider.create_images(REQUEST, folder, "x"),
+    "text": lambda provider, _: provider.complete_text(REQUEST),
+}
+CALLS = PAID | READS  # every single request of a provider, by name; none may leave a file when it fails
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A provider and the raw server it talks to; ``part``: where a download goes."""
+
+    server: RawServer
+    provider: OpenRouterProvider
+    part: Path
+
+    @property
+    def requests(self) -> list[Request]:
+        return self.server.requests
+
+    def script(self, *scripts: list[Step]) -> None:
+        self.server.script(*scripts)
+
+    async def load(self) -> Download:
+        return await self.provider.download("job-1", 0, self.part)
 
 
 @pytest.fixture
@@ -32,31 +70,51 @@ async def raw_server(servers: Servers) -> RawServer:
 @pytest.fixture
 async def provider(raw_server: RawServer) -> AsyncIterator[OpenRouterProvider]:
     """A provider of the raw server."""
-    async with OpenRouterProvider(KEY, base_url=raw_server.url) as client:
+    async with OpenRouterProvider(KEY, base_url=raw_server.url) as provider:
+        yield provider
+
+
+@pytest.fixture
+def wire(raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path) -> Wire:
+    return Wire(raw_server, provider, tmp_path / "clip.part")
+
+
+@pytest.fixture
+async def hasty(raw_server: RawServer, tmp_path: Path) -> AsyncIterator[Wire]:
+    """A wire whose provider waits 0.2 s for an answer."""
+    provider = OpenRouterProvider(KEY, base_url=raw_server.url, submit_timeout_s=0.2, read_timeout_s=0.2)
+    async with provider:
+        yield Wire(raw_server, provider, tmp_path / "clip.part")
+
+
+@pytest.fixture
+def router() -> Iterator[respx.MockRouter]:
+    """The service, mocked below the HTTP library."""
+    with respx.mock(using="httpx", assert_all_called=False) as mocked:
+        yield mocked
+
+
+@pytest.fixture
+async def client(router: respx.MockRouter) -> AsyncIterator[OpenRouterProvider]:
+    """A provider of the mocked service."""
+    async with OpenRouterProvider(KEY) as client:
         yield client
 
 
 @pytest.fixture(autouse=True)
-def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("OPENROUTER_API_KEY", "OPENROUTER_BASE_URL", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
+    proxy_for.cache_clear()
+    yield
+    proxy_for.cache_clear()
 
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A certificate for 127.0.0.1 that signs itself, and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "cert.pem", folder / "key.pem"
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    try:
-        subprocess.run(
-            [*command, *subject, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True
-        )
-    except FileNotFoundError:
-        pytest.skip("openssl is not installed")
-    return certificate, key
+    return certificate_for("IP:127.0.0.1", tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import subprocess
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,8 @@ def raw_answer(
     lines = {"Content-Type": content_type, **(headers or {})}
     if chunked:
         lines["Transfer-Encoding"] = "chunked"
-        data = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in _pieces(data)) + b"0\r\n\r\n"
+        pieces = (data[at : at + 4096] for at in range(0, len(data), 4096))
+        data = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
     else:
         lines["Content-Length"] = str(len(data) if length is None else length)
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
@@ -150,10 +155,6 @@ def raw_answer(
 def answer(*args: Any, **kwargs: Any) -> list[Step]:
     """The script of a well-behaved exchange: read the request, send ``raw_answer(...)``."""
     return [read_request, send(raw_answer(*args, **kwargs))]
-
-
-def _pieces(data: bytes, size: int = 4096) -> Iterable[bytes]:
-    return (data[at : at + size] for at in range(0, len(data), size))
 
 
 @dataclass
@@ -182,3 +183,15 @@ def clip(size: int = 3000) -> bytes:
     head = (24).to_bytes(4, "big") + b"ftypisom" + bytes(4) + b"isommp42"
     payload = bytes(index * 31 % 251 for index in range(size - len(head) - 8))
     return head + (len(payload) + 8).to_bytes(4, "big") + b"mdat" + payload
+
+
+def certificate_for(name: str, folder: Path) -> tuple[Path, Path]:
+    """A certificate that signs itself, and its key. ``name`` as in ``DNS:example.com``."""
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    subject = ["-subj", f"/CN={name.partition(':')[2]}", "-addext", f"subjectAltName={name}"]
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    try:
+        subprocess.run([*command, *subject, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed")
+    return certificate, key

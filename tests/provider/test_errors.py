@@ -1,34 +1,150 @@
-"""What errors say, what they never repeat, and how long they ask to wait."""
+"""Every error status for every call: the class, what it means for the money, what it says and never repeats, and how
+long to wait."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
+import respx
 
+from orbatch_provider import OpenRouterProvider
 from orbatch_provider.errors import (
     MESSAGE_LIMIT,
     STATUS_RULES,
+    APIError,
     AuthenticationError,
     BadRequestError,
+    InvalidResponseError,
     JobTimeoutError,
+    OpenRouterError,
     PermissionDeniedError,
+    RateLimitError,
+    ServerError,
+    UnexpectedStatusError,
     redact,
+    status_rule,
 )
 from orbatch_provider.http.decode import LONGEST_RETRY_AFTER_S, retry_after
 from orbatch_provider.responses import JobEndedError, Usage, VideoJob
+from tests.provider.conftest import CALLS, PAID
 
 DOCUMENTED = [400, 401, 402, 403, 404, 408, 409, 410, 413, 422, 429, 499, 500, 502, 503, 504, 524, 529]
+# Statuses after which a request of the kind was certainly not started, and those after which it may be sent again.
 REFUSED = {400, 401, 402, 403, 404, 409, 410, 413, 422, 429, 503}
+NOT_STARTED = {"video": REFUSED, "image": REFUSED | {502, 529}, "text": REFUSED | {529}}
+SENT_AGAIN = {"video": {429, 503}, "image": {429, 502, 503, 529}, "text": {429, 503, 529}}
+ENVELOPE = '{"error": {"code": 1, "message": "The words of the provider", "metadata": {"error_type": "server"}}}'
+# Content type, body, and whether the body has words to repeat.
+BODIES = [
+    ("application/json", ENVELOPE, True),
+    ("text/html", "<html><head><style>p{}</style></head><p>The words</p> of the provider</html>", True),
+    ("text/plain", "The words of the provider", True),
+    ("application/json", "", False),
+    ("application/json", ENVELOPE[:-20], False),
+    ("application/json", "[1, 2]", False),
+    ("application/json", '{"error": {"message": 7, "metadata": []}}', False),
+    ("application/json", "\xff\xfe", False),
+]
+NOW = "Wed, 21 Oct 2026 07:28:00 GMT"
+WAIT = {"Retry-After": "Wed, 21 Oct 2026 07:28:12 GMT", "Date": NOW}
 
 
+@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("status", DOCUMENTED)
-def test_every_documented_status_has_a_class_with_advice(status: int) -> None:
-    error = STATUS_RULES[status].error(status, "No.", request="POST /videos")
+async def test_every_status_raises_its_class_whatever_the_body_and_says_what_happened_to_the_money(
+    client: OpenRouterProvider, router: respx.MockRouter, tmp_path: Path, status: int, call: str
+) -> None:
+    for number, (content_type, text, has_words) in enumerate(BODIES, start=1):
+        headers = {"content-type": content_type, **WAIT}
+        router.route().respond(status, headers=headers, content=text.encode("latin-1"))
 
-    assert str(error).startswith(f"OpenRouter answered {status} to POST /videos: No. ")
-    assert str(error).endswith(".")
-    assert error.nothing_started is (status in REFUSED)
+        with pytest.raises(STATUS_RULES[status].error) as caught:
+            await CALLS[call](client, tmp_path)
+
+        error, shown = caught.value, str(caught.value)
+        assert shown.startswith(f"OpenRouter answered {status} to ")
+        assert shown.endswith(".")
+        assert "The words of the provider" in shown or not has_words
+        assert error.error_type == ("server" if text == ENVELOPE else None)
+        assert error.retry_after_s == 12
+        if call in PAID:
+            refused = status in NOT_STARTED[call]
+            assert (error.nothing_started, error.may_resend) == (refused, status in SENT_AGAIN[call])
+            assert ("Nothing was started or charged" in shown) is refused
+            assert ("It may have been charged, so it is not retried" in shown) is not refused
+            assert router.calls.call_count == number
+        else:
+            assert "charged" not in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_undocumented_status_has_a_class_too() -> None:
+    assert [status_rule(status).error for status in (418, 599, 302)] == [
+        BadRequestError,
+        UnexpectedStatusError,
+        UnexpectedStatusError,
+    ]
+    assert not ServerError(502).nothing_started  # made by hand, an error is one of a video
+    assert ServerError(502, kind="image").nothing_started
+
+
+def again(retryable: object, code: int = 500) -> dict[str, Any]:
+    return {"code": code, "availability": {"retryable": retryable, "retry_after": 7}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "error", "expected", "not_started", "resend"),
+    [
+        *(
+            ("text", status, again(True), STATUS_RULES[status].error, True, True)
+            for status in (408, 500, 502, 504, 524)
+        ),
+        pytest.param("text", 503, again(False), APIError, True, False, id="not again, although the status allows it"),
+        pytest.param("text", 500, again(False), APIError, False, False, id="not again says nothing of the money"),
+        pytest.param("text", 500, again("yes"), APIError, False, False, id="not a flag"),
+        pytest.param("image", 500, again(True), APIError, False, False, id="an image is not covered by the promise"),
+        pytest.param("video", 500, again(True), APIError, False, False, id="nor is a video"),
+        pytest.param("text", 200, again(True, 429), RateLimitError, True, True, id="inside a 200"),
+        pytest.param("text", 200, again(True, 500), ServerError, True, True, id="inside a 200: 500"),
+        pytest.param("text", 200, {"code": 429}, InvalidResponseError, False, False, id="inside a 200, nothing said"),
+        pytest.param("image", 200, again(True, 502), InvalidResponseError, False, False, id="inside a 200 for images"),
+        pytest.param("video", 200, {"code": 429}, InvalidResponseError, False, False, id="inside a 200 for a video"),
+    ],
+)
+async def test_what_an_error_says_of_sending_it_again_counts_for_texts_alone(
+    client: OpenRouterProvider,
+    router: respx.MockRouter,
+    tmp_path: Path,
+    kind: str,
+    status: int,
+    error: Mapping[str, Any],
+    expected: type[OpenRouterError],
+    not_started: bool,
+    resend: bool,
+) -> None:
+    router.post().respond(status, json={"error": {"message": "Slow down.", **error}})
+
+    with pytest.raises(expected, match="Slow down") as caught:
+        await PAID[kind](client, tmp_path)
+
+    assert (caught.value.nothing_started, caught.value.may_resend) == (not_started, resend)
+    assert not isinstance(caught.value, APIError) or caught.value.retry_after_s == 7
+    assert router.calls.call_count == 1
+
+
+async def test_the_header_is_believed_before_the_body_on_how_long_to_wait(
+    client: OpenRouterProvider, router: respx.MockRouter, tmp_path: Path
+) -> None:
+    router.post().respond(503, json={"error": again(True)}, headers={"Retry-After": "3"})
+
+    with pytest.raises(APIError) as caught:
+        await PAID["text"](client, tmp_path)
+
+    assert caught.value.retry_after_s == 3
 
 
 @pytest.mark.parametrize(
@@ -50,57 +166,42 @@ def test_long_words_of_a_provider_are_cut() -> None:
     assert len(redact("word " * 1_000_000)) == MESSAGE_LIMIT
 
 
-@pytest.mark.parametrize(
-    ("error", "spent"),
-    [
-        pytest.param(PermissionDeniedError(403, "Workspace budget exceeded"), True, id="budget"),
-        pytest.param(PermissionDeniedError(403, "no", error_type="payment_required"), True, id="by-type"),
-        pytest.param(PermissionDeniedError(403, "Flagged by moderation"), False, id="moderation"),
-    ],
-)
-def test_a_spent_budget_is_told_from_other_refusals(error: PermissionDeniedError, spent: bool) -> None:
-    assert error.budget_spent is spent
+def test_a_spent_budget_is_told_from_other_refusals() -> None:
+    assert PermissionDeniedError(403, "Workspace budget exceeded").budget_spent
+    assert PermissionDeniedError(403, "no", error_type="payment_required").budget_spent
+    assert not PermissionDeniedError(403, "Flagged by moderation").budget_spent
 
 
-def test_a_refused_key_names_the_variable() -> None:
+def test_a_message_names_what_happened_and_what_to_do() -> None:
+    refused = BadRequestError(400, "No.", request="POST /videos")
+    assert str(refused).startswith("OpenRouter answered 400 to POST /videos: No. ")
     assert "OPENROUTER_API_KEY" in str(AuthenticationError(401))
-
-
-def test_a_failed_job_says_what_it_cost() -> None:
     assert "charged 0 USD" in str(JobEndedError(VideoJob("j", "failed", usage=Usage.from_json({"cost": 0}))))
     assert "charge not reported yet" in str(JobEndedError(VideoJob("j", "failed")))
-
-
-def test_a_timeout_forbids_to_submit_again() -> None:
     assert "do not submit it again" in str(JobTimeoutError("j", "pending", 600.0))
 
 
-NOW = "Wed, 21 Oct 2026 07:28:00 GMT"
-WAITS = [
-    pytest.param({"retry-after": "30"}, 30.0, id="seconds"),
-    pytest.param({"retry-after": "0"}, 0.0, id="zero"),
-    pytest.param({"retry-after": "1.5"}, 1.5, id="fraction"),
-    pytest.param({"retry-after": "-5"}, 0.0, id="negative"),
-    pytest.param({"retry-after": "99999999"}, LONGEST_RETRY_AFTER_S, id="absurd"),
-    pytest.param({"retry-after": "inf"}, None, id="infinite"),
-    pytest.param({"retry-after": "nan"}, None, id="not-a-number"),
-    pytest.param({"retry-after": "soon"}, None, id="word"),
-    pytest.param({"retry-after": ""}, None, id="empty"),
-    pytest.param({}, None, id="absent"),
-    pytest.param({"retry-after": "Wed, 21 Oct 2026 07:28:45 GMT", "date": NOW}, 45.0, id="date"),
-    pytest.param({"retry-after": "Wed, 21 Oct 2026 07:27:00 GMT", "date": NOW}, 0.0, id="date-gone-by"),
-    pytest.param({"retry-after": "Wed, 21 Oct 2026 09:28:10 +0200", "date": NOW}, 10.0, id="date-elsewhere"),
-    pytest.param({"retry-after": "Wed, 99 Oct 2026 07:28:45 GMT", "date": NOW}, None, id="no-such-date"),
-    pytest.param({"retry-after-ms": "250", "retry-after": "30"}, 0.25, id="milliseconds-win"),
-]
-
-
-@pytest.mark.parametrize(("headers", "expected"), WAITS)
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        pytest.param({"retry-after": "30"}, 30.0, id="seconds"),
+        pytest.param({"retry-after": "0"}, 0.0, id="zero"),
+        pytest.param({"retry-after": "1.5"}, 1.5, id="fraction"),
+        pytest.param({"retry-after": "-5"}, 0.0, id="negative"),
+        pytest.param({"retry-after": "99999999"}, LONGEST_RETRY_AFTER_S, id="absurd"),
+        pytest.param({"retry-after": "inf"}, None, id="infinite"),
+        pytest.param({"retry-after": "nan"}, None, id="not-a-number"),
+        pytest.param({"retry-after": "soon"}, None, id="word"),
+        pytest.param({"retry-after": ""}, None, id="empty"),
+        pytest.param({}, None, id="absent"),
+        pytest.param({"retry-after": "Wed, 21 Oct 2026 07:28:45 GMT", "date": NOW}, 45.0, id="date"),
+        pytest.param({"retry-after": "Wed, 21 Oct 2026 07:28:05 GMT"}, 5.0, id="date-by-our-clock"),
+        pytest.param({"retry-after": "Wed, 21 Oct 2026 07:27:00 GMT", "date": NOW}, 0.0, id="date-gone-by"),
+        pytest.param({"retry-after": "Wed, 21 Oct 2026 09:28:10 +0200", "date": NOW}, 10.0, id="date-elsewhere"),
+        pytest.param({"retry-after": "Wed, 99 Oct 2026 07:28:45 GMT", "date": NOW}, None, id="no-such-date"),
+        pytest.param({"retry-after-ms": "250", "retry-after": "30"}, 0.25, id="milliseconds-win"),
+    ],
+)
 def test_retry_after_is_read_in_every_form(headers: dict[str, str], expected: float | None) -> None:
-    assert retry_after(headers) == expected
-
-
-def test_a_date_is_compared_with_our_clock_when_the_answer_has_none() -> None:
-    now = datetime(2026, 10, 21, 7, 28, tzinfo=UTC)
-
-    assert retry_after({"retry-after": "Wed, 21 Oct 2026 07:28:05 GMT"}, now=now) == 5
+    ours = None if "date" in headers else datetime(2026, 10, 21, 7, 28, tzinfo=UTC)
+    assert retry_after(headers, now=ours) == expected

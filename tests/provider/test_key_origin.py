@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from orbatch_provider.client import OpenRouterProvider
+from orbatch_provider import OpenRouterProvider
 from orbatch_provider.errors import ConfigurationError, DownloadError, OpenRouterError
-from orbatch_provider.http.connections import proxy_for
 from orbatch_provider.http.credentials import may_carry_key, origin_of
-from tests.provider.rawserver import RawServer, Servers, answer, clip, close, read_request, send
-
-SECRET = "c0ffee0123456789c0ffee"
-KEY = f"plain-{SECRET}"
-REQUEST = {"model": "m/m", "prompt": "a cat"}
+from tests.provider.conftest import KEY, REQUEST, SECRET, Wire
+from tests.provider.rawserver import Servers, Step, answer, clip, close, read_request, send
 
 
-@pytest.fixture
-async def keyed(raw_server: RawServer) -> AsyncIterator[OpenRouterProvider]:
-    async with OpenRouterProvider(KEY, base_url=raw_server.url) as provider:
-        yield provider
+def redirect(location: str, status: int = 302) -> list[Step]:
+    return answer(b"", status, headers={"Location": location})
+
+
+CONTENT = answer(clip(), content_type="video/mp4")
 
 
 @pytest.mark.parametrize(
@@ -72,12 +67,12 @@ def test_a_base_url_that_may_have_the_key(url: str, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.usefixtures("trusted")
 async def test_content_redirected_elsewhere_is_fetched_without_the_key(
-    raw_server: RawServer, keyed: OpenRouterProvider, servers: Servers, tls: ssl.SSLContext, tmp_path: Path
+    wire: Wire, servers: Servers, tls: ssl.SSLContext
 ) -> None:
-    elsewhere = await servers.start(answer(clip(), content_type="video/mp4"), tls=tls)
-    raw_server.script(answer(b"", 302, headers={"Location": f"{elsewhere.url}/clip?sig=1"}))
+    elsewhere = await servers.start(CONTENT, tls=tls)
+    wire.script(redirect(f"{elsewhere.url}/clip?sig=1"))
 
-    loaded = await keyed.download("job-1", 0, tmp_path / "clip.part")
+    loaded = await wire.load()
 
     assert loaded.size == len(clip())
     assert elsewhere.requests[0].target == "/clip?sig=1"
@@ -85,28 +80,22 @@ async def test_content_redirected_elsewhere_is_fetched_without_the_key(
 
 
 @pytest.mark.usefixtures("trusted")
-async def test_the_key_does_not_come_back_after_a_detour(
-    raw_server: RawServer, keyed: OpenRouterProvider, servers: Servers, tls: ssl.SSLContext, tmp_path: Path
-) -> None:
-    elsewhere = await servers.start(answer(b"", 302, headers={"Location": f"{raw_server.url}/collect"}), tls=tls)
-    raw_server.script(answer(b"", 302, headers={"Location": elsewhere.url}), answer(clip(), content_type="video/mp4"))
+async def test_the_key_does_not_come_back_after_a_detour(wire: Wire, servers: Servers, tls: ssl.SSLContext) -> None:
+    elsewhere = await servers.start(redirect(f"{wire.server.url}/collect"), tls=tls)
+    wire.script(redirect(elsewhere.url), CONTENT)
 
-    await keyed.download("job-1", 0, tmp_path / "clip.part")
+    await wire.load()
 
-    assert ["authorization" in request.headers for request in raw_server.requests] == [True, False]
+    assert ["authorization" in request.headers for request in wire.requests] == [True, False]
 
 
-async def test_content_moved_within_the_origin_is_fetched_with_the_key(
-    raw_server: RawServer, keyed: OpenRouterProvider, tmp_path: Path
-) -> None:
-    raw_server.script(
-        answer(b"", 307, headers={"Location": "/v2/content?index=0"}), answer(clip(), content_type="video/mp4")
-    )
+async def test_content_moved_within_the_origin_is_fetched_with_the_key(wire: Wire) -> None:
+    wire.script(redirect("/v2/content?index=0", 307), CONTENT)
 
-    await keyed.download("job-1", 0, tmp_path / "clip.part")
+    await wire.load()
 
-    assert raw_server.requests[1].headers["authorization"] == f"Bearer {KEY}"
-    assert raw_server.requests[1].target == "/v2/content?index=0"
+    assert wire.requests[1].headers["authorization"] == f"Bearer {KEY}"
+    assert wire.requests[1].target == "/v2/content?index=0"
 
 
 @pytest.mark.parametrize(
@@ -119,48 +108,40 @@ async def test_content_moved_within_the_origin_is_fetched_with_the_key(
         pytest.param("https://", id="no-host"),
     ],
 )
-async def test_content_is_not_followed_anywhere_unsafe(
-    raw_server: RawServer, keyed: OpenRouterProvider, tmp_path: Path, location: str
-) -> None:
-    raw_server.script(answer(b"", 302, headers={"Location": location}))
+async def test_content_is_not_followed_anywhere_unsafe(wire: Wire, location: str) -> None:
+    wire.script(redirect(location))
 
     with pytest.raises(DownloadError, match="not https"):
-        await keyed.download("job-1", 0, tmp_path / "clip.part")
+        await wire.load()
 
-    assert len(raw_server.requests) == 1
-    assert list(tmp_path.iterdir()) == []
+    assert len(wire.requests) == 1
+    assert list(wire.part.parent.iterdir()) == []
 
 
-async def test_the_key_is_bound_to_its_origin_below_every_caller(
-    raw_server: RawServer, keyed: OpenRouterProvider, servers: Servers
-) -> None:
+async def test_content_that_is_redirected_in_circles_is_given_up(wire: Wire) -> None:
+    wire.script(redirect("/again"))
+
+    with pytest.raises(DownloadError, match="too many times"):
+        await wire.load()
+
+
+async def test_the_key_is_bound_to_its_origin_below_every_caller(wire: Wire, servers: Servers) -> None:
     elsewhere = await servers.start(answer({}))
 
     with pytest.raises(ConfigurationError, match="is not sent to"):
-        async with keyed._transport.stream(f"{elsewhere.url}/videos", {}, keyed=True):
+        async with wire.provider._transport.stream(f"{elsewhere.url}/videos", {}, keyed=True):
             pass
 
     assert elsewhere.connections == 0
 
 
-async def test_content_that_is_redirected_in_circles_is_given_up(
-    raw_server: RawServer, keyed: OpenRouterProvider, tmp_path: Path
-) -> None:
-    raw_server.script(answer(b"", 302, headers={"Location": "/again"}))
-
-    with pytest.raises(DownloadError, match="too many times"):
-        await keyed.download("job-1", 0, tmp_path / "clip.part")
-
-
-async def test_an_ordinary_proxy_sees_no_key(servers: Servers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_an_ordinary_proxy_sees_no_key(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = await servers.start([read_request, send(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"), close])
     monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-    proxy_for.cache_clear()
 
     async with OpenRouterProvider(KEY, base_url="https://name.invalid/api/v1") as provider:
         with pytest.raises(OpenRouterError):
             await provider.submit(REQUEST)
-    proxy_for.cache_clear()
 
     assert proxy.requests[0].method == "CONNECT"
     assert SECRET not in repr(proxy.requests)

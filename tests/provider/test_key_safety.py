@@ -7,16 +7,17 @@ import copy
 import logging
 import pickle
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from orbatch_provider.client import OpenRouterProvider
+from orbatch_provider import OpenRouterProvider
 from orbatch_provider.errors import ConfigurationError, OpenRouterError
 from orbatch_provider.http.credentials import ApiKey
 from orbatch_provider.sync import generate_image, generate_text, generate_video
+from tests.provider.conftest import CALLS, KEY, REQUEST, SECRET, Call, Wire
 from tests.provider.paintings import answer_with, painted
 from tests.provider.rawserver import (
     Exchange,
@@ -32,34 +33,35 @@ from tests.provider.rawserver import (
     stall,
 )
 
-SECRET = "c0ffee0123456789c0ffee"
-KEY = f"plain-{SECRET}"  # a form that no pattern recognises, so that only knowing the key can hide it
-REQUEST = {"model": "m/m", "prompt": "a cat"}
 JOB = {"id": "job-1", "status": "completed"}
+ONE_CALL: dict[str, Call] = {
+    "generate_video": lambda provider, _: provider.generate_video("a cat", "m/m", timeout=0),
+    "generate_image": lambda provider, _: provider.generate_image("a cat", "m/m"),
+    "generate_text": lambda provider, _: provider.generate_text("a cat", "m/m"),
+}
+WITH_KEY = {name: call for name, call in (CALLS | ONE_CALL).items() if name != "models"}
+BLOCKING: dict[str, Callable[..., object]] = {
+    call.__name__: partial(call, "a cat", "m/m") for call in (generate_video, generate_image, generate_text)
+}
 
 
-@pytest.fixture
-async def keyed(raw_server: RawServer) -> AsyncIterator[OpenRouterProvider]:
-    provider = OpenRouterProvider(KEY, base_url=raw_server.url, submit_timeout_s=0.2, read_timeout_s=0.2)
-    async with provider:
-        yield provider
+def sent_key(exchange: Exchange) -> str:
+    assert exchange.request is not None
+    return exchange.request.headers["authorization"]
 
 
 async def echo(exchange: Exchange) -> None:
     """Answer 400 with all that was sent, in the body and in a header."""
-    assert exchange.request is not None
-    sent = exchange.request.headers["authorization"]
+    sent = sent_key(exchange)
     exchange.writer.write(raw_answer({"error": {"code": 400, "message": sent}}, 400, headers={"X-Sent": sent}))
 
 
 async def echo_as_garbage(exchange: Exchange) -> None:
-    assert exchange.request is not None
-    exchange.writer.write(f"{exchange.request.headers['authorization']} what?\r\n\r\n".encode())
+    exchange.writer.write(f"{sent_key(exchange)} what?\r\n\r\n".encode())
 
 
 async def redirect_with_key(exchange: Exchange) -> None:
-    assert exchange.request is not None
-    location = f"http://elsewhere.example/{exchange.request.headers['authorization'].split()[-1]}"
+    location = f"http://elsewhere.example/{sent_key(exchange).split()[-1]}"
     exchange.writer.write(raw_answer(b"", 302, headers={"Location": location}))
 
 
@@ -74,19 +76,6 @@ FAULTS: list[object] = [
     pytest.param([read_request, reset], id="cut"),
     pytest.param([read_request, send(raw_answer(b"{", 200, length=99)), reset], id="cut-in-the-answer"),
     pytest.param([read_request, stall], id="timed-out"),
-]
-
-BLOCKING: dict[str, Callable[..., object]] = {
-    call.__name__: partial(call, "a cat", "m/m") for call in (generate_video, generate_image, generate_text)
-}
-Call = Callable[[OpenRouterProvider, Path], Awaitable[object]]
-CALLS: list[object] = [
-    pytest.param(lambda provider, _: provider.submit(REQUEST), id="submit"),
-    pytest.param(lambda provider, _: provider.poll("job-1"), id="poll"),
-    pytest.param(lambda provider, folder: provider.download("job-1", 0, folder / "clip.part"), id="content"),
-    pytest.param(lambda provider, _: provider.generate_video("a cat", "m/m", timeout=0), id="generate"),
-    pytest.param(lambda provider, folder: provider.create_images(REQUEST, folder, "x"), id="images"),
-    pytest.param(lambda provider, _: provider.complete_text(REQUEST), id="text"),
 ]
 
 
@@ -105,34 +94,29 @@ def everything_said(error: BaseException) -> str:
 
 
 @pytest.mark.parametrize("script", FAULTS)
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", WITH_KEY)
 async def test_no_error_shows_the_key_not_even_with_locals(
-    raw_server: RawServer,
-    keyed: OpenRouterProvider,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    call: Call,
-    script: list[Step],
+    hasty: Wire, tmp_path: Path, caplog: pytest.LogCaptureFixture, call: str, script: list[Step]
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    raw_server.script(script)
+    hasty.script(script)
 
     with pytest.raises(OpenRouterError) as caught:
-        await call(keyed, tmp_path)
+        await WITH_KEY[call](hasty.provider, tmp_path)
 
     assert SECRET not in everything_said(caught.value)
     assert SECRET not in caplog.text
-    assert raw_server.requests[0].headers["authorization"] == f"Bearer {KEY}"  # it was there to be leaked
+    assert hasty.requests[0].headers["authorization"] == f"Bearer {KEY}"  # it was there to be leaked
 
 
-async def test_an_interrupted_call_does_not_show_the_key(raw_server: RawServer, keyed: OpenRouterProvider) -> None:
+async def test_an_interrupted_call_does_not_show_the_key(hasty: Wire) -> None:
     arrived = asyncio.Event()
 
     async def tell(_: Exchange) -> None:
         arrived.set()
 
-    raw_server.script([read_request, tell, stall])
-    task = asyncio.create_task(keyed.submit(REQUEST))
+    hasty.script([read_request, tell, stall])
+    task = asyncio.create_task(hasty.provider.submit(REQUEST))
     await arrived.wait()
     task.cancel()
 
@@ -142,34 +126,27 @@ async def test_an_interrupted_call_does_not_show_the_key(raw_server: RawServer, 
     assert SECRET not in everything_said(caught.value)
 
 
-async def test_a_refused_connection_does_not_show_the_key(servers: Servers) -> None:
-    server = await servers.start(answer({}))
+async def test_a_refused_connection_does_not_show_the_key(wire: Wire, servers: Servers) -> None:
     await servers.stop()
 
-    async with OpenRouterProvider(KEY, base_url=server.url) as provider:
-        with pytest.raises(OpenRouterError) as caught:
-            await provider.submit(REQUEST)
+    with pytest.raises(OpenRouterError) as caught:
+        await wire.provider.submit(REQUEST)
 
     assert SECRET not in everything_said(caught.value)
 
 
-async def test_what_the_provider_echoes_is_not_in_the_result(raw_server: RawServer, keyed: OpenRouterProvider) -> None:
-    raw_server.script(answer({**JOB, "prompt": f"Bearer {KEY}"}))
+async def test_what_the_provider_echoes_is_not_in_the_result(wire: Wire, tmp_path: Path) -> None:
+    wire.script(
+        answer({**JOB, "prompt": f"Bearer {KEY}"}),
+        answer(answer_with(painted(), echo=KEY)),
+        answer({"id": KEY, "choices": [{"x": KEY}]}),
+    )
 
-    job = await keyed.poll("job-1")
+    job = await wire.provider.poll("job-1")
+    images = await wire.provider.create_images(REQUEST, tmp_path, "x")
+    text = await wire.provider.complete_text(REQUEST)
 
-    assert SECRET not in repr(job) + repr(job.raw)
-
-
-async def test_what_comes_with_pictures_and_texts_does_not_show_the_key_either(
-    raw_server: RawServer, keyed: OpenRouterProvider, tmp_path: Path
-) -> None:
-    raw_server.script(answer(answer_with(painted(), echo=KEY)), answer({"id": KEY, "choices": [{"x": KEY}]}))
-
-    images = await keyed.create_images(REQUEST, tmp_path, "x")
-    text = await keyed.complete_text(REQUEST)
-
-    assert SECRET not in repr([images, images.raw, text, text.raw])
+    assert SECRET not in repr([job, job.raw, images, images.raw, text, text.raw])
 
 
 def test_no_repr_shows_the_key() -> None:
@@ -233,23 +210,11 @@ def refusal_of(way: str, key: str) -> ConfigurationError:
 @pytest.mark.parametrize("key", [None, "", "  "])
 async def test_without_a_key_nothing_is_sent(raw_server: RawServer, tmp_path: Path, key: str | None) -> None:
     raw_server.script(answer(JOB))
-    calls: list[Callable[[OpenRouterProvider], Awaitable[object]]] = [
-        lambda provider: provider.submit(REQUEST),
-        lambda provider: provider.generate_video("a cat", "m/m"),
-        lambda provider: provider.generate_image("a cat", "m/m"),
-        lambda provider: provider.create_images(REQUEST, tmp_path, "x"),
-        lambda provider: provider.generate_text("a cat", "m/m"),
-        lambda provider: provider.complete_text(REQUEST),
-        lambda provider: provider.poll("job-1"),
-        lambda provider: provider.download("job-1", 0, tmp_path / "clip.part"),
-        lambda provider: provider.key(),
-        lambda provider: provider.generation("gen-1"),
-    ]
 
     async with OpenRouterProvider(key, base_url=raw_server.url) as provider:
-        for call in calls:
+        for call in WITH_KEY.values():
             with pytest.raises(ConfigurationError, match="OPENROUTER_API_KEY"):
-                await call(provider)
+                await call(provider, tmp_path)
 
     assert raw_server.connections == 0
 
