@@ -262,10 +262,7 @@ def nearest(line: str, output: Sequence[str]) -> str:
 
 def main(pages: Sequence[str]) -> None:
     for page in map(Path, pages):
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            simulator_thread(SimulatorSettings(speed=SPEED)) as simulator,
-        ):
+        with tempfile.TemporaryDirectory() as folder, simulator_thread(SimulatorSettings(speed=SPEED)) as simulator:
             here = terminal(Path(folder), simulator.base_url)
             try:
                 page.write_text(rewritten(page.read_text("utf-8"), here), "utf-8")

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,38 +92,36 @@ retries: {attempts: 2, on: [cancelled]}
     assert config.repeat == 2
 
 
-@pytest.mark.parametrize(
-    ("written", "meant"),
-    [
-        pytest.param("aspect_ratio: 16:9", {"aspect_ratio": "16:9"}, id="no sexagesimal number"),
-        pytest.param("user: 2024-01-01", {"user": "2024-01-01"}, id="no date"),
-        pytest.param("user: no", {"user": "no"}, id="no is text"),
-        pytest.param("user: 007", {"user": "007"}, id="no octal number"),
-        pytest.param("user: 1_000", {"user": "1_000"}, id="no underscores in numbers"),
-        pytest.param("user: 42", {"user": "42"}, id="a number as text is what was written"),
-        pytest.param("duration: 5.0", {"duration": 5}, id="a whole number in decimals"),
-        pytest.param("generate_audio: TRUE", {"generate_audio": True}, id="true in capitals"),
-        pytest.param("seed: -3", {"seed": -3}, id="a negative seed"),
-        pytest.param("upscale_factor: 1.5", {"upscale_factor": 1.5}, id="a fraction"),
-        pytest.param("seed: null", {"seed": None}, id="null is kept, to take a field back"),
-        pytest.param(
-            "provider: {options: {google: {a: [1, 0.5, x]}}}",
-            {"provider": {"options": {"google": {"a": [1, 0.5, "x"]}}}},
-            id="provider options",
-        ),
-        pytest.param("first_frame: https://a.b/c.png", {"first_frame": "https://a.b/c.png"}, id="short form"),
-        pytest.param(
-            "references: [https://a.b/c.png, https://a.b/c.MP4?x=1]",
-            {
-                "input_references": [
-                    {"type": "image_url", "image_url": {"url": "https://a.b/c.png"}},
-                    {"type": "video_url", "video_url": {"url": "https://a.b/c.MP4?x=1"}},
-                ]
-            },
-            id="references by their URLs",
-        ),
-    ],
-)
+VALUES: dict[str, Any] = {
+    "no sexagesimal number": ("aspect_ratio: 16:9", {"aspect_ratio": "16:9"}),
+    "no date": ("user: 2024-01-01", {"user": "2024-01-01"}),
+    "no is text": ("user: no", {"user": "no"}),
+    "no octal number": ("user: 007", {"user": "007"}),
+    "no underscores in numbers": ("user: 1_000", {"user": "1_000"}),
+    "a number as text is what was written": ("user: 42", {"user": "42"}),
+    "a whole number in decimals": ("duration: 5.0", {"duration": 5}),
+    "true in capitals": ("generate_audio: TRUE", {"generate_audio": True}),
+    "a negative seed": ("seed: -3", {"seed": -3}),
+    "a fraction": ("upscale_factor: 1.5", {"upscale_factor": 1.5}),
+    "null is kept, to take a field back": ("seed: null", {"seed": None}),
+    "provider options": (
+        "provider: {options: {google: {a: [1, 0.5, x]}}}",
+        {"provider": {"options": {"google": {"a": [1, 0.5, "x"]}}}},
+    ),
+    "short form": ("first_frame: https://a.b/c.png", {"first_frame": "https://a.b/c.png"}),
+    "references by their URLs": (
+        "references: [https://a.b/c.png, https://a.b/c.MP4?x=1]",
+        {
+            "input_references": [
+                {"type": "image_url", "image_url": {"url": "https://a.b/c.png"}},
+                {"type": "video_url", "video_url": {"url": "https://a.b/c.MP4?x=1"}},
+            ]
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(("written", "meant"), VALUES.values(), ids=VALUES)
 def test_values_mean_what_they_look_like(load: Load, written: str, meant: dict[str, object]) -> None:
     assert load(MINIMAL + f"defaults:\n  {written}\n").defaults == meant
 

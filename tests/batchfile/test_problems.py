@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,44 +61,38 @@ budgets: {total_usd: 1}
     ]
 
 
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        pytest.param("", "b.yaml:1: is empty", id="empty"),
-        pytest.param("# only a comment\n", "b.yaml:1: is empty", id="only a comment"),
-        pytest.param("null\n", "b.yaml:1: is empty", id="null"),
-        pytest.param("- a\n", "b.yaml:1: found a list; allowed: a mapping", id="a list"),
-        pytest.param("name: x\nmodels:\n\t- a/b\n", "b.yaml:3: a tab is used", id="tab"),
-        pytest.param(HEAD + "name: y\n", "b.yaml:4: name: this key is here twice, first on line 1", id="duplicate key"),
-        pytest.param(HEAD + "---\nname: y\n", "b.yaml:4: a second document begins here", id="two documents"),
-        pytest.param("name: !!python/name:os.system x\n", "b.yaml:1: the tag", id="python tag"),
-        pytest.param("a: " + "[" * 100_000, "b.yaml:1: is nested more than 20 levels", id="deep flow"),
-        pytest.param(
-            "\n".join(" " * at + "a:" for at in range(200)), "b.yaml:22: is nested more than 20", id="deep blocks"
-        ),
-        pytest.param(
-            "a: &a []\n" + "".join(f"k{at}: &k{at} [*{'a' if not at else f'k{at - 1}'}]\n" for at in range(50)),
-            "b.yaml:20: is nested more than 20 levels",
-            id="depth by aliases",
-        ),
-        pytest.param(
-            "a: &a [x,x,x,x,x,x,x,x,x]\n"
-            + "".join(f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
-            "contains more than 500,000 values once its aliases",
-            id="alias bomb",
-        ),
-        pytest.param("a: &a [*a]\n", "b.yaml:1: *a refers to nothing above it", id="alias of itself"),
-        pytest.param('name: "a\x01"\n', "b.yaml:1: contains a control character", id="control character"),
-        pytest.param(
-            PROMPTS + "  - prompt: A cat: two\n", "put text that contains a colon and a space in quotes", id="colon"
-        ),
-        pytest.param(PROMPTS + "  - prompt: {{ a }} cat\n", "text that begins with { or [ needs quotes", id="braces"),
-        pytest.param(PROMPTS + "  - @cat\n", "put text that begins with a special character in quotes", id="at sign"),
-        pytest.param(HEAD.encode("utf-16"), "is not UTF-8 text", id="utf-16"),
-        pytest.param("name: x\nuser: café\n".encode("latin-1"), "b.yaml:2: is not UTF-8 text", id="latin-1"),
-        pytest.param(b"# " + b"x" * 5_000_000, "b.yaml: is larger than 5 MB", id="too large"),
-    ],
-)
+UNREADABLE: dict[str, Any] = {
+    "empty": ("", "b.yaml:1: is empty"),
+    "only a comment": ("# only a comment\n", "b.yaml:1: is empty"),
+    "null": ("null\n", "b.yaml:1: is empty"),
+    "a list": ("- a\n", "b.yaml:1: found a list; allowed: a mapping"),
+    "tab": ("name: x\nmodels:\n\t- a/b\n", "b.yaml:3: a tab is used"),
+    "duplicate key": (HEAD + "name: y\n", "b.yaml:4: name: this key is here twice, first on line 1"),
+    "two documents": (HEAD + "---\nname: y\n", "b.yaml:4: a second document begins here"),
+    "python tag": ("name: !!python/name:os.system x\n", "b.yaml:1: the tag"),
+    "deep flow": ("a: " + "[" * 100_000, "b.yaml:1: is nested more than 20 levels"),
+    "deep blocks": ("\n".join(" " * at + "a:" for at in range(200)), "b.yaml:22: is nested more than 20"),
+    "depth by aliases": (
+        "a: &a []\n" + "".join(f"k{at}: &k{at} [*{'a' if not at else f'k{at - 1}'}]\n" for at in range(50)),
+        "b.yaml:20: is nested more than 20 levels",
+    ),
+    "alias bomb": (
+        "a: &a [x,x,x,x,x,x,x,x,x]\n"
+        + "".join(f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
+        "contains more than 500,000 values once its aliases",
+    ),
+    "alias of itself": ("a: &a [*a]\n", "b.yaml:1: *a refers to nothing above it"),
+    "control character": ('name: "a\x01"\n', "b.yaml:1: contains a control character"),
+    "colon": (PROMPTS + "  - prompt: A cat: two\n", "put text that contains a colon and a space in quotes"),
+    "braces": (PROMPTS + "  - prompt: {{ a }} cat\n", "text that begins with { or [ needs quotes"),
+    "at sign": (PROMPTS + "  - @cat\n", "put text that begins with a special character in quotes"),
+    "utf-16": (HEAD.encode("utf-16"), "is not UTF-8 text"),
+    "latin-1": ("name: x\nuser: café\n".encode("latin-1"), "b.yaml:2: is not UTF-8 text"),
+    "too large": (b"# " + b"x" * 5_000_000, "b.yaml: is larger than 5 MB"),
+}
+
+
+@pytest.mark.parametrize(("content", "expected"), UNREADABLE.values(), ids=UNREADABLE)
 def test_a_file_that_cannot_be_read_is_explained(tmp_path: Path, content: str | bytes, expected: str) -> None:
     assert expected in problems(tmp_path, content)[0]
 
@@ -119,75 +114,66 @@ def test_an_endless_file_is_refused_without_reading_it_whole() -> None:
         load_config(Path("/dev/zero"))
 
 
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        pytest.param(
-            "defaults: {duration: 2.5}", "defaults.duration: found 2.5; allowed: a whole number", id="fraction"
-        ),
-        pytest.param("defaults: {duration: true}", "found true; allowed: a whole number", id="flag as number"),
-        pytest.param("defaults: {duration: 0}", "found 0; allowed: a whole number from 1", id="zero seconds"),
-        pytest.param("defaults: {generate_audio: yes}", "found 'yes'; allowed: true, false", id="yes"),
-        pytest.param("defaults: {size: 12}", "allowed: WIDTHxHEIGHT", id="size"),
-        pytest.param("defaults: {kind: audio}", "found 'audio'; allowed: video, image, text", id="kind"),
-        pytest.param("defaults: {provider: [1]}", "found a list; allowed: a mapping", id="list for mapping"),
-        pytest.param("defaults: {callback_url: http://a.b}", "allowed: an https:// URL", id="callback without TLS"),
-        pytest.param("defaults: {callback_url: 'https://a:b@c.d'}", "works without a login", id="callback with login"),
-        pytest.param("defaults: {session_id: " + "x" * 257 + "}", "at most 256", id="long session"),
-        pytest.param(
-            "defaults: {references: https://a.b, input_references: []}",
-            "defaults.input_references: is given as references as well",
-            id="two forms",
-        ),
-        pytest.param(
-            "defaults: {frame_images: [{type: image_url, image_url: {url: https://a.b}, frame_type: first}]}",
-            "defaults.frame_images[1].frame_type: found 'first'; allowed: first_frame, last_frame",
-            id="frame",
-        ),
-        pytest.param("duration: 5", "b.yaml:4: duration: is a setting of jobs; put it under defaults", id="misplaced"),
-        pytest.param("api_key: sk-or-v1-0123456789", "set the environment variable OPENROUTER_API_KEY", id="key"),
-        pytest.param("budget: {total_usd: -1}", "budget.total_usd: found -1; allowed: an amount in USD", id="negative"),
-        pytest.param("budget: {per_model_usd: {alibaba/wan-2.6: -1}}", "found -1; allowed: an amount in USD", id="cap"),
-        pytest.param("budget: {total_usd: .nan}", "found '.nan'", id="not a number"),
-        pytest.param("budget: {total_usd: .inf}", "found '.inf'", id="infinite"),
-        pytest.param("budget: {total_usd: $5}", "found '$5'", id="dollar sign"),
-        pytest.param("budget: {total_usd: 0.0000000001}", "found 0.0000000001", id="below the nano-dollar"),
-        pytest.param("budget: {unpriced: refused}", "allowed: refuse, or an amount", id="unpriced"),
-        pytest.param("budget: {per_model_usd: {a/b: 1}}", "budget.per_model_usd.a/b: is not among", id="unknown model"),
-        pytest.param("limits: {in_flight: 0}", "limits.in_flight: found 0", id="no job in flight"),
-        pytest.param(
-            "limits: {models: {alibaba/wan-2.6: {in_flight: 0}}}",
-            "limits.models.alibaba/wan-2.6.in_flight: found 0; allowed: a whole number from 1 to 10000",
-            id="no job of a model in flight",
-        ),
-        pytest.param(
-            "limits: {models: {alibaba/wan: {in_flight: 1}}}",
-            "limits.models.alibaba/wan: is not among the batch's models; did you mean 'alibaba/wan-2.6'?",
-            id="limit of another model",
-        ),
-        pytest.param("polling: {interval: 0}", "polling.interval: found 0; allowed: a number from 0.1", id="polling"),
-        pytest.param("retries: {on: [fail]}", "did you mean 'failed'?", id="retries"),
-        pytest.param("retries: {attempts: 0}", "retries.attempts: found 0", id="no attempt"),
-        pytest.param("seeds: [1, 1]", "seeds[2]: 1 is in the list twice", id="same seed twice"),
-        pytest.param("seeds: [1]\ndefaults: {seed: 2}", "defaults.seed is given as well", id="seed and seeds"),
-        pytest.param("repeat: many", "repeat: found 'many'", id="repeat"),
-        pytest.param(
-            "uncertain: resubmit",
+WRONG_KEYS: dict[str, Any] = {
+    "fraction": ("defaults: {duration: 2.5}", "defaults.duration: found 2.5; allowed: a whole number"),
+    "flag as number": ("defaults: {duration: true}", "found true; allowed: a whole number"),
+    "zero seconds": ("defaults: {duration: 0}", "found 0; allowed: a whole number from 1"),
+    "yes": ("defaults: {generate_audio: yes}", "found 'yes'; allowed: true, false"),
+    "size": ("defaults: {size: 12}", "allowed: WIDTHxHEIGHT"),
+    "kind": ("defaults: {kind: audio}", "found 'audio'; allowed: video, image, text"),
+    "list for mapping": ("defaults: {provider: [1]}", "found a list; allowed: a mapping"),
+    "callback without TLS": ("defaults: {callback_url: http://a.b}", "allowed: an https:// URL"),
+    "callback with login": ("defaults: {callback_url: 'https://a:b@c.d'}", "works without a login"),
+    "long session": ("defaults: {session_id: " + "x" * 257 + "}", "at most 256"),
+    "two forms": (
+        "defaults: {references: https://a.b, input_references: []}",
+        "defaults.input_references: is given as references as well",
+    ),
+    "frame": (
+        "defaults: {frame_images: [{type: image_url, image_url: {url: https://a.b}, frame_type: first}]}",
+        "defaults.frame_images[1].frame_type: found 'first'; allowed: first_frame, last_frame",
+    ),
+    "misplaced": ("duration: 5", "b.yaml:4: duration: is a setting of jobs; put it under defaults"),
+    "key": ("api_key: sk-or-v1-0123456789", "set the environment variable OPENROUTER_API_KEY"),
+    "negative": ("budget: {total_usd: -1}", "budget.total_usd: found -1; allowed: an amount in USD"),
+    "cap": ("budget: {per_model_usd: {alibaba/wan-2.6: -1}}", "found -1; allowed: an amount in USD"),
+    "not a number": ("budget: {total_usd: .nan}", "found '.nan'"),
+    "infinite": ("budget: {total_usd: .inf}", "found '.inf'"),
+    "dollar sign": ("budget: {total_usd: $5}", "found '$5'"),
+    "below the nano-dollar": ("budget: {total_usd: 0.0000000001}", "found 0.0000000001"),
+    "unpriced": ("budget: {unpriced: refused}", "allowed: refuse, or an amount"),
+    "unknown model": ("budget: {per_model_usd: {a/b: 1}}", "budget.per_model_usd.a/b: is not among"),
+    "no job in flight": ("limits: {in_flight: 0}", "limits.in_flight: found 0"),
+    "no job of a model in flight": (
+        "limits: {models: {alibaba/wan-2.6: {in_flight: 0}}}",
+        "limits.models.alibaba/wan-2.6.in_flight: found 0; allowed: a whole number from 1 to 10000",
+    ),
+    "limit of another model": (
+        "limits: {models: {alibaba/wan: {in_flight: 1}}}",
+        "limits.models.alibaba/wan: is not among the batch's models; did you mean 'alibaba/wan-2.6'?",
+    ),
+    "polling": ("polling: {interval: 0}", "polling.interval: found 0; allowed: a number from 0.1"),
+    "retries": ("retries: {on: [fail]}", "did you mean 'failed'?"),
+    "no attempt": ("retries: {attempts: 0}", "retries.attempts: found 0"),
+    "same seed twice": ("seeds: [1, 1]", "seeds[2]: 1 is in the list twice"),
+    "seed and seeds": ("seeds: [1]\ndefaults: {seed: 2}", "defaults.seed is given as well"),
+    "repeat": ("repeat: many", "repeat: found 'many'"),
+    "uncertain": (
+        "uncertain: resubmit",
+        (
             "uncertain: was removed, because `resubmit` could pay for a job twice. Delete this line; to submit an "
-            "uncertain job again on purpose: `orbatch resolve JOB --not-charged`",
-            id="uncertain",
+            "uncertain job again on purpose: `orbatch resolve JOB --not-charged`"
         ),
-        pytest.param("prompts_from: {file: a.csv, offset: 3}", "prompts_from.offset: was removed", id="offset"),
-        pytest.param(
-            "defaults: {image_url: a.png}", "defaults.image_url: was removed; use first_frame", id="image_url"
-        ),
-        pytest.param("filename: '{{ colour }}'", "filename: for prompt 'p1': uses {{ colour }}", id="file name"),
-        pytest.param("prompts_from: prompts.doc", "has an unknown extension; allowed: .csv", id="format"),
-        pytest.param(
-            "prompts_from: prompts.csv", "file 'prompts.csv' was not found next to the batch file", id="no prompt file"
-        ),
-    ],
-)
+    ),
+    "offset": ("prompts_from: {file: a.csv, offset: 3}", "prompts_from.offset: was removed"),
+    "image_url": ("defaults: {image_url: a.png}", "defaults.image_url: was removed; use first_frame"),
+    "file name": ("filename: '{{ colour }}'", "filename: for prompt 'p1': uses {{ colour }}"),
+    "format": ("prompts_from: prompts.doc", "has an unknown extension; allowed: .csv"),
+    "no prompt file": ("prompts_from: prompts.csv", "file 'prompts.csv' was not found next to the batch file"),
+}
+
+
+@pytest.mark.parametrize(("line", "expected"), WRONG_KEYS.values(), ids=WRONG_KEYS)
 def test_a_wrong_value_is_named_with_what_is_allowed(tmp_path: Path, line: str, expected: str) -> None:
     found = problems(tmp_path, HEAD + line + "\n")
     assert len(found) == 1
@@ -195,23 +181,23 @@ def test_a_wrong_value_is_named_with_what_is_allowed(tmp_path: Path, line: str, 
     assert found[0].startswith("b.yaml:4: ")
 
 
-@pytest.mark.parametrize(
-    ("item", "expected"),
-    [
-        pytest.param("1984", "prompts[1]: found 1984; allowed: text; put it in quotes", id="number"),
-        pytest.param("true", "found true; allowed: text; put it in quotes", id="flag"),
-        pytest.param("''", "is empty", id="empty"),
-        pytest.param('"a\\0b"', "contains a character that cannot be sent", id="NUL"),
-        pytest.param("{id: a}", "prompts[1].prompt: is missing: give a text, or an image", id="nothing to go by"),
-        pytest.param("{prompt: '{{ a'}", "is not a valid template", id="broken template"),
-        pytest.param("{prompt: a, text: b}", "did you mean 'prompt'?", id="text"),
-        pytest.param("{prompt: a, vars: {c: []}}", "is an empty list", id="variable without values"),
-        pytest.param("{prompt: a, vars: {c: {d: 1}}}", "prompts[1].vars.c: found a mapping", id="nested variable"),
-        pytest.param("{prompt: a, vars: {a-b: 1}}", "'a-b' cannot be a variable", id="variable name"),
-        pytest.param("{first_frame: no.png}", "does not exist", id="missing picture"),
-        pytest.param("{first_frame: 'file:///a.png'}", "use the plain path", id="file URL"),
-    ],
-)
+WRONG_PROMPTS: dict[str, Any] = {
+    "number": ("1984", "prompts[1]: found 1984; allowed: text; put it in quotes"),
+    "flag": ("true", "found true; allowed: text; put it in quotes"),
+    "empty": ("''", "is empty"),
+    "NUL": ('"a\\0b"', "contains a character that cannot be sent"),
+    "nothing to go by": ("{id: a}", "prompts[1].prompt: is missing: give a text, or an image"),
+    "broken template": ("{prompt: '{{ a'}", "is not a valid template"),
+    "text": ("{prompt: a, text: b}", "did you mean 'prompt'?"),
+    "variable without values": ("{prompt: a, vars: {c: []}}", "is an empty list"),
+    "nested variable": ("{prompt: a, vars: {c: {d: 1}}}", "prompts[1].vars.c: found a mapping"),
+    "variable name": ("{prompt: a, vars: {a-b: 1}}", "'a-b' cannot be a variable"),
+    "missing picture": ("{first_frame: no.png}", "does not exist"),
+    "file URL": ("{first_frame: 'file:///a.png'}", "use the plain path"),
+}
+
+
+@pytest.mark.parametrize(("item", "expected"), WRONG_PROMPTS.values(), ids=WRONG_PROMPTS)
 def test_a_wrong_prompt_is_explained(tmp_path: Path, item: str, expected: str) -> None:
     text = PROMPTS + f"  - {item}\n"
     path = tmp_path / "b.yaml"

@@ -46,23 +46,17 @@ def problems(jobs: Jobs, *arguments: Any, **options: Any) -> list[str]:
     return [f"{Path(each.file).name}:{each.line}: {each.key}: {each.message}" for each in caught.value.problems]
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        pytest.param("p.csv", 'prompt,duration\nA cat,5\n"A dog,\nrunning",6\n', id="csv"),
-        pytest.param("p.csv", 'prompt;duration\nA cat;5\n"A dog,\nrunning";6\n', id="csv with semicolons"),
-        pytest.param(
-            "p.csv", '\ufeffPrompt,Duration\r\nA cat,5\r\n\r\n"A dog,\nrunning",6\r\n', id="csv of a spreadsheet"
-        ),
-        pytest.param("p.tsv", 'text\tduration\nA cat\t5\n"A dog,\nrunning"\t6\n', id="tsv"),
-        pytest.param(
-            "p.jsonl", '{"prompt": "A cat", "duration": 5}\n\n{"text": "A dog,\\nrunning", "duration": 6}\n', id="jsonl"
-        ),
-        pytest.param(
-            "p.yaml", '- {prompt: A cat, duration: 5}\n- {prompt: "A dog,\\nrunning", duration: 6}\n', id="yaml"
-        ),
-    ],
-)
+FORMATS: dict[str, Any] = {
+    "csv": ("p.csv", 'prompt,duration\nA cat,5\n"A dog,\nrunning",6\n'),
+    "csv with semicolons": ("p.csv", 'prompt;duration\nA cat;5\n"A dog,\nrunning";6\n'),
+    "csv of a spreadsheet": ("p.csv", '\ufeffPrompt,Duration\r\nA cat,5\r\n\r\n"A dog,\nrunning",6\r\n'),
+    "tsv": ("p.tsv", 'text\tduration\nA cat\t5\n"A dog,\nrunning"\t6\n'),
+    "jsonl": ("p.jsonl", '{"prompt": "A cat", "duration": 5}\n\n{"text": "A dog,\\nrunning", "duration": 6}\n'),
+    "yaml": ("p.yaml", '- {prompt: A cat, duration: 5}\n- {prompt: "A dog,\\nrunning", duration: 6}\n'),
+}
+
+
+@pytest.mark.parametrize(("name", "content"), FORMATS.values(), ids=FORMATS)
 def test_each_format_gives_the_same_prompts(jobs: Jobs, name: str, content: str) -> None:
     found = jobs(name, content)
     assert [(job.prompt_id, job.prompt, video(job).duration) for job in found] == [
@@ -87,7 +81,7 @@ def test_columns_are_settings_or_variables(jobs: Jobs) -> None:
     assert (first.prompt_id, first.prompt) == ("a", "A red cat at noon")
     assert first.variables == {"color": "red", "Time_of_day": "noon"}
     assert first.request.body() == {
-        "model": "a/b", "prompt": first.prompt, "duration": 5, "generate_audio": True, "seed": 1, "user": "42",
+        "model": "a/b", "prompt": first.prompt, "duration": 5, "generate_audio": True, "seed": 1, "user": "42"
     }  # fmt: skip
     assert second.request.body() == {
         "model": "a/b",
@@ -139,42 +133,38 @@ def test_bad_rows_are_named_all_at_once_as_a_spreadsheet_counts_them(jobs: Jobs)
     ]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "expected"),
-    [
-        pytest.param("p.csv", "", "p.csv:1: header: has no column 'prompt'", id="empty csv"),
-        pytest.param("p.csv", "prompt\n", "p.csv:None: : contains no prompts", id="only a header"),
-        pytest.param("p.csv", "A cat\nA dog\n", "has no column 'prompt' (found: 'A cat')", id="no header"),
-        pytest.param("p.csv", "prompt,duratoin\na,5\n", "looks like 'duration'", id="misspelt setting"),
-        pytest.param("p.csv", "prompt,a,a\nx,1,2\n", "there are two columns for 'a'", id="column twice"),
-        pytest.param("p.csv", "prompt,vars\nx,1\n", "every other column is a variable", id="vars"),
-        pytest.param("p.csv", "prompt,2nd\nx,1\n", "'2nd' cannot be a variable", id="column name"),
-        pytest.param("p.csv", "prompt,,\nx,,1\n", "row 2: has 3 cells, the header has 1 named", id="cell without name"),
-        pytest.param("p.csv", 'prompt\n"A cat\nA dog\n', "row 2 cannot be read: a quote is opened", id="open quote"),
-        pytest.param("p.csv", "prompt\na\nb\0\n", "p.csv:3: : contains a NUL", id="NUL"),
-        pytest.param("p.csv", "prompt,model\na,a/d\n", "'a/d' is not among the batch's models", id="another model"),
-        pytest.param("p.csv", "prompt,model\na,wan\n", "'wan' is not among the batch's models", id="no model id"),
-        pytest.param(
-            "p.csv", "id,prompt\nz,a\nz,b\n", "p.csv:3: id: 'z' is also the id of another prompt", id="id twice"
-        ),
-        pytest.param("p.txt", "a\na\n", "p.txt:2: : prompt 'p2' with a/b is the same request", id="row twice"),
-        pytest.param("p.txt", "ok\ncafé\n".encode("latin-1"), "p.txt:2: : is not UTF-8", id="latin-1"),
-        pytest.param("p.csv", "prompt\na\n".encode("utf-16"), "p.csv:1: : is not UTF-8", id="utf-16"),
-        pytest.param("p.txt", "# nothing\n", "contains no prompts", id="only comments"),
-        pytest.param("p.txt", "x" * 1_000_001, "is longer than 1,000,000 characters", id="endless line"),
-        pytest.param("p.jsonl", "{a\n", "p.jsonl:1: row 1: is not valid JSON", id="json"),
-        pytest.param("p.jsonl", "[1]\n", "row 1: found a list; allowed: an object", id="list"),
-        pytest.param("p.jsonl", "[" * 100_000, "row 1: is not valid JSON", id="deep json"),
-        pytest.param(
-            "p.jsonl", '{"prompt": "a", "x": ' + "[" * 50 + "]" * 50 + "}", "more than 20 levels", id="levels"
-        ),
-        pytest.param("p.jsonl", '{"prompt": "a", "seed": NaN}', "NaN is not a JSON number", id="NaN"),
-        pytest.param("p.jsonl", '{"prompt": "a\\ud800"}', "cannot be sent", id="half a surrogate pair"),
-        pytest.param("p.jsonl", '{"prompt": "a", "text": "b"}', "gives 'prompt' twice", id="two texts"),
-        pytest.param("p.yaml", "prompts: [a]\n", "p.yaml:1: : found a mapping", id="yaml mapping"),
-        pytest.param("p.yaml", "- {prompt: a, sed: 1}\n", "p.yaml:1: prompts[1].sed: unknown key", id="yaml typo"),
-    ],
-)
+UNUSABLE: dict[str, Any] = {
+    "empty csv": ("p.csv", "", "p.csv:1: header: has no column 'prompt'"),
+    "only a header": ("p.csv", "prompt\n", "p.csv:None: : contains no prompts"),
+    "no header": ("p.csv", "A cat\nA dog\n", "has no column 'prompt' (found: 'A cat')"),
+    "misspelt setting": ("p.csv", "prompt,duratoin\na,5\n", "looks like 'duration'"),
+    "column twice": ("p.csv", "prompt,a,a\nx,1,2\n", "there are two columns for 'a'"),
+    "vars": ("p.csv", "prompt,vars\nx,1\n", "every other column is a variable"),
+    "column name": ("p.csv", "prompt,2nd\nx,1\n", "'2nd' cannot be a variable"),
+    "cell without name": ("p.csv", "prompt,,\nx,,1\n", "row 2: has 3 cells, the header has 1 named"),
+    "open quote": ("p.csv", 'prompt\n"A cat\nA dog\n', "row 2 cannot be read: a quote is opened"),
+    "NUL": ("p.csv", "prompt\na\nb\0\n", "p.csv:3: : contains a NUL"),
+    "another model": ("p.csv", "prompt,model\na,a/d\n", "'a/d' is not among the batch's models"),
+    "no model id": ("p.csv", "prompt,model\na,wan\n", "'wan' is not among the batch's models"),
+    "id twice": ("p.csv", "id,prompt\nz,a\nz,b\n", "p.csv:3: id: 'z' is also the id of another prompt"),
+    "row twice": ("p.txt", "a\na\n", "p.txt:2: : prompt 'p2' with a/b is the same request"),
+    "latin-1": ("p.txt", "ok\ncafé\n".encode("latin-1"), "p.txt:2: : is not UTF-8"),
+    "utf-16": ("p.csv", "prompt\na\n".encode("utf-16"), "p.csv:1: : is not UTF-8"),
+    "only comments": ("p.txt", "# nothing\n", "contains no prompts"),
+    "endless line": ("p.txt", "x" * 1_000_001, "is longer than 1,000,000 characters"),
+    "json": ("p.jsonl", "{a\n", "p.jsonl:1: row 1: is not valid JSON"),
+    "list": ("p.jsonl", "[1]\n", "row 1: found a list; allowed: an object"),
+    "deep json": ("p.jsonl", "[" * 100_000, "row 1: is not valid JSON"),
+    "levels": ("p.jsonl", '{"prompt": "a", "x": ' + "[" * 50 + "]" * 50 + "}", "more than 20 levels"),
+    "NaN": ("p.jsonl", '{"prompt": "a", "seed": NaN}', "NaN is not a JSON number"),
+    "half a surrogate pair": ("p.jsonl", '{"prompt": "a\\ud800"}', "cannot be sent"),
+    "two texts": ("p.jsonl", '{"prompt": "a", "text": "b"}', "gives 'prompt' twice"),
+    "yaml mapping": ("p.yaml", "prompts: [a]\n", "p.yaml:1: : found a mapping"),
+    "yaml typo": ("p.yaml", "- {prompt: a, sed: 1}\n", "p.yaml:1: prompts[1].sed: unknown key"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "expected"), UNUSABLE.values(), ids=UNUSABLE)
 def test_a_file_that_cannot_be_used_says_where_and_why(
     jobs: Jobs, name: str, content: str | bytes, expected: str
 ) -> None:

@@ -16,12 +16,7 @@ import pytest
 from PIL import Image
 
 from orbatch_provider.client import OpenRouterProvider
-from orbatch_provider.errors import (
-    ConfigurationError,
-    InvalidResponseError,
-    NotSentError,
-    OutcomeUnknownError,
-)
+from orbatch_provider.errors import ConfigurationError, InvalidResponseError, NotSentError, OutcomeUnknownError
 from orbatch_provider.image_stream import ImageFile, ImageStream
 from orbatch_provider.responses import UnusableResultError
 from tests.provider.conftest import KEY

@@ -15,6 +15,8 @@ from orbatch_provider.pricing import Hints, estimate_image
 from orbatch_provider.requests import ImageRequest
 
 BASE = "https://openrouter.ai/api/v1"
+GEMINI = "google/gemini-3-pro-image"
+GPT = "openai/gpt-image-2"
 REFERENCE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
 
 
@@ -29,86 +31,58 @@ def test_a_body_comes_back_as_it_was_with_the_prefix_taken_off() -> None:
     assert ImageRequest.from_body(body | {"model": "openrouter/a/b"}).body() == body
 
 
-@pytest.mark.parametrize(
-    ("model", "fields", "problem"),
-    [
-        pytest.param("openai/gpt-image-2", {"prompt": ""}, "prompt: is required", id="no prompt"),
-        pytest.param("openai/gpt-image-2", {"n": 11}, "n: is not a number of images; allowed: 1 to 10", id="n"),
-        pytest.param(
-            "google/gemini-3-pro-image",
-            {"n": 2},
-            "n: MODEL does not offer 2; allowed: 1 to 1; nearest: 1",
-            id="n of the model",
-        ),
-        pytest.param(
-            "google/gemini-3-pro-image",
-            {"resolution": "8K"},
-            "resolution: MODEL does not offer 8K; allowed: 1K, 2K, 4K; nearest: 4K",
-            id="resolution",
-        ),
-        pytest.param(
-            "google/gemini-3-pro-image",
-            {"size": "768"},
-            "size: MODEL does not offer 768; allowed: 1K, 2K, 4K; nearest: 1K",
-            id="tier as size",
-        ),
-        pytest.param(
-            "openai/gpt-image-2",
-            {"quality": "hi"},
-            "quality: MODEL does not offer hi; allowed: auto, high, low, medium; nearest: high",
-            id="quality",
-        ),
-        pytest.param("openai/gpt-image-2", {"seed": 1}, "seed: MODEL has no such option; remove it", id="seed"),
-        pytest.param(
-            "sourceful/riverflow-v2.5-pro",
-            {"background": "transparent", "output_format": "jpeg"},
-            "output_format: jpeg has no transparent background; allowed: png, webp; nearest: png",
-            id="transparent",
-        ),
-        pytest.param(
-            "google/gemini-3-pro-image",
-            {"size": "2K", "aspect_ratio": "1:1"},
-            "size: send either size, or resolution and aspect_ratio, not both",
-            id="size and ratio",
-        ),
-        pytest.param(
-            "microsoft/mai-image-2.5-pro",
-            {"input_references": [REFERENCE, REFERENCE]},
-            "input_references: MODEL does not offer 2; allowed: 0 to 1; nearest: 1",
-            id="references",
-        ),
-        pytest.param(
-            "google/gemini-3-pro-image",
-            {"input_references": [{"type": "video_url"}]},
-            "input_references: video_url is not an image; allowed: image_url; nearest: image_url",
-            id="video reference",
-        ),
-        pytest.param(
-            "openai/gpt-image-2",
-            {"stream": True},
-            "stream: streamed answers are not supported; remove it",
-            id="stream",
-        ),
-        pytest.param(
-            "openai/gpt-image-2",
-            {"output_compression": 101},
-            "output_compression: is not a percentage; allowed: 0 to 100",
-            id="compression",
-        ),
-        pytest.param(
-            "openai/gpt-image-2",
-            {"provider": {"options": {"openai": {"moderatio": "low"}}}},
-            "provider.options.openai.moderatio: MODEL would ignore it; allowed: moderation; nearest: moderation",
-            id="passthrough",
-        ),
-        pytest.param(
-            "google/gemini-3-pro-image",
-            {"provider": {"only": ["azure"]}},
-            "provider: no endpoint of MODEL is left; allowed: google-vertex/global, google-ai-studio",
-            id="no endpoint left",
-        ),
-    ],
-)
+PROBLEMS: dict[str, Any] = {
+    "no prompt": (GPT, {"prompt": ""}, "prompt: is required"),
+    "n": (GPT, {"n": 11}, "n: is not a number of images; allowed: 1 to 10"),
+    "n of the model": (GEMINI, {"n": 2}, "n: MODEL does not offer 2; allowed: 1 to 1; nearest: 1"),
+    "resolution": (
+        GEMINI,
+        {"resolution": "8K"},
+        "resolution: MODEL does not offer 8K; allowed: 1K, 2K, 4K; nearest: 4K",
+    ),
+    "tier as size": (GEMINI, {"size": "768"}, "size: MODEL does not offer 768; allowed: 1K, 2K, 4K; nearest: 1K"),
+    "quality": (
+        GPT,
+        {"quality": "hi"},
+        "quality: MODEL does not offer hi; allowed: auto, high, low, medium; nearest: high",
+    ),
+    "seed": (GPT, {"seed": 1}, "seed: MODEL has no such option; remove it"),
+    "transparent": (
+        "sourceful/riverflow-v2.5-pro",
+        {"background": "transparent", "output_format": "jpeg"},
+        "output_format: jpeg has no transparent background; allowed: png, webp; nearest: png",
+    ),
+    "size and ratio": (
+        GEMINI,
+        {"size": "2K", "aspect_ratio": "1:1"},
+        "size: send either size, or resolution and aspect_ratio, not both",
+    ),
+    "references": (
+        "microsoft/mai-image-2.5-pro",
+        {"input_references": [REFERENCE, REFERENCE]},
+        "input_references: MODEL does not offer 2; allowed: 0 to 1; nearest: 1",
+    ),
+    "video reference": (
+        GEMINI,
+        {"input_references": [{"type": "video_url"}]},
+        "input_references: video_url is not an image; allowed: image_url; nearest: image_url",
+    ),
+    "stream": (GPT, {"stream": True}, "stream: streamed answers are not supported; remove it"),
+    "compression": (GPT, {"output_compression": 101}, "output_compression: is not a percentage; allowed: 0 to 100"),
+    "passthrough": (
+        GPT,
+        {"provider": {"options": {"openai": {"moderatio": "low"}}}},
+        "provider.options.openai.moderatio: MODEL would ignore it; allowed: moderation; nearest: moderation",
+    ),
+    "no endpoint left": (
+        GEMINI,
+        {"provider": {"only": ["azure"]}},
+        "provider: no endpoint of MODEL is left; allowed: google-vertex/global, google-ai-studio",
+    ),
+}
+
+
+@pytest.mark.parametrize(("model", "fields", "problem"), PROBLEMS.values(), ids=PROBLEMS)
 def test_what_a_model_does_not_support_is_a_problem(model: str, fields: Mapping[str, Any], problem: str) -> None:
     assert [str(each) for each in check_image(*wanted(model, **fields))] == [problem.replace("MODEL", model)]
 
@@ -121,7 +95,7 @@ def test_what_a_model_does_not_support_is_a_problem(model: str, fields: Mapping[
         ),
         pytest.param("black-forest-labs/flux.2-pro", {"size": "1024x768"}, id="pixels"),
         pytest.param("meta/muse-image", {"resolution": "4K", "seed": 1}, id="a model of which nothing is known"),
-        pytest.param("google/gemini-3-pro-image", {"provider": {"only": ["google-vertex"]}}, id="all regions of one"),
+        pytest.param(GEMINI, {"provider": {"only": ["google-vertex"]}}, id="all regions of one"),
     ],
 )
 def test_what_a_model_supports_is_none(model: str, fields: Mapping[str, Any]) -> None:
@@ -149,18 +123,18 @@ SEVERAL = ImageModel.from_json(
 )
 
 
-@pytest.mark.parametrize(
-    ("provider", "low", "exact", "high"),
-    [
-        pytest.param(None, "0.04", None, "0.16", id="free routing"),
-        pytest.param({"only": ["cheap"]}, "0.04", "0.04", "0.04", id="pinned"),
-        pytest.param({"only": ["Dear"]}, "0.12", None, "0.16", id="regions of one"),
-        pytest.param({"ignore": ["dear/eu"]}, "0.04", None, "0.12", id="ignored"),
-        pytest.param({"order": ["dear/us"]}, "0.04", None, "0.16", id="order with fallbacks"),
-        pytest.param({"order": ["dear/us"], "allow_fallbacks": False}, "0.12", "0.12", "0.12", id="order without"),
-        pytest.param({"only": ["nobody"]}, None, None, None, id="nobody left"),
-    ],
-)
+ROUTINGS: dict[str, Any] = {
+    "free routing": (None, "0.04", None, "0.16"),
+    "pinned": ({"only": ["cheap"]}, "0.04", "0.04", "0.04"),
+    "regions of one": ({"only": ["Dear"]}, "0.12", None, "0.16"),
+    "ignored": ({"ignore": ["dear/eu"]}, "0.04", None, "0.12"),
+    "order with fallbacks": ({"order": ["dear/us"]}, "0.04", None, "0.16"),
+    "order without": ({"order": ["dear/us"], "allow_fallbacks": False}, "0.12", "0.12", "0.12"),
+    "nobody left": ({"only": ["nobody"]}, None, None, None),
+}
+
+
+@pytest.mark.parametrize(("provider", "low", "exact", "high"), ROUTINGS.values(), ids=ROUTINGS)
 def test_the_price_is_that_of_the_endpoints_that_the_routing_leaves(
     provider: Mapping[str, Any] | None, low: str | None, exact: str | None, high: str | None
 ) -> None:
@@ -180,18 +154,16 @@ def test_an_endpoint_without_a_name_cannot_be_ruled_out() -> None:
     assert found.exact == Decimal("0.04")
 
 
-@pytest.mark.parametrize(
-    ("model", "fields", "low", "high"),
-    [
-        pytest.param("google/gemini-3.1-flash-image", {"resolution": "4K"}, "0.1512", "0.151265", id="by tier"),
-        pytest.param("google/gemini-3.1-flash-image", {}, "0.04482", "0.151265", id="no tier: all of them"),
-        pytest.param(
-            "openai/gpt-image-1", {"quality": "medium", "aspect_ratio": "1:1"}, "0.04224", "0.042305", id="the square"
-        ),
-        pytest.param("openai/gpt-image-1", {"quality": "medium"}, "0.02112", "0.063425", id="perhaps no square"),
-        pytest.param("microsoft/mai-image-2.5-pro", {}, "0.110592", "0.110657", id="one number for all"),
-    ],
-)
+BY_TOKEN: dict[str, Any] = {
+    "by tier": ("google/gemini-3.1-flash-image", {"resolution": "4K"}, "0.1512", "0.151265"),
+    "no tier: all of them": ("google/gemini-3.1-flash-image", {}, "0.04482", "0.151265"),
+    "the square": ("openai/gpt-image-1", {"quality": "medium", "aspect_ratio": "1:1"}, "0.04224", "0.042305"),
+    "perhaps no square": ("openai/gpt-image-1", {"quality": "medium"}, "0.02112", "0.063425"),
+    "one number for all": ("microsoft/mai-image-2.5-pro", {}, "0.110592", "0.110657"),
+}
+
+
+@pytest.mark.parametrize(("model", "fields", "low", "high"), BY_TOKEN.values(), ids=BY_TOKEN)
 def test_pictures_billed_by_the_token_have_the_tokens_their_vendor_documents(
     model: str, fields: Mapping[str, Any], low: str, high: str
 ) -> None:
@@ -200,7 +172,7 @@ def test_pictures_billed_by_the_token_have_the_tokens_their_vendor_documents(
 
 
 def test_tokens_that_are_known_better_are_used_instead() -> None:
-    request, model = wanted("openai/gpt-image-2", quality="high")
+    request, model = wanted(GPT, quality="high")
     found = estimate_image(request, model, Hints(output_tokens_per_image=7024, prompt_tokens=100))
     assert found.low == found.exact == found.high == Decimal("0.21122")
 

@@ -12,12 +12,7 @@ import respx
 
 from orbatch_provider.catalog import Catalog, TextModel, check_text
 from orbatch_provider.client import OpenRouterProvider
-from orbatch_provider.errors import (
-    ConfigurationError,
-    InvalidResponseError,
-    OpenRouterError,
-    OutcomeUnknownError,
-)
+from orbatch_provider.errors import ConfigurationError, InvalidResponseError, OpenRouterError, OutcomeUnknownError
 from orbatch_provider.pricing import estimate_text
 from orbatch_provider.requests import TextRequest
 from orbatch_provider.responses import UnusableResultError
@@ -65,22 +60,19 @@ async def test_one_call_sends_the_messages_and_returns_the_text(
     }
 
 
-@pytest.mark.parametrize(
-    ("choice", "text", "reason"),
-    [
-        pytest.param({"finish_reason": "length"}, "Meow.", "length", id="cut at max_tokens"),
-        pytest.param(
-            {"message": {"content": None}, "finish_reason": "length"}, "", "length", id="all spent on thinking"
-        ),
-        pytest.param(
-            {"message": {"content": [{"type": "text", "text": "Me"}, {"text": "ow"}, {"type": "x"}]}},
-            "Meow",
-            "stop",
-            id="in parts",
-        ),
-        pytest.param({"finish_reason": None}, "Meow.", None, id="no reason"),
-    ],
-)
+FORMS: dict[str, Any] = {
+    "cut at max_tokens": ({"finish_reason": "length"}, "Meow.", "length"),
+    "all spent on thinking": ({"message": {"content": None}, "finish_reason": "length"}, "", "length"),
+    "in parts": (
+        {"message": {"content": [{"type": "text", "text": "Me"}, {"text": "ow"}, {"type": "x"}]}},
+        "Meow",
+        "stop",
+    ),
+    "no reason": ({"finish_reason": None}, "Meow.", None),
+}
+
+
+@pytest.mark.parametrize(("choice", "text", "reason"), FORMS.values(), ids=FORMS)
 async def test_every_form_of_text_is_a_result(
     raw_server: RawServer, provider: OpenRouterProvider, choice: Mapping[str, Any], text: str, reason: str | None
 ) -> None:
@@ -92,15 +84,15 @@ async def test_every_form_of_text_is_a_result(
 ERROR = {"code": 502, "message": "The model fell over"}
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        pytest.param(said(finish_reason="error"), id="finish_reason"),
-        pytest.param(said(error=ERROR, message=None), id="in the choice"),
-        pytest.param({"id": "gen-1", "error": ERROR, "usage": USAGE}, id="beside the id"),
-        pytest.param({"id": "gen-1", "choices": [], "usage": USAGE}, id="no choice"),
-    ],
-)
+WITHOUT_TEXT: dict[str, Any] = {
+    "finish_reason": said(finish_reason="error"),
+    "in the choice": said(error=ERROR, message=None),
+    "beside the id": {"id": "gen-1", "error": ERROR, "usage": USAGE},
+    "no choice": {"id": "gen-1", "choices": [], "usage": USAGE},
+}
+
+
+@pytest.mark.parametrize("body", WITHOUT_TEXT.values(), ids=WITHOUT_TEXT)
 async def test_an_answer_without_text_is_unusable_and_says_what_it_cost(
     raw_server: RawServer, provider: OpenRouterProvider, body: Mapping[str, Any]
 ) -> None:
@@ -171,34 +163,28 @@ def poem(**fields: Any) -> TextRequest:
     return TextRequest.from_body(REQUEST | fields)
 
 
-@pytest.mark.parametrize(
-    ("fields", "problem"),
-    [
-        pytest.param({"prompt": ""}, "prompt: is required", id="no prompt"),
-        pytest.param(
-            {"prompt": None, "messages": [{"role": "system", "content": "x"}]}, "prompt: is required", id="system alone"
-        ),
-        pytest.param({"max_tokens": 0}, "max_tokens: 0 is not a whole number of tokens above 0", id="max_tokens 0"),
-        pytest.param({"max_tokens": 1.5}, "max_tokens: 1.5 is not a whole number of tokens above 0", id="a fraction"),
-        pytest.param(
-            {"max_tokens": 1001}, "max_tokens: a/poet writes at most 1000; allowed: 1 to 1000; nearest: 1000", id="more"
-        ),
-        pytest.param({"temperature": 2.1}, "temperature: is out of range; allowed: 0 to 2", id="temperature"),
-        pytest.param({"temperature": "hot"}, "temperature: is out of range; allowed: 0 to 2", id="no number"),
-        pytest.param({"seed": 1}, "seed: a/poet would ignore it; remove it", id="seed"),
-        pytest.param(
-            {"response_format": {"type": "json_schema"}},
-            "response_format: a/poet does not promise json_schema answers",
-            id="json_schema",
-        ),
-        pytest.param(
-            {"response_format": {"type": "yaml"}},
-            "response_format: yaml is not a type of answer; allowed: text, json_object, json_schema",
-            id="no format",
-        ),
-        pytest.param({"stream": True}, "stream: streamed answers are not supported; remove it", id="stream"),
-    ],
-)
+PROBLEMS: dict[str, Any] = {
+    "no prompt": ({"prompt": ""}, "prompt: is required"),
+    "system alone": ({"prompt": None, "messages": [{"role": "system", "content": "x"}]}, "prompt: is required"),
+    "max_tokens 0": ({"max_tokens": 0}, "max_tokens: 0 is not a whole number of tokens above 0"),
+    "a fraction": ({"max_tokens": 1.5}, "max_tokens: 1.5 is not a whole number of tokens above 0"),
+    "more": ({"max_tokens": 1001}, "max_tokens: a/poet writes at most 1000; allowed: 1 to 1000; nearest: 1000"),
+    "temperature": ({"temperature": 2.1}, "temperature: is out of range; allowed: 0 to 2"),
+    "no number": ({"temperature": "hot"}, "temperature: is out of range; allowed: 0 to 2"),
+    "seed": ({"seed": 1}, "seed: a/poet would ignore it; remove it"),
+    "json_schema": (
+        {"response_format": {"type": "json_schema"}},
+        "response_format: a/poet does not promise json_schema answers",
+    ),
+    "no format": (
+        {"response_format": {"type": "yaml"}},
+        "response_format: yaml is not a type of answer; allowed: text, json_object, json_schema",
+    ),
+    "stream": ({"stream": True}, "stream: streamed answers are not supported; remove it"),
+}
+
+
+@pytest.mark.parametrize(("fields", "problem"), PROBLEMS.values(), ids=PROBLEMS)
 def test_what_a_model_does_not_support_is_a_problem(fields: Mapping[str, Any], problem: str) -> None:
     assert [str(each) for each in check_text(poem(**fields), POET)] == [problem]
 
@@ -214,30 +200,25 @@ def priced(**pricing: Any) -> TextModel:
 
 
 # "a poem" has 6 bytes, its message 16 tokens of frame, the request 32: at most 54 tokens.
-@pytest.mark.parametrize(
-    ("fields", "pricing", "high"),
-    [
-        pytest.param({}, {}, "0.000094", id="prompt and completion"),
-        pytest.param({"prompt": "ä poem"}, {}, "0.000095", id="bytes, not characters"),
-        pytest.param({"system": "x" * 100}, {}, "0.00021", id="every message counts"),
-        pytest.param(
-            {"max_tokens": None, "max_completion_tokens": 10}, {}, "0.000094", id="the newer name of the limit"
-        ),
-        pytest.param({"n": 3}, {}, "0.000174", id="several replies"),
-        pytest.param({}, {"request": "0.005"}, "0.005094", id="a fee for each request"),
-        pytest.param({}, {"internal_reasoning": "0.00001"}, "0.000154", id="thinking may be dearer"),
-        pytest.param(
-            {}, {"overrides": [{"min_prompt_tokens": 9, "prompt": "0.000002"}]}, "0.000148", id="long context"
-        ),
-        pytest.param({}, {"input_cache_write": "0.00001"}, "0.000094", id="no cache, no price of it"),
-        pytest.param(
-            {"messages": [{"role": "user", "content": "a", "cache_control": {}}], "prompt": None},
-            {"input_cache_write": "0.00001"},
-            "0.00074",
-            id="a cache that is written",
-        ),
-    ],
-)
+BOUNDS: dict[str, Any] = {
+    "prompt and completion": ({}, {}, "0.000094"),
+    "bytes, not characters": ({"prompt": "ä poem"}, {}, "0.000095"),
+    "every message counts": ({"system": "x" * 100}, {}, "0.00021"),
+    "the newer name of the limit": ({"max_tokens": None, "max_completion_tokens": 10}, {}, "0.000094"),
+    "several replies": ({"n": 3}, {}, "0.000174"),
+    "a fee for each request": ({}, {"request": "0.005"}, "0.005094"),
+    "thinking may be dearer": ({}, {"internal_reasoning": "0.00001"}, "0.000154"),
+    "long context": ({}, {"overrides": [{"min_prompt_tokens": 9, "prompt": "0.000002"}]}, "0.000148"),
+    "no cache, no price of it": ({}, {"input_cache_write": "0.00001"}, "0.000094"),
+    "a cache that is written": (
+        {"messages": [{"role": "user", "content": "a", "cache_control": {}}], "prompt": None},
+        {"input_cache_write": "0.00001"},
+        "0.00074",
+    ),
+}
+
+
+@pytest.mark.parametrize(("fields", "pricing", "high"), BOUNDS.values(), ids=BOUNDS)
 def test_the_upper_bound_needs_no_tokenizer(fields: Mapping[str, Any], pricing: Mapping[str, Any], high: str) -> None:
     found = estimate_text(poem(**fields), priced(**pricing))
     assert found.high == Decimal(high)
@@ -247,22 +228,17 @@ def test_the_upper_bound_needs_no_tokenizer(fields: Mapping[str, Any], pricing: 
     assert "one token per byte" in found.why
 
 
-@pytest.mark.parametrize(
-    ("fields", "pricing", "reason"),
-    [
-        pytest.param({"max_tokens": None}, {}, "max_tokens is not set", id="no limit"),
-        pytest.param({}, {"prompt": "-1"}, "the price of the prompt varies", id="a router"),
-        pytest.param({}, {"completion": None}, "has no price for the completion", id="no price"),
-        pytest.param({"plugins": [{"id": "web"}]}, {}, "plugins are billed separately", id="plugins"),
-        pytest.param({"models": ["a/other"]}, {}, "another model may answer", id="fallback models"),
-        pytest.param(
-            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
-            {},
-            "tokens of image_url",
-            id="pictures",
-        ),
-    ],
-)
+UNBOUNDED: dict[str, Any] = {
+    "no limit": ({"max_tokens": None}, {}, "max_tokens is not set"),
+    "a router": ({}, {"prompt": "-1"}, "the price of the prompt varies"),
+    "no price": ({}, {"completion": None}, "has no price for the completion"),
+    "plugins": ({"plugins": [{"id": "web"}]}, {}, "plugins are billed separately"),
+    "fallback models": ({"models": ["a/other"]}, {}, "another model may answer"),
+    "pictures": ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, {}, "tokens of image_url"),
+}
+
+
+@pytest.mark.parametrize(("fields", "pricing", "reason"), UNBOUNDED.values(), ids=UNBOUNDED)
 def test_what_cannot_be_bounded_is_unpriced_with_the_reason(
     fields: Mapping[str, Any], pricing: Mapping[str, Any], reason: str
 ) -> None:
