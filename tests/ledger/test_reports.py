@@ -53,16 +53,16 @@ def test_a_report_of_one_batch_leaves_the_others_out(mixed: Books) -> None:
     one, two = total(mixed, Filter(1)), total(mixed, Filter(2))
     assert (one.jobs, two.jobs) == (10, 10)
     assert two.charged_nusd == one.charged_nusd << 20
-    assert [row.key for row in mixed.ledger.reports.rows("batch", Filter(2))] == ["two"]
+    assert [row.key for row in mixed.ledger.reports.report("batch", Filter(2))[0]] == ["two"]
     assert mixed.ledger.reports.spend(1) == (one.charged_nusd, one.reserved_nusd)
 
 
 def test_the_dearest_group_comes_first(mixed: Books) -> None:
-    assert [row.key for row in mixed.ledger.reports.rows("model", Filter())] == ["a/two", "a/one"]
+    assert [row.key for row in mixed.ledger.reports.report("model", Filter())[0]] == ["a/two", "a/one"]
 
 
 def test_a_report_by_status_says_what_failures_cost(mixed: Books) -> None:
-    rows = {row.key: row for row in mixed.ledger.reports.rows("status", Filter(1))}
+    rows = {row.key: row for row in mixed.ledger.reports.report("status", Filter(1))[0]}
     assert rows[S.FAILED].charged_nusd == rows[S.FAILED].failed_charged_nusd > 0
     assert (rows[S.UNCERTAIN].uncertain, rows[S.UNCERTAIN].reserved_nusd) == (1, 400_000_000)
     assert (rows[S.DONE].failed_charged_nusd, rows[S.DONE].jobs) == (0, 1)
@@ -87,7 +87,7 @@ def test_a_report_of_days_counts_each_job_where_it_was_sent_first(books: Books) 
         (Filter(2, since="2026-03-01"), 0),
     ):
         assert (total(books, which).jobs, total(books, which).attempts) == (expected, expected)
-        assert sum(row.jobs for row in books.ledger.reports.rows("prompt", which)) == expected
+        assert sum(row.jobs for row in books.ledger.reports.report("prompt", which)[0]) == expected
 
 
 def test_a_finished_second_costs_what_those_cost_whose_charge_is_known(books: Books) -> None:

@@ -34,9 +34,8 @@ from orbatch.ledger.records import (
     Reservation,
     Settlement,
 )
-from orbatch.ledger.reports import GROUPINGS, Bills, ExportedJob, Filter, Grouping, ReportRow, Reports
+from orbatch.ledger.reports import GROUPINGS, Bills, ExportedJob, Filter, Grouping, ReportRow, Reports, UsageReadings
 from orbatch.ledger.status import ENDED_REMOTELY, PAID_AND_OPEN, TRANSITIONS, Status
-from orbatch.ledger.usage import UsageReadings
 
 __all__ = [
     "ENDED_REMOTELY",

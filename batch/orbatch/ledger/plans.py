@@ -1,13 +1,4 @@
-"""Writing a plan into the ledger: idempotent by job key, so that loading the same file twice changes nothing.
-
-What a new plan changes of a job that it finds:
-
-| status | position, prompt id, variables | request, price | file name |
-| --- | --- | --- | --- |
-| pending, rejected | yes | yes | yes |
-| submitting, uncertain, failed, cancelled, expired | yes | yes, since it may be submitted again | no |
-| submitted, completed, done, lost | yes | no, since it is paid for | no |
-"""
+"""Writing a plan into the ledger: idempotent by job key, so that loading the same file twice changes nothing."""
 
 from __future__ import annotations
 
@@ -27,40 +18,45 @@ from orbatch.ledger.schema import only_condition
 _ENCODE = json.JSONEncoder(ensure_ascii=False, default=str).encode  # made once, for every job of a plan
 _CHUNK = 1000  # jobs per statement batch; bounds memory for a plan of any length
 
-_MAY_BE_SUBMITTED = (
-    "jobs.status in ('pending', 'submitting', 'uncertain', 'rejected', 'failed', 'cancelled', 'expired')"
-)
+_ALWAYS = "1 = 1"
+# What is paid for keeps what was paid for; an uncertain job may be submitted again.
+_NOT_PAID = "jobs.status in ('pending', 'submitting', 'uncertain', 'rejected', 'failed', 'cancelled', 'expired')"
 # A file that is being downloaded keeps its name.
 _NEVER_ACCEPTED = "jobs.status in ('pending', 'rejected')"
-_PRICE = ("estimate_low_nusd", "estimate_exact_nusd", "estimate_high_nusd", "price_lines", "price_why")
+# What a new plan changes of a job that it finds, and in which states of the job. The rest of a job is in its key.
+_CHANGES = {
+    "position": _ALWAYS,
+    "prompt_id": _ALWAYS,
+    "variables": _ALWAYS,
+    "stem": _NEVER_ACCEPTED,
+    "request": _NOT_PAID,  # it names local inputs by their path, which is not in its key
+    "estimate_low_nusd": _NOT_PAID,
+    "estimate_exact_nusd": _NOT_PAID,
+    "estimate_high_nusd": _NOT_PAID,
+    "price_lines": _NOT_PAID,
+    "price_why": _NOT_PAID,
+}
 _JOB_COLUMNS = columns_of(PlannedJob)
-_OF_THE_REQUEST = ("request", *_PRICE)  # the request names local inputs by their path, which is not in its key
-
 # The condition behind `where` keeps an unchanged job from being written again.
 _WRITE_JOB = f"""
-insert into jobs (id, batch_id, key, position, kind, model, prompt_id, prompt, variables, request, repeat, stem, status,
-  {", ".join(_PRICE)}, created_at)
-values (:id, :batch_id, :key, :position, :kind, :model, :prompt_id, :prompt, :variables, :request, :repeat, :stem,
-  'pending', {", ".join(f":{name}" for name in _PRICE)}, :at)
-on conflict (batch_id, key) do update set
-  position = excluded.position,
-  prompt_id = excluded.prompt_id,
-  variables = excluded.variables,
-  retired = 0,
-  stem = case when {_NEVER_ACCEPTED} then excluded.stem else jobs.stem end,
-  {", ".join(f"{c} = case when {_MAY_BE_SUBMITTED} then excluded.{c} else jobs.{c} end" for c in _OF_THE_REQUEST)}
-where jobs.position <> excluded.position or jobs.prompt_id <> excluded.prompt_id
-  or jobs.variables <> excluded.variables or jobs.retired = 1
-  or ({_NEVER_ACCEPTED} and jobs.stem <> excluded.stem)
-  or ({_MAY_BE_SUBMITTED} and ({" or ".join(f"jobs.{c} is distinct from excluded.{c}" for c in _OF_THE_REQUEST)}))
+insert into jobs (id, batch_id, {", ".join(_JOB_COLUMNS)}, status, created_at)
+values (:id, :batch_id, {", ".join(f":{name}" for name in _JOB_COLUMNS)}, 'pending', :at)
+on conflict (batch_id, key) do update set retired = 0,
+  {", ".join(f"{c} = case when {states} then excluded.{c} else jobs.{c} end" for c, states in _CHANGES.items())}
+where jobs.retired = 1
+  or {" or ".join(f"({states} and jobs.{c} is distinct from excluded.{c})" for c, states in _CHANGES.items())}
 """
 _WRITE_BATCH = """
 insert into batches (name, config_path, config_sha256, output_dir, origin, catalog_id, created_at, planned_at)
-values (:name, :config_path, :config_sha256, :output_dir, :origin, :catalog_id, :at, :at)
+select :name, :config_path, :config_sha256, :output_dir, :origin, id, :at, :at from catalogs where digest = :digest
 on conflict (name) do update set config_path = excluded.config_path, config_sha256 = excluded.config_sha256,
   output_dir = excluded.output_dir, origin = excluded.origin, catalog_id = excluded.catalog_id,
   planned_at = excluded.planned_at
 returning id
+"""
+_FIND_BATCH = """
+select batches.id, name, config_path, output_dir, origin, catalogs.digest as catalog_digest, planned_at
+from batches left join catalogs on catalogs.id = catalog_id where name = :name
 """
 _TOTALS = """
 select model, count(*) as jobs,
@@ -144,15 +140,15 @@ class Plans:
         Jobs that are known keep their status, their attempts and their files. Raises BatchHeld while the batch is run;
         what ``jobs`` raises leaves the ledger as it was.
         """
-        at = timestamp(utc_now())
+        now = utc_now()
+        at = timestamp(now)
         with self._database.write() as db:
             batch_id = _write_batch(db, batch, catalog, at)
             # A plan adds and retires jobs, which a runner at work would submit or lose unnoticed.
-            check_free(db, batch_id, utc_now())
+            check_free(db, batch_id, now)
+            of_batch = {"id": batch_id}
             # Why a job waited in an earlier run may be over.
-            db.execute(
-                "update jobs set wait_reason = null where batch_id = :id and wait_reason is not null", {"id": batch_id}
-            )
+            db.execute("update jobs set wait_reason = null where batch_id = :id and wait_reason is not null", of_batch)
             # On disk, because the keys may be those of a very long batch.
             db.execute("create temp table if not exists seen (key text primary key)")
             db.execute("delete from seen")
@@ -160,11 +156,8 @@ class Plans:
                 db.executemany(_WRITE_JOB, rows)
                 # Two equal jobs are a problem of the file, which ``jobs`` raises with its lines after the last one.
                 db.executemany("insert into seen (key) values (:key) on conflict (key) do nothing", rows)
-            db.execute(
-                "update jobs set retired = 1 where batch_id = :id and retired = 0 "
-                "and key not in (select key from seen)",
-                {"id": batch_id},
-            )
+            left = "batch_id = :id and retired = 0 and key not in (select key from seen)"
+            db.execute(f"update jobs set retired = 1 where {left}", of_batch)
             db.execute("delete from seen")
         found = self.find(batch.name)
         assert found is not None  # just written
@@ -172,39 +165,29 @@ class Plans:
 
     def find(self, name: str) -> BatchRecord | None:
         """The batch of this name; None when it was never planned."""
-        with self._database.read() as db:
-            row = db.execute(
-                "select batches.id, name, config_path, output_dir, origin, catalogs.digest as catalog_digest, "
-                "planned_at from batches left join catalogs on catalogs.id = catalog_id where name = :name",
-                {"name": name},
-            ).fetchone()
-        return None if row is None else BatchRecord(**dict(row))
+        row = self._database.row(_FIND_BATCH, name=name)
+        return None if row is None else BatchRecord(*row)
 
     def totals_by_model(self, batch_id: int, only: str | None = None) -> list[ModelTotals]:
         """The jobs of the file by model: what is still to be submitted, and what is done or paid already."""
-        return [ModelTotals(**row) for row in self._grouped(_TOTALS, batch_id, only)]
+        query = _TOTALS.replace("$ONLY", only_condition(only))
+        return [ModelTotals(*row) for row in self._database.rows(query, batch_id=batch_id, only=only)]
 
     def price_groups(self, batch_id: int, only: str | None = None) -> list[PriceGroup]:
         """Pending jobs by model, price lines and price: as many rows as the batch has kinds of jobs, not jobs."""
-        return [PriceGroup(**row) for row in self._grouped(_GROUPS, batch_id, only)]
-
-    def _grouped(self, query: str, batch_id: int, only: str | None) -> list[dict[str, Any]]:
-        with self._database.read() as db:
-            rows = db.execute(query.replace("$ONLY", only_condition(only)), {"batch_id": batch_id, "only": only})
-            return [dict(row) for row in rows]
+        query = _GROUPS.replace("$ONLY", only_condition(only))
+        return [PriceGroup(*row) for row in self._database.rows(query, batch_id=batch_id, only=only)]
 
     def names(self) -> list[str]:
         """All batches, the one planned last first."""
-        with self._database.read() as db:
-            return [row["name"] for row in db.execute("select name from batches order by planned_at desc, id desc")]
+        return [
+            row["name"] for row in self._database.rows("select name from batches order by planned_at desc, id desc")
+        ]
 
     def last_catalog(self, name: str) -> str | None:
         """The catalogs that the batch was last planned with, as JSON; None when it never was."""
-        with self._database.read() as db:
-            row = db.execute(
-                "select models from catalogs join batches on catalogs.id = catalog_id where name = :name",
-                {"name": name},
-            ).fetchone()
+        query = "select models from catalogs join batches on catalogs.id = catalog_id where name = :name"
+        row = self._database.row(query, name=name)
         return None if row is None else str(row["models"])
 
 
@@ -214,23 +197,23 @@ def job_id(key: str, batch_id: int) -> str:
 
 
 def _write_batch(db: sqlite3.Connection, batch: BatchFile, catalog: StoredCatalog, at: str) -> int:
-    db.execute(
-        "insert into catalogs (digest, source, read_at, models) values (:digest, :source, :read_at, :models) "
-        "on conflict (digest) do nothing",
-        {"digest": catalog.digest, "source": catalog.source, "read_at": timestamp(catalog.captured_at)}
-        | {"models": catalog.to_json()},
-    )
-    # Not `returning id`, which returns nothing for a row that is there already.
-    found = db.execute("select id from catalogs where digest = :digest", {"digest": catalog.digest}).fetchone()
     values = {
         "name": batch.name,
         "config_path": str(batch.config_path),
         "config_sha256": batch.config_sha256,
         "output_dir": str(batch.output_dir),
         "origin": batch.origin,
-        "catalog_id": found["id"],
         "at": at,
+        "digest": catalog.digest,
+        "source": catalog.source,
+        "read_at": timestamp(catalog.captured_at),
+        "models": catalog.to_json(),
     }
+    db.execute(
+        "insert into catalogs (digest, source, read_at, models) values (:digest, :source, :read_at, :models) "
+        "on conflict (digest) do nothing",
+        values,
+    )
     return int(db.execute(_WRITE_BATCH, values).fetchone()["id"])
 
 

@@ -5,36 +5,32 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, get_args
 
-from orbatch.ledger.database import Database
+from orbatch.ledger.database import Database, timestamp
+from orbatch.ledger.records import AttemptRecord
 from orbatch.ledger.schema import COUNTED
 
 Grouping = Literal["model", "batch", "day", "prompt", "status"]
-GROUPINGS: tuple[Grouping, ...] = ("model", "batch", "day", "prompt", "status")
+GROUPINGS: tuple[Grouping, ...] = get_args(Grouping)
 
 BILLS_NEEDED = 3  # charges of one shape that are needed before their mean says something about the next one
 _BILLS_READ = 100_000  # the newest attempts, because prices change; reading a million takes a second
 
 # What a group is named by, over attempts and over jobs.
-_KEY: Mapping[Grouping, str] = {
-    "model": "a.model",
-    "batch": "(select name from batches where batches.id = a.batch_id)",
-    "day": "a.day",
-    "prompt": "(select prompt_id from jobs where jobs.id = a.job_id)",
-    "status": "(select status from jobs where jobs.id = a.job_id)",
-}
-_JOB_KEY: Mapping[Grouping, str] = {
-    "model": "model",
-    "batch": "(select name from batches where batches.id = batch_id)",
-    "day": "''",  # a day's jobs are counted by their attempts; here only all of them together
-    "prompt": "prompt_id",
-    "status": "status",
+_KEYS: Mapping[Grouping, tuple[str, str]] = {
+    "model": ("a.model", "model"),
+    "batch": ("(select name from batches where id = a.batch_id)", "(select name from batches where id = batch_id)"),
+    "day": ("a.day", "''"),  # a day's jobs are counted by their attempts; here only all of them together
+    "prompt": ("(select prompt_id from jobs where id = a.job_id)", "prompt_id"),
+    "status": ("(select status from jobs where id = a.job_id)", "status"),
 }
 
-# A cost is known where an attempt is settled. Milliseconds, because sums of whole numbers do not drift.
+# The columns of ReportRow, in their order. A cost is known where an attempt is settled. Milliseconds, because sums of
+# whole numbers do not drift.
 _SUMS = """
 select $KEY as key,
   count(*) filter (where number = 1) as jobs,
@@ -75,14 +71,15 @@ select model, price_lines, count(*) as count, sum(coalesce(estimate_exact_nusd, 
 from attempts where id > (select coalesce(max(id), 0) - {_BILLS_READ} from attempts)
   and model in ($MODELS) and settled = 1 and is_byok = 0
   and estimate_high_nusd is not null and status in ('completed', 'done', 'lost')
-group by model, price_lines having count(*) >= :needed
+group by model, price_lines having count(*) >= {BILLS_NEEDED}
 """
 # Charged is what is committed without what is only reserved; both of the other sums are over few rows of an index.
 _SPEND = f"""
-select
+select committed - reserved - byok as charged, reserved from (select
   (select coalesce(sum(committed_nusd), 0) from committed where batch_id = :batch_id) as committed,
   (select coalesce(sum(reserved_nusd), 0) from attempts where batch_id = :batch_id and settled = 0) as reserved,
   (select coalesce(sum({COUNTED}), 0) from attempts where batch_id = :batch_id and is_byok = 1 and settled = 1) as byok
+) as sums
 """
 _EXPORT = """
 select jobs.id as job_id, prompt_id, prompt, variables, model, kind, status, request, repeat,
@@ -92,10 +89,20 @@ from jobs left join outputs on outputs.job_id = jobs.id
 where batch_id = :batch_id and retired = 0
 order by position, jobs.id, outputs.attempt_id, outputs.number
 """
+# The readings around an attempt, the last one before it and the newest one after it, and the charges between them.
+_USAGE = """
+select earlier.read_at as before_at, later.read_at, later.usage_nusd - earlier.usage_nusd as rise_nusd,
+  (select coalesce(sum(cost_nusd), 0) from attempts where account = :account and settled = 1
+    and settled_at > earlier.read_at and settled_at <= later.read_at) as explained_nusd
+from usage_readings earlier, usage_readings later
+where earlier.id = (select id from usage_readings where account = :account and read_at <= :at
+    order by read_at desc, id desc limit 1)
+  and later.id = (select id from usage_readings where account = :account and read_at > :at
+    order by read_at desc, id desc limit 1)
+"""
 
 
-@dataclass(frozen=True, slots=True)
-class ReportRow:
+class ReportRow(NamedTuple):
     """One group of jobs, and the sums over their attempts.
 
     ``charged_nusd`` is all that OpenRouter charged to credits, failures included (``failed_charged_nusd`` of it);
@@ -135,9 +142,6 @@ class ReportRow:
         return round(self.billed_ms_nusd * 1000 / self.billed_ms) if self.billed_ms else None
 
 
-_SUMMED = [field.name for field in fields(ReportRow) if field.name != "key"]
-
-
 @dataclass(frozen=True, slots=True)
 class Filter:
     """Which attempts a report is about; ``since`` and ``until`` are UTC days (YYYY-MM-DD), both included."""
@@ -146,21 +150,11 @@ class Filter:
     since: str | None = None
     until: str | None = None
 
-    @property
-    def is_dated(self) -> bool:
-        """Whether it leaves out attempts by their day."""
-        return self.since is not None or self.until is not None
-
-    @property
-    def values(self) -> dict[str, object]:
-        """The parameters of ``condition``."""
-        return {"batch_id": self.batch_id, "since": self.since, "until": self.until}
-
-    @property
-    def condition(self) -> str:
-        """As SQL, over rows with a batch and a day."""
+    def where(self, query: str) -> tuple[str, dict[str, object]]:
+        """A query with $WHERE, over rows with a batch and a day, as SQL and its parameters."""
         given = [("batch_id = :batch_id", self.batch_id), ("day >= :since", self.since), ("day <= :until", self.until)]
-        return " and ".join(text for text, value in given if value is not None) or "1 = 1"
+        condition = " and ".join(text for text, value in given if value is not None) or "1 = 1"
+        return query.replace("$WHERE", condition), asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +185,22 @@ class ExportedJob:
     paths: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class UsageDelta:
+    """How an account's usage moved around an attempt. ``explained_nusd``: what settled attempts of this ledger and
+    account were charged in between. ``read_at``: the time of the later reading, UTC."""
+
+    before_at: str
+    read_at: str
+    rise_nusd: int
+    explained_nusd: int
+
+    @property
+    def unexplained_nusd(self) -> int:
+        """The part of the rise that no attempt of this ledger accounts for."""
+        return max(0, self.rise_nusd - self.explained_nusd)
+
+
 class Reports:
     """The summing verbs of a ledger."""
 
@@ -198,19 +208,28 @@ class Reports:
         self._database = database
 
     def report(self, by: Grouping, which: Filter) -> tuple[list[ReportRow], ReportRow]:
-        """The groups and their total, of one moment: while a run writes, too, they agree."""
-        with self._database.snapshot() as db:
-            rows = _groups(db, by, which)
-            total = _total(rows)
-            if by == "day" and not which.is_dated:
-                # A day's jobs are those that were submitted; the total counts those that wait, too.
-                [(jobs, done)] = _job_counts(db, by, which).values() or [(0, 0)]
-                total = replace(total, jobs=jobs, done=done)
-        return rows, total
+        """One row per group, the most expensive first, or by day in their order; and their total.
 
-    def rows(self, by: Grouping, which: Filter) -> list[ReportRow]:
-        """One row per group, the most expensive first; by day in their order."""
-        return self.report(by, which)[0]
+        All are of one moment: while a run writes, too, they agree.
+        """
+        with self._database.snapshot() as db:
+            rows = [ReportRow(*row) for row in db.execute(*which.where(_SUMS.replace("$KEY", _KEYS[by][0])))]
+            # Without dates all jobs of the file count, also those without an attempt.
+            counts = None if which.since or which.until else _job_counts(db, by, which)
+        if by == "day":
+            rows.sort()
+        else:
+            if counts is not None:
+                sums = {row.key: row[3:] for row in rows}  # all but key, jobs and done
+                rows = [ReportRow(key, *counts.get(key, (0, 0)), *sums.get(key, ())) for key in {*sums, *counts}]
+            rows.sort(key=lambda row: (-row.charged_nusd, -row.reserved_nusd, row.key))
+        columns = list(zip(*rows, strict=True))[1:]
+        total = ReportRow("total", *map(sum, columns))
+        if by == "day" and counts is not None:
+            # A day's jobs are those that were submitted; the total counts those that wait, too.
+            jobs, done = counts.get("", (0, 0))
+            total = total._replace(jobs=jobs, done=done)
+        return rows, total
 
     def total(self, which: Filter) -> ReportRow:
         """All groups as one row."""
@@ -218,20 +237,14 @@ class Reports:
 
     def spend(self, batch_id: int) -> tuple[int, int]:
         """(charged, reserved) of a batch now, as in its total, without reading its attempts."""
-        with self._database.read() as db:
-            row = db.execute(_SPEND, {"batch_id": batch_id}).fetchone()
-        return row["committed"] - row["reserved"] - row["byok"], row["reserved"]
+        [(charged, reserved)] = self._database.rows(_SPEND, batch_id=batch_id)
+        return charged, reserved
 
     def bills(self, models: Sequence[str]) -> dict[tuple[str, str], Bills]:
         """By (model, price lines): what was estimated and what was charged, where at least BILLS_NEEDED charges are."""
         values = {f"model_{number}": model for number, model in enumerate(models)}
-        query = _BILLS.replace("$MODELS", ", ".join(f":{name}" for name in values))
-        with self._database.read() as db:
-            rows = db.execute(query, {**values, "needed": BILLS_NEEDED}).fetchall()
-        return {
-            (row["model"], row["price_lines"]): Bills(row["count"], row["estimated_nusd"], row["charged_nusd"])
-            for row in rows
-        }
+        rows = self._database.rows(_BILLS.replace("$MODELS", ", ".join(f":{name}" for name in values)), **values)
+        return {(model, lines): Bills(*sums) for model, lines, *sums in rows}
 
     def job_rows(
         self,
@@ -250,13 +263,13 @@ class Reports:
         query = (
             f"select {', '.join(columns)} from job_report where batch_id = :batch_id {by_status} "
             f"and (retired = 0 or status <> 'pending' or attempts > 0) order by {order} "
+            f"{'' if limit is None else 'limit :limit'}"
         )
         left = limit
         with self._database.read() as db:
             batches = [row["id"] for row in db.execute("select id from batches order by id")]
             for batch in batches if batch_id is None else [batch_id]:
-                values = {"batch_id": batch, "status": status, "limit": left}
-                for row in db.execute(query + ("" if left is None else "limit :limit"), values):
+                for row in db.execute(query, {"batch_id": batch, "status": status, "limit": left}):
                     yield dict(row)
                     left = None if left is None else left - 1
 
@@ -272,27 +285,30 @@ class Reports:
                 yield ExportedJob(**values, paths=() if paths == (None,) else paths)
 
 
-def _groups(db: sqlite3.Connection, by: Grouping, which: Filter) -> list[ReportRow]:
-    query = _SUMS.replace("$KEY", _KEY[by]).replace("$WHERE", which.condition)
-    sums = {row["key"]: dict(row) for row in db.execute(query, which.values)}
-    if by == "day":
-        return [ReportRow(**row) for _, row in sorted(sums.items())]
-    if not which.is_dated:
-        # All jobs of the file count, also those without an attempt.
-        counts = _job_counts(db, by, which)
-        for key in {*sums, *counts}:
-            jobs, done = counts.get(key, (0, 0))
-            sums[key] = {**sums.get(key, {"key": key}), "jobs": jobs, "done": done}
-    rows = [ReportRow(**row) for row in sums.values()]
-    return sorted(rows, key=lambda row: (-row.charged_nusd, -row.reserved_nusd, row.key))
-
-
 def _job_counts(db: sqlite3.Connection, by: Grouping, which: Filter) -> dict[str, tuple[int, int]]:
     """Jobs and finished ones by group."""
-    in_batch = replace(which, since=None, until=None)
-    query = _JOB_COUNTS.replace("$KEY", _JOB_KEY[by]).replace("$WHERE", in_batch.condition)
-    return {row["key"]: (row["jobs"], row["done"]) for row in db.execute(query, in_batch.values)}
+    rows = db.execute(*which.where(_JOB_COUNTS.replace("$KEY", _KEYS[by][1])))
+    return {key: (jobs, done) for key, jobs, done in rows}
 
 
-def _total(rows: Sequence[ReportRow]) -> ReportRow:
-    return ReportRow("total", **{name: sum(getattr(row, name) for row in rows) for name in _SUMMED})
+class UsageReadings:
+    """What the account's own usage says about attempts of unknown fate: readings of ``GET /key`` around each submit.
+
+    A hint, never a proof: usage lags, and other programs may use the same key.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def record(self, account: str, usage_nusd: int, at: datetime) -> None:
+        """Keep what the provider said an account has used in all, in nano-dollars."""
+        with self._database.write() as db:
+            db.execute(
+                "insert into usage_readings (account, read_at, usage_nusd) values (:account, :read_at, :usage_nusd)",
+                {"account": account, "read_at": timestamp(at), "usage_nusd": usage_nusd},
+            )
+
+    def around(self, attempt: AttemptRecord) -> UsageDelta | None:
+        """The rise from the last reading before the attempt to the newest one; None without both."""
+        row = self._database.row(_USAGE, account=attempt.account, at=attempt.created_at)
+        return None if row is None else UsageDelta(*row)
