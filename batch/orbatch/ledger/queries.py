@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,7 +25,7 @@ from orbatch.ledger.status import Status
 
 _MATCHES_SHOWN = 5  # how many matches an ambiguous prefix names in its error
 
-_OUTPUT_COLUMNS = ", ".join(columns_of(OutputRecord))
+_OUTPUT = ", ".join(columns_of(OutputRecord))
 _FIND_JOB = """
 select id from jobs where id >= :first and id < :last
 union select job_id from attempts where remote_id >= :first and remote_id < :last
@@ -86,14 +85,10 @@ class Queries:
             "select model from jobs where batch_id = :batch_id and status = 'pending' and retired = 0 "
             f"and model > :after {only_condition(only)} order by model limit 1"
         )
-        models: list[str] = []
-        with self._database.read() as db:
-            while True:
-                after = models[-1] if models else ""
-                row = db.execute(query, {"batch_id": batch_id, "after": after, "only": only}).fetchone()
-                if row is None:
-                    return models
-                models.append(row["model"])
+        models = [""]
+        while row := self._database.row(query, batch_id=batch_id, after=models[-1], only=only):
+            models.append(row["model"])
+        return models[1:]
 
     def next_pending(
         self,
@@ -111,76 +106,69 @@ class Queries:
         # One that has neither does not fit: its worst case is unknown.
         fits = "" if room_nusd is None else "and coalesce(jobs.estimate_high_nusd, :unpriced) <= :room"
         return self._jobs(
-            SELECT_JOB + "where jobs.batch_id = :batch_id and jobs.status = 'pending' and jobs.retired = 0 "
+            f"{SELECT_JOB} where jobs.batch_id = :batch_id and jobs.status = 'pending' and jobs.retired = 0 "
             f"and jobs.model = :model and jobs.position > :after {fits} {only_condition(only)} "
             "order by jobs.position limit :limit",
-            {"batch_id": batch_id, "model": model, "after": after, "only": only, "limit": limit}
-            | {"room": room_nusd, "unpriced": unpriced_nusd},
+            batch_id=batch_id,
+            model=model,
+            after=after,
+            only=only,
+            limit=limit,
+            room=room_nusd,
+            unpriced=unpriced_nusd,
         )
 
     def recent_submits(self, since: datetime, model: str | None) -> int:
         """Submits since a time, over all batches: what a rate limit shared by several runs counts."""
-        return self._count(
-            "select count(*) as number from attempts where created_at > :since "
-            + ("" if model is None else "and model = :model"),
-            {"since": timestamp(since), "model": model},
-        )
+        query = f"from attempts where created_at > :since {_of_model(model)}"
+        return self._database.count(query, since=timestamp(since), model=model)
 
     def in_flight_elsewhere(self, batch_id: int, model: str | None, now: datetime) -> int:
         """Accepted and unfinished attempts of the other batches that are being run now."""
-        return self._count(
-            "select count(*) as number from attempts "
-            "where batch_id in (select id from batches where lease_until > :now and id <> :batch_id) "
-            f"and status in ('submitting', 'submitted') and {OPEN} " + ("" if model is None else "and model = :model"),
-            {"batch_id": batch_id, "model": model, "now": timestamp(now)},
+        query = (
+            "from attempts where batch_id in (select id from batches where lease_until > :now and id <> :batch_id) "
+            f"and status in ('submitting', 'submitted') and {OPEN} {_of_model(model)}"
         )
+        return self._database.count(query, batch_id=batch_id, model=model, now=timestamp(now))
 
     def durations(self, limit: int = 2000) -> list[tuple[str, int | None, float]]:
         """How long recent jobs took from acceptance to completion: (model, requested seconds, seconds it took)."""
-        with self._database.read() as db:
-            rows = db.execute(_DURATIONS, {"limit": limit}).fetchall()
         return [
-            (
-                row["model"],
-                row["seconds"],
-                (parse_timestamp(row["completed_at"]) - parse_timestamp(row["submitted_at"])).total_seconds(),
-            )
-            for row in rows
+            (model, seconds, (parse_timestamp(completed_at) - parse_timestamp(submitted_at)).total_seconds())
+            for model, seconds, submitted_at, completed_at in self._database.rows(_DURATIONS, limit=limit)
         ]
 
     # -- attempts that need somebody -----------------------------------------------------------------------------------
 
     def open_attempts(self, batch_id: int) -> list[JobRecord]:
         """Everything accepted and not yet finished; retired jobs too, since they are paid for."""
-        return self._jobs_by_attempt(
-            f"latest.batch_id = :batch_id and latest.status in ('submitted', 'completed') and latest.{OPEN}", batch_id
-        )
+        return self._jobs_by_attempt(f"latest.status in ('submitted', 'completed') and latest.{OPEN}", batch_id)
 
     def unsettled(self, batch_id: int | None = None) -> list[JobRecord]:
         """Ended attempts whose charge is still unknown, over one batch or the whole ledger."""
         ended = "latest.status in ('completed', 'done', 'failed', 'cancelled', 'expired', 'lost')"
-        return self._jobs_by_attempt(f"latest.settled = 0 and {ended} and {_in_batch(batch_id)}", batch_id)
+        return self._jobs_by_attempt(f"latest.settled = 0 and {ended}", batch_id)
 
     def uncertain(self, batch_id: int | None = None) -> list[JobRecord]:
         """Every attempt whose fate is unknown, over one batch or the whole ledger."""
-        return self._jobs_by_attempt(
-            f"latest.status = 'uncertain' and latest.{OPEN} and {_in_batch(batch_id)}", batch_id
-        )
+        return self._jobs_by_attempt(f"latest.status = 'uncertain' and latest.{OPEN}", batch_id)
 
     def _jobs_by_attempt(self, condition: str, batch_id: int | None) -> list[JobRecord]:
-        # The plus keeps SQLite from walking all attempts in their order instead of finding these few by an index.
-        return self._jobs(f"{SELECT_ATTEMPT} where {condition} order by +latest.id", {"batch_id": batch_id})
+        # All attempts are found by their batches, too, because the partial indexes begin with these. The plus keeps
+        # SQLite from walking all attempts in their order instead.
+        batches = "= :batch_id" if batch_id is not None else "in (select id from batches)"
+        query = f"{SELECT_ATTEMPT} where {condition} and latest.batch_id {batches} order by +latest.id"
+        return self._jobs(query, batch_id=batch_id)
 
     def is_submitting(self, attempt_id: int) -> bool:
         """Whether the intent still stands: no other runner has taken over and marked it uncertain."""
-        query = "select count(*) as number from attempts where id = :id and status = 'submitting'"
-        return self._count(query, {"id": attempt_id}) > 0
+        return self._database.count("from attempts where id = :id and status = 'submitting'", id=attempt_id) > 0
 
     # -- one job -------------------------------------------------------------------------------------------------------
 
     def job(self, job_id: str) -> JobRecord:
         """The job with exactly this id. Raises LedgerError when there is none."""
-        found = self._jobs(SELECT_JOB + "where jobs.id = :job_id", {"job_id": job_id})
+        found = self._jobs(f"{SELECT_JOB} where jobs.id = :job_id", job_id=job_id)
         if not found:
             raise LedgerError(f"There is no job {job_id} in {self._database.path}.")
         return found[0]
@@ -188,9 +176,8 @@ class Queries:
     def find_job(self, prefix: str) -> JobRecord:
         """The one job whose id or remote id begins so. Raises NoSuchJob for none or several."""
         # Compared as a range, which an index finds; the last code point there is ends it.
-        values = {"first": prefix, "last": prefix + "\U0010ffff", "limit": _MATCHES_SHOWN}
-        with self._database.read() as db:
-            ids = [row["id"] for row in db.execute(_FIND_JOB, values)]
+        rows = self._database.rows(_FIND_JOB, first=prefix, last=prefix + "\U0010ffff", limit=_MATCHES_SHOWN)
+        ids = [row["id"] for row in rows]
         if len(ids) == 1:
             return self.job(ids[0])
         if not ids:
@@ -200,116 +187,88 @@ class Queries:
 
     def attempts(self, job_id: str) -> list[AttemptRecord]:
         """All attempts of a job, the oldest first."""
-        with self._database.read() as db:
-            rows = db.execute(SELECT_ATTEMPT_ALONE + "where job_id = :job_id order by number", {"job_id": job_id})
-            return [attempt_from_row(row) for row in rows]
+        query = f"{SELECT_ATTEMPT_ALONE} where job_id = :job_id order by number"
+        return [attempt_from_row(row) for row in self._database.rows(query, job_id=job_id)]
 
     def attempt(self, attempt_id: int) -> AttemptRecord:
         """The attempt with exactly this id. Raises LedgerError when there is none."""
-        with self._database.read() as db:
-            row = db.execute(SELECT_ATTEMPT_ALONE + "where id = :id", {"id": attempt_id}).fetchone()
+        row = self._database.row(f"{SELECT_ATTEMPT_ALONE} where id = :id", id=attempt_id)
         if row is None:
             raise LedgerError(f"There is no attempt {attempt_id} in {self._database.path}.")
         return attempt_from_row(row)
 
     def attempts_made(self, job_id: str) -> int:
         """Attempts that count against ``retries.attempts``: submitted, and not forgiven by ``retry``."""
-        return self._count(
-            "select count(*) as number from attempts join jobs on jobs.id = job_id where job_id = :job_id "
+        return self._database.count(
+            "from attempts join jobs on jobs.id = job_id where job_id = :job_id "
             "and attempts.status not in ('released', 'rejected') and attempts.number > attempts_forgiven",
-            {"job_id": job_id},
+            job_id=job_id,
         )
 
     def outputs(self, job_id: str, attempt_id: int | None = None) -> list[OutputRecord]:
         """The files of a job, or of one of its attempts alone."""
         of_attempt = "" if attempt_id is None else "and attempt_id = :attempt_id"
-        with self._database.read() as db:
-            rows = db.execute(
-                f"select {_OUTPUT_COLUMNS} from outputs where job_id = :job_id {of_attempt} "
-                "order by attempt_id, number",
-                {"job_id": job_id, "attempt_id": attempt_id},
-            )
-            return [OutputRecord(**dict(row)) for row in rows]
+        query = f"select {_OUTPUT} from outputs where job_id = :job_id {of_attempt} order by attempt_id, number"
+        return [OutputRecord(*row) for row in self._database.rows(query, job_id=job_id, attempt_id=attempt_id)]
 
     def placed_files(self, batch_id: int | None = None) -> list[tuple[str, OutputRecord]]:
         """Every file the ledger vouches for, with its job's id."""
         of_batch = "" if batch_id is None else "where job_id in (select id from jobs where batch_id = :batch_id)"
-        with self._database.read() as db:
-            rows = db.execute(
-                f"select job_id, {_OUTPUT_COLUMNS} from outputs {of_batch} order by id", {"batch_id": batch_id}
-            ).fetchall()
-        found = [dict(row) for row in rows]
-        return [(values.pop("job_id"), OutputRecord(**values)) for values in found]
+        query = f"select job_id, {_OUTPUT} from outputs {of_batch} order by id"
+        return [(job_id, OutputRecord(*output)) for job_id, *output in self._database.rows(query, batch_id=batch_id)]
 
     def path_owner(self, path: str) -> str | None:
         """The job whose output this path is, if any."""
-        with self._database.read() as db:
-            row = db.execute("select job_id from outputs where path = :path", {"path": path}).fetchone()
+        row = self._database.row("select job_id from outputs where path = :path", path=path)
         return None if row is None else str(row["job_id"])
 
     def variables(self, job_id: str) -> Mapping[str, Any]:
         """The variables of a job's prompt."""
-        with self._database.read() as db:
-            row = db.execute("select variables from jobs where id = :job_id", {"job_id": job_id}).fetchone()
+        [row] = self._database.rows("select variables from jobs where id = :job_id", job_id=job_id)
         values: Mapping[str, Any] = json.loads(row["variables"])
         return values
 
     def events(self, job_id: str) -> list[Event]:
         """The history of a job, the oldest first."""
-        with self._database.read() as db:
-            rows = db.execute(
-                "select at, from_status, to_status, detail from events where job_id = :job_id order by id",
-                {"job_id": job_id},
-            )
-            return [Event(**dict(row)) for row in rows]
+        query = "select at, from_status, to_status, detail from events where job_id = :job_id order by id"
+        return [Event(*row) for row in self._database.rows(query, job_id=job_id)]
 
     # -- a batch -------------------------------------------------------------------------------------------------------
 
     def counts(self, batch_id: int, only: str | None = None) -> Counts:
         """The jobs of a batch by status."""
-        with self._database.read() as db:
-            rows = db.execute(
-                "select status, retired, count(*) as jobs from jobs where batch_id = :batch_id "
-                f"{only_condition(only)} group by status, retired",
-                {"batch_id": batch_id, "only": only},
-            ).fetchall()
+        query = (
+            "select status, retired, count(*) as jobs from jobs where batch_id = :batch_id "
+            f"{only_condition(only)} group by status, retired"
+        )
         by_status: dict[str, int] = {}
-        for row in rows:
-            if not row["retired"] or row["status"] != Status.PENDING:
-                by_status[row["status"]] = by_status.get(row["status"], 0) + row["jobs"]
-        return Counts(by_status, sum(row["jobs"] for row in rows if row["retired"]))
+        all_retired = 0
+        for status, retired, jobs in self._database.rows(query, batch_id=batch_id, only=only):
+            all_retired += jobs if retired else 0
+            if not retired or status != Status.PENDING:
+                by_status[status] = by_status.get(status, 0) + jobs
+        return Counts(by_status, all_retired)
 
     def reopenable(self, batch_id: int, statuses: Sequence[Status], only: str | None = None) -> list[str]:
         """Jobs of the file, in these states, that ``retry`` may submit again, in the order of the file."""
         condition = " or ".join(f"status = '{Status(status)}'" for status in statuses)
-        with self._database.read() as db:
-            rows = db.execute(
-                f"select id from jobs where batch_id = :batch_id and ({condition}) and retired = 0 "
-                f"{only_condition(only)} order by +position",
-                {"batch_id": batch_id, "only": only},
-            )
-            return [row["id"] for row in rows]
+        query = (
+            f"select id from jobs where batch_id = :batch_id and ({condition}) and retired = 0 "
+            f"{only_condition(only)} order by +position"
+        )
+        return [row["id"] for row in self._database.rows(query, batch_id=batch_id, only=only)]
 
     def wait_reasons(self, batch_id: int) -> list[tuple[str, int]]:
         """Why pending jobs wait: each reason with its number of jobs, the most frequent first."""
-        with self._database.read() as db:
-            rows = db.execute(
-                "select wait_reason, count(*) as jobs from jobs where batch_id = :batch_id and status = 'pending' "
-                "and retired = 0 and wait_reason is not null group by wait_reason order by jobs desc",
-                {"batch_id": batch_id},
-            )
-            return [(row["wait_reason"], row["jobs"]) for row in rows]
+        query = (
+            "select wait_reason, count(*) as jobs from jobs where batch_id = :batch_id and status = 'pending' "
+            "and retired = 0 and wait_reason is not null group by wait_reason order by jobs desc"
+        )
+        return [(reason, jobs) for reason, jobs in self._database.rows(query, batch_id=batch_id)]
 
-    def _jobs(self, query: str, values: Mapping[str, object]) -> list[JobRecord]:
-        with self._database.read() as db:
-            return [job_from_row(row) for row in db.execute(query, dict(values))]
-
-    def _count(self, query: str, values: Mapping[str, object]) -> int:
-        with self._database.read() as db:
-            row: sqlite3.Row = db.execute(query, dict(values)).fetchone()
-        return int(row["number"])
+    def _jobs(self, query: str, **values: object) -> list[JobRecord]:
+        return [job_from_row(row) for row in self._database.rows(query, **values)]
 
 
-def _in_batch(batch_id: int | None) -> str:
-    """Attempts of one batch, or of all: even then by their batches, because the partial indexes begin with these."""
-    return "latest.batch_id = :batch_id" if batch_id is not None else "latest.batch_id in (select id from batches)"
+def _of_model(model: str | None) -> str:
+    return "" if model is None else "and model = :model"

@@ -198,7 +198,7 @@ select {_COLUMNS}
 from jobs join attempts latest on latest.job_id = jobs.id
 """
 
-SELECT_ATTEMPT_ALONE = f"select {', '.join(_ATTEMPT_COLUMNS)} from attempts "
+SELECT_ATTEMPT_ALONE = f"select {', '.join(_ATTEMPT_COLUMNS)} from attempts"
 
 
 def attempt_from_row(row: sqlite3.Row, prefix: str = "") -> AttemptRecord:
