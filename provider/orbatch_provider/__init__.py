@@ -39,7 +39,6 @@ if TYPE_CHECKING:
         PermissionDeniedError,
         redact,
     )
-    from orbatch_provider.images import ImagesResult
     from orbatch_provider.input_urls import check_urls
     from orbatch_provider.inputs import (
         IMAGE_FIELDS,
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
         resolve_image,
         url_of,
     )
+    from orbatch_provider.instant import ImagesResult, TextResult
     from orbatch_provider.media import SNIFF_BYTES, extension, video_type
     from orbatch_provider.pricing import (
         Estimate,
@@ -75,7 +75,6 @@ if TYPE_CHECKING:
         VideoJob,
     )
     from orbatch_provider.sync import generate_image, generate_text, generate_video
-    from orbatch_provider.texts import TextResult
 
 __all__ = [
     "COMPLETED",
@@ -158,11 +157,11 @@ _NAMES = {
         "APIError AuthenticationError ConfigurationError GoneError NotFoundError NotSentError "
         "OpenRouterError OutcomeUnknownError PaymentRequiredError PermissionDeniedError redact"
     ),
-    "images": "ImagesResult",
     "input_urls": "check_urls",
     "inputs": (
         "IMAGE_FIELDS InputError check_sizes hashed https_url is_local materialise remote_inputs resolve_image url_of"
     ),
+    "instant": "ImagesResult TextResult",
     "media": "SNIFF_BYTES extension video_type",
     "pricing": "Estimate UnsetField estimate_image estimate_text estimate_video unset_fields",
     "requests": "ImageRequest TextRequest VideoRequest named_fields strip_prefix",
@@ -171,7 +170,6 @@ _NAMES = {
         "UnusableResultError Usage VideoJob"
     ),
     "sync": "generate_image generate_text generate_video",
-    "texts": "TextResult",
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 

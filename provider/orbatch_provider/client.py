@@ -39,18 +39,17 @@ from orbatch_provider.errors import (
 from orbatch_provider.http.credentials import ApiKey, read_base_url
 from orbatch_provider.http.decode import read_json
 from orbatch_provider.http.transport import Timeouts, Transport, attribution_headers
-from orbatch_provider.images import ImagesResult, create, generate
 from orbatch_provider.inputs import with_local_files
+from orbatch_provider.instant import ImagesResult, TextResult, complete_text, create_images, save_images
 from orbatch_provider.media import extension, file_stem
 from orbatch_provider.requests import (
-    ImageFields,
+    ImageOptions,
     ImageRequest,
-    TextFields,
+    TextOptions,
     TextRequest,
-    VideoFields,
+    VideoOptions,
     VideoRequest,
     strip_prefix,
-    with_first_frame,
 )
 from orbatch_provider.responses import (
     COMPLETED,
@@ -64,7 +63,6 @@ from orbatch_provider.responses import (
     VideoJob,
     is_job_id,
 )
-from orbatch_provider.texts import TextResult, complete
 
 POLL_INTERVAL_S = 30.0
 WAIT_TIMEOUT_S = 600.0
@@ -113,9 +111,7 @@ class OpenRouterProvider:
         timeouts = Timeouts(connect_s=connect_timeout_s, submit_s=submit_timeout_s, read_s=read_timeout_s)
         headers = attribution_headers(referer, title, tuple(categories))
         self._transport = Transport(self.base_url, self._key, headers, timeouts, transport)
-        self._catalog: Catalog[VideoModel] | None = None
-        self._image_catalog: Catalog[ImageModel] | None = None
-        self._text_catalog: Catalog[TextModel] | None = None
+        self._catalogs: dict[type, Catalog[Any]] = {}  # by class of their models, for ``check``
 
     @property
     def origin(self) -> str:
@@ -233,16 +229,17 @@ class OpenRouterProvider:
             raise JobEndedError(job)
         if job.status != COMPLETED:
             raise DownloadError(f"Job {job.id} is {job.status}, and only completed jobs have content. Wait for it.")
-        folder, name, count = Path(directory), file_stem(job.id if stem is None else stem), job.output_count
+        folder, stem = Path(directory), file_stem(job.id if stem is None else stem)
         await run_in_disk_pool(folder.mkdir, parents=True, exist_ok=True)
-        names = [name] if count == 1 else [f"{name}-{index + 1}" for index in range(count)]
-        return tuple([await self._fetch_one(job.id, index, folder, name) for index, name in enumerate(names)])
-
-    async def _fetch_one(self, job_id: str, index: int, folder: Path, name: str) -> FileOutput:
-        loaded = await self.download(job_id, index, folder / f"{name}.part")
-        target = folder / f"{name}{extension(loaded.mime_type)}"
-        await run_in_disk_pool(loaded.path.replace, target)
-        return FileOutput(self._content_url(job_id, index), target, loaded.mime_type, target.name, loaded.size)
+        files = []
+        for index in range(job.output_count):
+            name = stem if job.output_count == 1 else f"{stem}-{index + 1}"
+            loaded = await self.download(job.id, index, folder / f"{name}.part")
+            target = folder / f"{name}{extension(loaded.mime_type)}"
+            await run_in_disk_pool(loaded.path.replace, target)
+            url = self._content_url(job.id, index)
+            files.append(FileOutput(url, target, loaded.mime_type, target.name, loaded.size))
+        return tuple(files)
 
     # Images and texts, which come in the response
 
@@ -258,7 +255,8 @@ class OpenRouterProvider:
         and named in a note of the error.
         """
         self.require_key()
-        return await create(self._transport, await with_local_files(ImageRequest.of(request)), Path(directory), stem)
+        body = await with_local_files(ImageRequest.of(request))
+        return await create_images(self._transport, body, Path(directory), stem)
 
     async def complete_text(self, request: TextRequest | Mapping[str, Any]) -> TextResult:
         """Send a paid text request, once.
@@ -266,7 +264,7 @@ class OpenRouterProvider:
         Raises what ``submit`` raises, or UnusableResultError when a complete response holds no text.
         """
         self.require_key()
-        return await complete(self._transport, TextRequest.of(request))
+        return await complete_text(self._transport, TextRequest.of(request))
 
     # One call
 
@@ -275,29 +273,24 @@ class OpenRouterProvider:
         prompt: str | None,
         model: str,
         image_url: str | None = None,
-        *,
-        directory: str | Path | None = None,
-        poll_interval: float = POLL_INTERVAL_S,
-        timeout: float = WAIT_TIMEOUT_S,  # noqa: ASYNC109 - see wait
-        extra: Mapping[str, Any] | None = None,
-        **fields: Unpack[VideoFields],
+        **options: Unpack[VideoOptions],
     ) -> MultimodalResponse:
-        """Submit, wait and fetch. ``duration``, ``poll_interval`` and ``timeout`` in seconds.
+        """Submit, wait and fetch. ``duration``, ``poll_interval`` (30) and ``timeout`` (600) in seconds.
 
-        ``image_url`` (https or data URL, or local file) is the short form for a first frame; ``extra``: body fields
-        that VideoFields does not name. The files are put into ``directory``, or a new temporary directory that
-        outlives the client. Raises TypeError for an unknown keyword, JobEndedError when the job fails, JobTimeoutError
-        when it takes longer: that one is paid for, and ``wait`` and ``fetch`` continue with its id. Any other error
-        after the submit has the id in a note.
+        ``image_url`` (https or data URL, or local file) is the short form for a first frame. The files are put into
+        ``directory``, or a new temporary directory that outlives the client. Raises TypeError for an unknown keyword,
+        JobEndedError when the job fails, JobTimeoutError when it takes longer: that one is paid for, and ``wait`` and
+        ``fetch`` continue with its id. Any other error after the submit has the id in a note.
         """
-        options = ("image_url", "poll_interval", "timeout")
-        request = VideoRequest.from_keywords(prompt, model, fields, extra, options)
-        frames = with_first_frame(image_url, request.frame_images)
-        job = await self.submit(request.body() | {"frame_images": frames})
+        known = ("image_url", *VideoOptions.__annotations__)
+        request = VideoRequest.from_keywords(prompt, model, options, known).with_first_frame(image_url)
+        job = await self.submit(request)
+        pause, timeout = options.get("poll_interval", POLL_INTERVAL_S), options.get("timeout", WAIT_TIMEOUT_S)
         try:
-            job = await self.wait(job.id, poll_interval=poll_interval, timeout=timeout)
+            job = await self.wait(job.id, poll_interval=pause, timeout=timeout)
             if job.status != COMPLETED:  # before a directory is created for nothing
                 raise JobEndedError(job)
+            directory = options.get("directory")
             files = await self.fetch(job, tempfile.mkdtemp(prefix="orbatch-") if directory is None else directory)
         except (JobEndedError, JobTimeoutError):  # whose messages have the id
             raise
@@ -306,34 +299,18 @@ class OpenRouterProvider:
             raise
         return MultimodalResponse(files=files, usage=job.usage, job_id=job.id, raw_response=job.raw)
 
-    async def generate_image(
-        self,
-        prompt: str,
-        model: str,
-        *,
-        directory: str | Path | None = None,
-        extra: Mapping[str, Any] | None = None,
-        **fields: Unpack[ImageFields],
-    ) -> MultimodalResponse:
-        """Up to ``n`` images, as files with the extension of what they are. ``size``: a tier such as ``2K``, or
-        ``WxH``.
-
-        ``extra``: body fields that ImageFields does not name. The files are put into ``directory``, or a new temporary
-        directory that outlives the client. Raises TypeError for an unknown keyword, and what ``create_images`` raises.
-        """
-        request = ImageRequest.from_keywords(prompt, model, fields, extra)
+    async def generate_image(self, prompt: str, model: str, **options: Unpack[ImageOptions]) -> MultimodalResponse:
+        """Up to ``n`` images, as files with the extension of what they are, in ``directory`` or a new temporary one
+        that outlives the client. Raises TypeError for an unknown keyword, and what ``create_images`` raises."""
+        request = ImageRequest.from_keywords(prompt, model, options, ImageOptions.__annotations__)
         self.require_key()  # before files are read
-        return await generate(self._transport, await with_local_files(request), directory)
+        return await save_images(self._transport, await with_local_files(request), options.get("directory"))
 
-    async def generate_text(
-        self, prompt: str | None, model: str, *, extra: Mapping[str, Any] | None = None, **fields: Unpack[TextFields]
-    ) -> MultimodalResponse:
-        """A text, in ``.text`` of the result; why it ends is ``finish_reason`` in ``raw_response``.
-
-        Set ``max_tokens``: nothing else bounds the price. ``extra``: body fields that TextFields does not name. Raises
-        TypeError for an unknown keyword, and what ``complete_text`` raises.
-        """
-        result = await self.complete_text(TextRequest.from_keywords(prompt, model, fields, extra))
+    async def generate_text(self, prompt: str | None, model: str, **options: Unpack[TextOptions]) -> MultimodalResponse:
+        """A text, in ``.text`` of the result; why it ends is ``finish_reason`` in ``raw_response``. Set ``max_tokens``:
+        nothing else bounds the price. Raises TypeError for an unknown keyword, and what ``complete_text`` raises."""
+        request = TextRequest.from_keywords(prompt, model, options, TextOptions.__annotations__)
+        result = await self.complete_text(request)
         return MultimodalResponse(
             text=result.text, usage=result.usage, job_id=result.generation_id, raw_response=result.raw
         )
@@ -342,8 +319,7 @@ class OpenRouterProvider:
 
     async def catalog(self) -> Catalog[VideoModel]:
         """The video models with capabilities and prices, read now. Needs no key, and sends none."""
-        self._catalog = self._parse_catalog(VideoModel, await self._models("/videos/models"))
-        return self._catalog
+        return self._parse_catalog(VideoModel, await self._models("/videos/models"))
 
     async def image_catalog(self, only: Collection[str] | None = None) -> Catalog[ImageModel]:
         """The image models; each of them, or only those named, with what its endpoints can do and charge. One read for
@@ -354,20 +330,18 @@ class OpenRouterProvider:
 
         async def with_endpoints(item: Mapping[str, Any]) -> Mapping[str, Any]:
             model = str(item["id"])
+            if wanted is not None and model not in wanted:
+                return {**item, "endpoints": []}
             async with slots:
-                is_wanted = wanted is None or model in wanted
-                return {**item, "endpoints": await self._endpoints(model) if is_wanted else []}
+                return {**item, "endpoints": await self._endpoints(model)}
 
         named = (item for item in body["data"] if isinstance(item, Mapping) and item.get("id"))
         data = await asyncio.gather(*map(with_endpoints, named))
-        catalog = self._parse_catalog(ImageModel, {"data": data})
-        self._image_catalog = catalog if only is None else self._image_catalog
-        return catalog
+        return self._parse_catalog(ImageModel, {"data": data}, keep=only is None)
 
     async def text_catalog(self) -> Catalog[TextModel]:
         """The text models with their prices, read now (``GET /models``, unpaged). Needs no key, and sends none."""
-        self._text_catalog = self._parse_catalog(TextModel, await self._models("/models"))
-        return self._text_catalog
+        return self._parse_catalog(TextModel, await self._models("/models"))
 
     async def video_models(self) -> list[VideoModel]:
         """The models of ``catalog``."""
@@ -385,10 +359,10 @@ class OpenRouterProvider:
         """What the model does not support in the request, by the catalog of its kind (read once); [] when it fits. A
         mapping is the body of a video request."""
         if isinstance(request, ImageRequest):
-            return _problems(request, self._image_catalog or await self.image_catalog(), check_image)
+            return _problems(request, self._catalogs.get(ImageModel) or await self.image_catalog(), check_image)
         if isinstance(request, TextRequest):
-            return _problems(request, self._text_catalog or await self.text_catalog(), check_text)
-        return _problems(VideoRequest.of(request), self._catalog or await self.catalog(), check_video)
+            return _problems(request, self._catalogs.get(TextModel) or await self.text_catalog(), check_text)
+        return _problems(VideoRequest.of(request), self._catalogs.get(VideoModel) or await self.catalog(), check_video)
 
     async def key(self) -> KeyInfo:
         """What the key may still spend, and has spent."""
@@ -425,11 +399,14 @@ class OpenRouterProvider:
             raise InvalidResponseError(f"The endpoints of {model} are not a list", detail=repr(body))
         return endpoints
 
-    def _parse_catalog(self, kind: type[_ModelT], body: Mapping[str, Any]) -> Catalog[_ModelT]:
+    def _parse_catalog(self, kind: type[_ModelT], body: Mapping[str, Any], *, keep: bool = True) -> Catalog[_ModelT]:
         try:
-            return Catalog.from_json(kind, body, captured_at=datetime.now(UTC), source=self.base_url)
+            catalog = Catalog.from_json(kind, body, captured_at=datetime.now(UTC), source=self.base_url)
         except (TypeError, ValueError) as exc:
             raise InvalidResponseError(f"The catalog cannot be read ({exc})") from None
+        if keep:
+            self._catalogs[kind] = catalog
+        return catalog
 
 
 def _problems(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, Self, TypedDict
 
 from orbatch_provider.errors import ConfigurationError
@@ -49,27 +50,17 @@ class Request:
         return cls.from_body(request)
 
     @classmethod
-    def from_keywords(
-        cls,
-        prompt: str | None,
-        model: str,
-        keywords: Mapping[str, Any],
-        extra: Mapping[str, Any] | None,
-        options: Collection[str] = (),
-    ) -> Self:
-        """The request of a call's keyword arguments. ``extra``: body fields that the class does not name.
-
-        Raises TypeError for an unknown keyword, with the nearest one, where ``options`` are the call's own; a typo in
-        a paid request must not be sent.
-        """
-        names = named_fields(cls)
+    def from_keywords(cls, prompt: str | None, model: str, keywords: CallOptions, known: Collection[str]) -> Self:
+        """The request of a call's keyword arguments. Raises TypeError for one that is not ``known``, with the nearest:
+        a typo in a paid request must not be sent."""
         for keyword in keywords:
-            if keyword not in names:
-                close = difflib.get_close_matches(keyword, [*names, *options, "directory", "extra"], n=1)
+            if keyword not in known:
+                close = difflib.get_close_matches(keyword, known, n=1)
                 hint = f", did you mean {close[0]!r}?" if close else "."
                 raise TypeError(f"Unknown argument {keyword!r}{hint} Pass other fields of the API in extra={{...}}.")
+        named = {name: value for name, value in keywords.items() if name in named_fields(cls)}
         # Later keys win: what is named in the call cannot be overwritten by ``extra``.
-        return cls.of({**(extra or {}), **keywords, "prompt": prompt, "model": model})
+        return cls.of({**(keywords.get("extra") or {}), **named, "prompt": prompt, "model": model})
 
     def to_json(self) -> bytes:
         """The body as it is sent. Raises ConfigurationError for values that JSON does not have."""
@@ -89,9 +80,18 @@ def named_fields(kind: type[Request]) -> tuple[str, ...]:
     return tuple(kind.__slots__[:-1])  # a slotted dataclass lists its fields there, and ``extra`` is the last one
 
 
-class VideoFields(TypedDict, total=False):
-    """Keyword arguments of ``generate_video`` that are sent: the fields of VideoRequest."""
+class CallOptions(TypedDict, total=False):
+    """Keyword arguments of every ``generate_*``. ``extra``: body fields that the request does not name."""
 
+    extra: Mapping[str, Any] | None
+
+
+class VideoOptions(CallOptions, total=False):
+    """Keyword arguments of ``generate_video``: the fields of VideoRequest, and what happens after the submit."""
+
+    directory: str | Path | None
+    poll_interval: float
+    timeout: float
     duration: int | None
     resolution: str | None
     aspect_ratio: str | None
@@ -137,14 +137,24 @@ class VideoRequest(Request):
             return "image"
         return "reference" if self.input_references else "text"
 
+    def with_first_frame(self, image_url: str | None) -> VideoRequest:
+        """This request starting from ``image_url``. Raises ConfigurationError when it has a first frame already."""
+        if image_url is None:
+            return self
+        frames = self.frame_images or ()
+        if any(frame.get("frame_type") == "first_frame" for frame in frames):
+            raise ConfigurationError("image_url and frame_images both set a first frame; remove one.")
+        return replace(self, frame_images=[first_frame(image_url), *frames])
+
     def count_references(self, kind: Literal["image_url", "video_url", "audio_url"]) -> int:
         """How many of ``input_references`` are of this type."""
         return sum(1 for item in self.input_references or () if item.get("type") == kind)
 
 
-class ImageFields(TypedDict, total=False):
-    """Keyword arguments of ``generate_image`` that are sent: the fields of ImageRequest."""
+class ImageOptions(CallOptions, total=False):
+    """Keyword arguments of ``generate_image``: the fields of ImageRequest, and where the files are put."""
 
+    directory: str | Path | None
     n: int | None
     size: str | None
     resolution: str | None
@@ -188,8 +198,8 @@ class ImageRequest(Request):
         return self.n if isinstance(self.n, int) and self.n > 0 else 1
 
 
-class TextFields(TypedDict, total=False):
-    """Keyword arguments of ``generate_text`` that are sent: the fields of TextRequest."""
+class TextOptions(CallOptions, total=False):
+    """Keyword arguments of ``generate_text``: the fields of TextRequest."""
 
     system: str | None
     messages: Sequence[Mapping[str, Any]] | None
@@ -245,14 +255,3 @@ _TEXT_SHORT_FORMS = frozenset({"model", "prompt", "system", "messages"})
 def first_frame(url: str) -> dict[str, Any]:
     """``image_url``, the short form for a first frame, as an item of ``frame_images``."""
     return {"type": "image_url", "image_url": {"url": url}, "frame_type": "first_frame"}
-
-
-def with_first_frame(
-    image_url: str | None, frame_images: Sequence[Mapping[str, Any]] | None
-) -> Sequence[Mapping[str, Any]] | None:
-    """``frame_images`` with ``image_url`` as first frame. Raises ConfigurationError when there is one already."""
-    if image_url is None:
-        return frame_images
-    if any(frame.get("frame_type") == "first_frame" for frame in frame_images or ()):
-        raise ConfigurationError("image_url and frame_images both set a first frame; remove one.")
-    return [first_frame(image_url), *(frame_images or ())]

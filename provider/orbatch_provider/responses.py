@@ -6,9 +6,10 @@ and importing pydantic would cost every command a tenth of a second.
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -22,6 +23,7 @@ PENDING = "pending"  # assumed for an accepted job until a poll says more
 
 _LARGEST_AMOUNT = Decimal(10) ** 9  # USD; a larger number is an error, not a price
 _LONGEST_ID = 512  # characters
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # a surrogate, which cannot be encoded
 
 
 def decimal_or_none(value: object, what: str) -> Decimal | None:
@@ -65,8 +67,8 @@ class Usage:
         if not isinstance(data, Mapping):
             return None
         cost = decimal_or_none(data.get("cost"), "usage.cost")
-        tokens = (_count(data.get(name)) for name in ("prompt_tokens", "completion_tokens"))
-        return cls(cost, data.get("is_byok") is True, *tokens)
+        tokens = (_integer(data.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+        return cls(cost, data.get("is_byok") is True, *(None if n is None or n < 0 else n for n in tokens))
 
     @classmethod
     def from_result(cls, data: object) -> Usage | None:
@@ -109,31 +111,35 @@ class VideoJob:
     @classmethod
     def from_json(cls, data: object) -> VideoJob:
         """From a poll. Raises InvalidResponseError for an unusable id, status or cost: polling again is free."""
-        job = cls.from_submit(data)
-        if not isinstance(job.raw.get("status"), str) or not job.raw["status"]:
+        job = cls._read(data, Usage.from_json)
+        if job.raw.get("status") != job.status:
             raise InvalidResponseError(f"Job {job.id} has no status", detail=repr(job.raw))
-        return replace(job, usage=Usage.from_json(job.raw.get("usage")))
+        return job
 
     @classmethod
     def from_submit(cls, data: object) -> VideoJob:
         """From the response to a paid submit, where only the id matters: it is kept whatever else is wrong, and the
         next poll reads the rest. Raises InvalidResponseError when there is no usable id."""
+        return cls._read(data, Usage.from_result)
+
+    @classmethod
+    def _read(cls, data: object, read_usage: Callable[[object], Usage | None]) -> VideoJob:
         if not isinstance(data, Mapping):
             raise InvalidResponseError("The job is not a JSON object", detail=repr(data))
-        job_id, status, expires_at = data.get("id"), data.get("status"), data.get("expires_at")
+        job_id = data.get("id")
         if not is_job_id(job_id):
-            raise InvalidResponseError("The response has no job id", detail=repr(dict(data)))
+            raise InvalidResponseError("The response has no job id", detail=repr(data))
         return cls(
             id=job_id,
-            status=text_or_none(status) or PENDING,
+            status=text_or_none(data.get("status")) or PENDING,
             polling_url=text_or_none(data.get("polling_url")),
             generation_id=text_or_none(data.get("generation_id")),
             unsigned_urls=_texts(data.get("unsigned_urls")),
             urls=_texts(data.get("urls")),
-            expires_at=expires_at if isinstance(expires_at, int) and not isinstance(expires_at, bool) else None,
-            usage=Usage.from_result(data.get("usage")),  # a poll reads it again, strictly
+            expires_at=_integer(data.get("expires_at")),
+            usage=read_usage(data.get("usage")),
             error=_reason(data.get("error")),
-            raw=dict(data),
+            raw=data,
         )
 
 
@@ -257,7 +263,6 @@ class UnusableResultError(OpenRouterError):
     def __init__(
         self,
         message: str,
-        *,
         usage: Usage | None = None,
         generation_id: str | None = None,
         raw: Mapping[str, Any] | None = None,
@@ -265,8 +270,7 @@ class UnusableResultError(OpenRouterError):
         self.usage = usage
         self.generation_id = generation_id
         self.raw = dict(raw or {})
-        cost = "the charge is unknown" if usage is None or usage.cost is None else f"charged {usage.cost} USD"
-        super().__init__(f"{message} ({cost}).")
+        super().__init__(f"{message} ({_charge(usage, 'the charge is unknown')}).")
 
 
 class JobEndedError(OpenRouterError):
@@ -277,20 +281,23 @@ class JobEndedError(OpenRouterError):
     def __init__(self, job: VideoJob) -> None:
         self.job = job
         reason = f": {redact(job.error)}" if job.error else ""
-        cost = None if job.usage is None else job.usage.cost
-        charge = "charge not reported yet" if cost is None else f"charged {cost} USD"
+        charge = _charge(job.usage, "charge not reported yet")
         super().__init__(f"Job {job.id} ended as {job.status}{reason} ({charge}).")
+
+
+def _charge(usage: Usage | None, unknown: str) -> str:
+    return unknown if usage is None or usage.cost is None else f"charged {usage.cost} USD"
 
 
 def is_job_id(value: object) -> TypeGuard[str]:
     """Whether this can be a job id: text that can be stored, and that stays one segment of a path."""
     if not isinstance(value, str) or not value.strip() or value in {".", ".."} or len(value) > _LONGEST_ID:
         return False
-    return not any("\ud800" <= char <= "\udfff" for char in value)  # half a character cannot be encoded
+    return _HALF_CHARACTER.search(value) is None
 
 
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+def _integer(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _reason(error: object) -> str | None:

@@ -3,42 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import wraps
-from pathlib import Path
 from typing import Any, ParamSpec, Unpack
 
 from orbatch_provider.client import OpenRouterProvider
 from orbatch_provider.http.credentials import ApiKey
-from orbatch_provider.requests import ImageFields, TextFields, VideoFields
+from orbatch_provider.requests import ImageOptions, TextOptions, VideoOptions
 from orbatch_provider.responses import MultimodalResponse
 
 P = ParamSpec("P")
 Key = str | ApiKey | None
-
-
-class TextOptions(TextFields, total=False):
-    """Keyword arguments of ``generate_text``, as the provider's method takes them."""
-
-    extra: Mapping[str, Any] | None
-
-
-class ImageOptions(ImageFields, total=False):
-    """Keyword arguments of ``generate_image``, as the provider's method takes them."""
-
-    directory: str | Path | None
-    extra: Mapping[str, Any] | None
-
-
-class VideoOptions(VideoFields, total=False):
-    """Keyword arguments of ``generate_video``, as the provider's method takes them."""
-
-    image_url: str | None
-    directory: str | Path | None
-    poll_interval: float
-    timeout: float
-    extra: Mapping[str, Any] | None
 
 
 def _blocking(call: Callable[P, Coroutine[Any, Any, MultimodalResponse]]) -> Callable[P, MultimodalResponse]:
@@ -63,11 +39,17 @@ def _blocking(call: Callable[P, Coroutine[Any, Any, MultimodalResponse]]) -> Cal
 
 @_blocking
 async def generate_video(
-    prompt: str | None, model: str, *, api_key: Key = None, base_url: str | None = None, **options: Unpack[VideoOptions]
+    prompt: str | None,
+    model: str,
+    image_url: str | None = None,
+    *,
+    api_key: Key = None,
+    base_url: str | None = None,
+    **options: Unpack[VideoOptions],
 ) -> MultimodalResponse:
     """``OpenRouterProvider.generate_video`` as one blocking call, with the same arguments and errors."""
     async with OpenRouterProvider(api_key, base_url=base_url) as provider:
-        return await provider.generate_video(prompt, model, **options)
+        return await provider.generate_video(prompt, model, image_url, **options)
 
 
 @_blocking

@@ -18,13 +18,12 @@ from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.plan import caps_from_config, make_plan
 from orbatch.runner.context import Clock, Event, RunOptions
 from orbatch.runner.runner import BatchRun, RunResult
+from orbatch_provider import ImagesResult, TextResult
 from orbatch_provider.catalog import snapshot
 from orbatch_provider.download import PartFile
 from orbatch_provider.errors import NotFoundError
-from orbatch_provider.images import ImagesResult
 from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest
 from orbatch_provider.responses import Generation, KeyInfo, Usage, VideoJob
-from orbatch_provider.texts import TextResult
 from orbatch_simulator.clips import TINY, render
 from tests.faults.fakes import received
 

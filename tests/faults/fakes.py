@@ -7,11 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from orbatch_provider import ImagesResult, TextResult
 from orbatch_provider.download import PartFile
-from orbatch_provider.images import ImagesResult
 from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest
 from orbatch_provider.responses import Generation, KeyInfo, VideoJob
-from orbatch_provider.texts import TextResult
 from tests.faults.workshop import clip
 
 T = TypeVar("T")

@@ -26,13 +26,12 @@ from orbatch.runner.limits import Limits
 from orbatch.runner.poll import Poller
 from orbatch.runner.poll_schedule import PollSchedule
 from orbatch.runner.submit import Submitter
+from orbatch_provider import ImagesResult, TextResult
 from orbatch_provider.catalog import Catalog, VideoModel, snapshot
 from orbatch_provider.client import OpenRouterProvider
 from orbatch_provider.download import PartFile
-from orbatch_provider.images import ImagesResult
 from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest
 from orbatch_provider.responses import Generation, KeyInfo, VideoJob
-from orbatch_provider.texts import TextResult
 from orbatch_simulator.clips import TINY, payload
 from orbatch_simulator.images import image_examples
 from orbatch_simulator.text import text_examples

@@ -23,6 +23,7 @@ from orbatch.runner import results
 from orbatch.runner.context import Clock, Event, RunContext, RunOptions, StopRun
 from orbatch.runner.limits import Limits
 from orbatch.runner.submit import Submitter
+from orbatch_provider import ImagesResult, TextResult
 from orbatch_provider.catalog import snapshot
 from orbatch_provider.errors import (
     BadRequestError,
@@ -32,10 +33,8 @@ from orbatch_provider.errors import (
     ServerError,
 )
 from orbatch_provider.image_stream import ImageFile
-from orbatch_provider.images import ImagesResult
 from orbatch_provider.requests import ImageRequest, TextRequest
 from orbatch_provider.responses import UnusableResultError, Usage
-from orbatch_provider.texts import TextResult
 from orbatch_simulator.images import image_examples
 from orbatch_simulator.text import text_examples
 from tests.faults.fakes import FakeProvider

@@ -14,9 +14,8 @@ from typing import Any
 
 from orbatch.ledger import OutputRecord
 from orbatch.outputs.files import FileConflict, discard, part_path, place, sync_directory, target_path
-from orbatch_provider.images import ImagesResult
+from orbatch_provider import ImagesResult, TextResult
 from orbatch_provider.media import extension
-from orbatch_provider.texts import TextResult
 
 FREE_BYTES = 100_000_000  # on the disk before a request is submitted: an answer may hold ten large images
 _CHARACTERS_SHOWN = 80  # of a text that an error repeats
