@@ -241,7 +241,7 @@ def test_an_attempt_that_was_accepted_after_all_is_held_to_the_price_and_the_nam
     assert (job.status, job.stem) == (Status.SUBMITTED, stem)
     settled = ledger.attempts.end(attempt_id, Status.COMPLETED, Charge(PRICE + 1), Caps(total=PRICE))
     assert (settled.overrun_nusd, settled.cap_exceeded) == (1, "budget.total_usd")
-    [model] = ledger.reports.rows("model", Filter(1))
+    [model], _ = ledger.reports.report("model", Filter(1))
     assert (model.charged_nusd, model.reserved_nusd, model.estimated_nusd) == (PRICE + 1, 0, PRICE)
 
 

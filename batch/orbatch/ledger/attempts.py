@@ -48,17 +48,18 @@ select
   (select coalesce(sum(committed_nusd), 0) from committed where day = :day) as day,
   (select coalesce(sum({COUNTED}), 0) from attempts where job_id = :job_id) as job
 """
+_WITH_REMOTE_ID = """
+select job_id from attempts where remote_id = :remote_id and origin = (select origin from attempts where id = :id)
+"""
 _PENDING = f"""
 select id, model, estimate_high_nusd, wait_reason,
   coalesce((select sum({COUNTED}) from attempts where job_id = jobs.id), 0) as committed_nusd
 from jobs where batch_id = :batch_id and status = 'pending' and retired = 0
 """
 _OUTPUT_COLUMNS = columns_of(OutputRecord)
-_OUTPUT = """
-insert into outputs (job_id, attempt_id, number, path, bytes, sha256, mime_type, seconds, width, height, fps,
-  video_codec, audio_codec, warning, created_at)
-values (:job_id, :attempt_id, :number, :path, :bytes, :sha256, :mime_type, :seconds, :width, :height, :fps,
-  :video_codec, :audio_codec, :warning, :at)
+_OUTPUT = f"""
+insert into outputs (job_id, attempt_id, number, {", ".join(_OUTPUT_COLUMNS)}, created_at)
+values (:job_id, :attempt_id, :number, {", ".join(f":{name}" for name in _OUTPUT_COLUMNS)}, :at)
 """
 
 
@@ -137,10 +138,8 @@ class Attempts:
         """
         error = "orbatch was stopped during the request, before an answer was recorded"
         with self._write() as (db, at):
-            found = db.execute(
-                f"select id from attempts where batch_id = :batch_id and status = 'submitting' and {OPEN} order by id",
-                {"batch_id": batch_id},
-            ).fetchall()
+            query = f"select id from attempts where batch_id = :id and status = 'submitting' and {OPEN} order by id"
+            found = db.execute(query, {"id": batch_id}).fetchall()
             return [step(db, row["id"], (Status.SUBMITTING,), Status.UNCERTAIN, at, error=error) for row in found]
 
     # -- submitted -> completed -> done --------------------------------------------------------------------------------
@@ -170,17 +169,18 @@ class Attempts:
         """
         with self._write() as (db, at):
             row = db.execute("select status from attempts where id = :id", {"id": attempt_id}).fetchone()
-            between: tuple[Status, ...] = (Status.SUBMITTED, Status.COMPLETED)
+            between = [Status.SUBMITTED, Status.COMPLETED]
             if status is Status.FAILED:
-                between = (Status.SUBMITTED,)
+                between.remove(Status.COMPLETED)
             elif status is Status.DONE and (row is None or row["status"] != Status.UNCERTAIN):
-                between = ()
+                between = []
             # The first step writes the charge, since a cost may be written only once.
             columns = charge.columns(at) | {"submitted_at": at, "completed_at": at}
             leaves: tuple[Status, ...] = _UNANSWERED
-            for enters in (*between, status):
-                job_id = step(db, attempt_id, leaves, enters, at, error=error if enters is status else None, **columns)
+            for enters in between:
+                step(db, attempt_id, leaves, enters, at, **columns)
                 leaves, columns = (enters,), {}
+            job_id = step(db, attempt_id, leaves, status, at, error=error, **columns)
             _write_outputs(db, job_id, attempt_id, outputs, at)
             return _settlement(db, attempt_id, charge.cost_nusd, caps)
 
@@ -216,16 +216,11 @@ class Attempts:
     def attach_remote_id(self, attempt: AttemptRecord, remote_id: str) -> None:
         """uncertain -> submitted: the provider has this job under this id."""
         with self._write() as (db, at):
-            taken = db.execute(
-                "select job_id from attempts where remote_id = :remote_id "
-                "and origin = (select origin from attempts where id = :id)",
-                {"remote_id": remote_id, "id": attempt.id},
-            ).fetchone()
+            taken = db.execute(_WITH_REMOTE_ID, {"remote_id": remote_id, "id": attempt.id}).fetchone()
             if taken is not None:
                 raise LedgerConflict(f"{remote_id} already belongs to job {taken['job_id']} of this ledger.")
-            detail = f"resolved: found as {remote_id}"
             ids = {"remote_id": remote_id, "submitted_at": at}
-            step(db, attempt.id, _UNCERTAIN, Status.SUBMITTED, at, detail=detail, **ids)
+            step(db, attempt.id, _UNCERTAIN, Status.SUBMITTED, at, detail=f"resolved: found as {remote_id}", **ids)
 
     def resolve_not_charged(self, attempt: AttemptRecord) -> None:
         """uncertain -> pending: nothing was charged; it may be submitted again."""
@@ -267,24 +262,23 @@ class Attempts:
     def mark_over_budget(self, batch_id: int, caps: Caps, only: str | None = None) -> int:
         """Note beside every pending job that no cap has room for how much is missing. Returns how many there are."""
         with self._write() as (db, at):
-            models = db.execute(
-                "select distinct model from committed where batch_id = :id", {"id": batch_id}
-            ).fetchall()
-            scopes = {name: _committed(db, batch_id, name, at[:10]) for name in [*(row["model"] for row in models), ""]}
+            charged = db.execute("select distinct model from committed where batch_id = :id", {"id": batch_id})
+            models = [row["model"] for row in charged] + [""]  # "": one without attempts
+            scopes = {model: _committed(db, batch_id, model, at[:10]) for model in models}
             # Few kinds of jobs differ in what is decided of them; 100,000 alike are decided once.
             reasons: dict[tuple[str, int | None, int], str | None] = {}
             count = 0
             changed = []
-            values = {"batch_id": batch_id, "only": only}
-            for job in db.execute(_PENDING + only_condition(only), values):
+            for job in db.execute(_PENDING + only_condition(only), {"batch_id": batch_id, "only": only}):
                 kind = (job["model"], job["estimate_high_nusd"], job["committed_nusd"])
                 if kind not in reasons:
                     used = replace(scopes.get(job["model"], scopes[""]), job=job["committed_nusd"])
                     decision = decide(job["model"], job["estimate_high_nusd"], caps, used)
                     reasons[kind] = decision.reason if isinstance(decision, Refused) else None
-                count += reasons[kind] is not None
-                if reasons[kind] not in (None, job["wait_reason"]):
-                    changed.append({"reason": reasons[kind], "id": job["id"]})
+                reason = reasons[kind]
+                count += reason is not None
+                if reason not in (None, job["wait_reason"]):
+                    changed.append({"reason": reason, "id": job["id"]})
             db.executemany("update jobs set wait_reason = :reason where id = :id", changed)
         return count
 

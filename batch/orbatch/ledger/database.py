@@ -84,18 +84,15 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(file, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        try:
+            prepare(connection, path)
+        except BaseException:
+            connection.close()
+            raise
     except OSError as exc:
         raise LedgerError(f"The ledger {path} cannot be created: {exc.strerror or exc}. Name another place.") from exc
     except sqlite3.Error as exc:
         raise LedgerError(explain(exc, path)) from exc
-    try:
-        prepare(connection, path)
-    except sqlite3.Error as exc:
-        connection.close()
-        raise LedgerError(explain(exc, path)) from exc
-    except BaseException:
-        connection.close()
-        raise
     return connection
 
 

@@ -123,9 +123,5 @@ class Leases:
 
     def other_runners(self, batch_id: int, now: datetime) -> int:
         """How many other batches of this ledger are being run now."""
-        with self._database.read() as db:
-            row = db.execute(
-                "select count(*) as batches from batches where lease_until > :now and id <> :batch_id",
-                {"now": timestamp(now), "batch_id": batch_id},
-            ).fetchone()
-        return int(row["batches"])
+        query = "from batches where lease_until > :now and id <> :batch_id"
+        return self._database.count(query, now=timestamp(now), batch_id=batch_id)

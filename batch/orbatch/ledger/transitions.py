@@ -97,14 +97,8 @@ def move(
     moved = db.execute(
         "update jobs set status = :enters, error = :error, wait_reason = :wait_reason, done_at = :done_at "
         "where id = :job_id and status = :old",
-        {
-            "enters": enters,
-            "error": error,
-            "wait_reason": wait_reason,
-            "done_at": at if enters is Status.DONE else None,
-            "job_id": job_id,
-            "old": old,
-        },
+        {"job_id": job_id, "old": old, "enters": enters, "error": error, "wait_reason": wait_reason}
+        | {"done_at": at if enters is Status.DONE else None},
     )
     if moved.rowcount == 0:
         raise LedgerConflict(f"Job {job_id} is not {old} any more; it cannot become {enters} now.")
