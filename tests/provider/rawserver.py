@@ -178,11 +178,14 @@ class Servers:
             await raw.stop()
 
 
+WEBM = b"\x1a\x45\xdf\xa3\x9fB\x86\x81\x01B\x82\x84webm" + bytes(600)
+MP4_HEAD = (24).to_bytes(4, "big") + b"ftypisom" + bytes(4) + b"isommp42"
+
+
 def clip(size: int = 3000) -> bytes:
     """The boxes of an MP4 file, ``size`` bytes in all, whose content no two positions share by accident."""
-    head = (24).to_bytes(4, "big") + b"ftypisom" + bytes(4) + b"isommp42"
-    payload = bytes(index * 31 % 251 for index in range(size - len(head) - 8))
-    return head + (len(payload) + 8).to_bytes(4, "big") + b"mdat" + payload
+    payload = bytes(index * 31 % 251 for index in range(size - len(MP4_HEAD) - 8))
+    return MP4_HEAD + (len(payload) + 8).to_bytes(4, "big") + b"mdat" + payload
 
 
 def certificate_for(name: str, folder: Path) -> tuple[Path, Path]:

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import json
-import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-import respx
 
-from orbatch_provider.client import OpenRouterProvider
+from orbatch_provider import OpenRouterProvider, VideoJob, VideoRequest
 from orbatch_provider.errors import (
     AuthenticationError,
     BadRequestError,
     ConfigurationError,
     DownloadError,
     JobTimeoutError,
+    PermissionDeniedError,
 )
-from orbatch_provider.requests import VideoRequest
-from orbatch_provider.responses import JobEndedError, VideoJob
+from orbatch_provider.responses import JobEndedError
+from tests.provider.conftest import KEY, REQUEST, Wire
 from tests.provider.rawserver import RawServer, answer, clip, read_request, reset
 
-KEY = "sk-or-v1-c0ffee0123456789"
-BASE = "https://openrouter.ai/api/v1"
 MODELS = {"data": [{"id": "alibaba/wan-2.6", "supported_durations": [5, 10], "pricing_skus": {"a": "0.1"}}]}
+VIDEO = answer(clip(), content_type="video/mp4")
 
 
 def job(status: str = "pending", **more: Any) -> dict[str, Any]:
@@ -35,165 +33,137 @@ def job(status: str = "pending", **more: Any) -> dict[str, Any]:
 DONE = job("completed", unsigned_urls=["https://elsewhere.example/1"], usage={"cost": 0.4, "is_byok": False})
 
 
-def with_video(*scripts: list[Any]) -> list[list[Any]]:
-    return [*scripts, answer(clip(), content_type="video/mp4")]
-
-
-async def test_a_video_in_one_call(
-    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_video_in_one_call(wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    raw_server.script(
-        *with_video(answer(job(), 202), answer(job("in_progress")), answer(job("dreaming")), answer(DONE))
-    )
+    wire.script(answer(job(), 202), answer(job("in_progress")), answer(job("dreaming")), answer(DONE), VIDEO)
 
-    result = await provider.generate_video(
-        "a cat",
-        "openrouter/alibaba/wan-2.6",
-        duration=5,
-        seed=7,
-        poll_interval=0,
-        provider={"options": {}},
-        extra={"novelty": 1},
+    settings: dict[str, Any] = {"duration": 5, "seed": 7, "provider": {"options": {}}}
+    result = await wire.provider.generate_video(
+        "a cat", "openrouter/alibaba/wan-2.6", poll_interval=0, extra={"novelty": 1}, **settings
     )
-    await provider.aclose()
+    await wire.provider.aclose()
 
-    assert json.loads(raw_server.requests[0].body) == {
-        "model": "alibaba/wan-2.6",
-        "prompt": "a cat",
-        "duration": 5,
-        "seed": 7,
-        "provider": {"options": {}},
-        "novelty": 1,
-    }
+    sent = json.loads(wire.requests[0].body)
+    assert sent == {"model": "alibaba/wan-2.6", "prompt": "a cat", "novelty": 1, **settings}
     assert result.cost_usd == Decimal("0.4")
     assert result.job_id == "job-1"
     assert result.raw_response["status"] == "completed"
     (file,) = result.videos
     assert (file.filename, file.mime_type, file.size) == ("job-1.mp4", "video/mp4", 3000)
-    assert file.url == f"{raw_server.url}/videos/job-1/content?index=0"
+    assert file.url == f"{wire.server.url}/videos/job-1/content?index=0"
     assert file.get_bytes() == clip()
     assert file.save(file.path.parent / "deep" / "cat.mp4").read_bytes() == clip()
     assert [path.name for path in file.path.parent.glob("*.part")] == []
 
 
-async def test_an_image_url_is_the_first_frame(raw_server: RawServer, provider: OpenRouterProvider) -> None:
-    raw_server.script(answer({}, 400))
-    last = {"type": "image_url", "image_url": {"url": "https://x.example/b.png"}, "frame_type": "last_frame"}
+async def test_an_image_url_is_the_first_frame(wire: Wire) -> None:
+    wire.script(answer({}, 400))
+    first, last = (
+        {"type": "image_url", "image_url": {"url": "https://x.example/a.png"}, "frame_type": frame}
+        for frame in ("first_frame", "last_frame")
+    )
 
     with pytest.raises(BadRequestError):
-        await provider.generate_video("a cat", "m/m", image_url="https://x.example/a.png", frame_images=[last])
+        await wire.provider.generate_video("a cat", "m/m", image_url="https://x.example/a.png", frame_images=[last])
 
-    first = {"type": "image_url", "image_url": {"url": "https://x.example/a.png"}, "frame_type": "first_frame"}
-    assert json.loads(raw_server.requests[0].body)["frame_images"] == [first, last]
+    assert json.loads(wire.requests[0].body)["frame_images"] == [first, last]
     with pytest.raises(ConfigurationError, match="both set a first frame"):
-        await provider.generate_video("a cat", "m/m", image_url="https://x.example/a.png", frame_images=[first])
-    assert len(raw_server.requests) == 1
+        await wire.provider.generate_video("a cat", "m/m", image_url="https://x.example/a.png", frame_images=[first])
+    assert len(wire.requests) == 1
 
 
-async def test_a_url_named_by_the_provider_is_never_polled(raw_server: RawServer, provider: OpenRouterProvider) -> None:
-    elsewhere = {**job(), "polling_url": "https://elsewhere.example/poll"}
-    raw_server.script(answer(elsewhere, 202), answer(DONE))
+async def test_a_url_named_by_the_provider_is_never_polled(wire: Wire) -> None:
+    wire.script(answer(job() | {"polling_url": "https://elsewhere.example/poll"}, 202), answer(DONE))
 
-    started = await provider.submit({"model": "m/m", "prompt": "a cat"})
-    await provider.wait(started.id, poll_interval=0)
+    started = await wire.provider.submit(REQUEST)
+    await wire.provider.wait(started.id, poll_interval=0)
 
-    assert [request.target for request in raw_server.requests] == ["/videos", "/videos/job-1"]
+    assert [request.target for request in wire.requests] == ["/videos", "/videos/job-1"]
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled", "expired"])
-async def test_a_job_that_ends_without_a_result(
-    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path, status: str
-) -> None:
-    ended = job(status, error="the provider said no")
-    raw_server.script(answer(job(), 202), answer(ended))
+async def test_a_job_that_ends_without_a_result(wire: Wire, tmp_path: Path, status: str) -> None:
+    wire.script(answer(job(), 202), answer(job(status, error="the provider said no")))
 
     with pytest.raises(JobEndedError, match=f"ended as {status}: the provider said no"):
-        await provider.generate_video("a cat", "m/m", poll_interval=0, directory=tmp_path)
+        await wire.provider.generate_video("a cat", "m/m", poll_interval=0, directory=tmp_path)
 
-    waited = await provider.wait("job-1", poll_interval=0)
+    waited = await wire.provider.wait("job-1", poll_interval=0)
     assert waited.status == status
     with pytest.raises(JobEndedError):
-        await provider.fetch(waited, tmp_path)
+        await wire.provider.fetch(waited, tmp_path)
 
 
-async def test_bad_polls_do_not_end_a_paid_job(raw_server: RawServer, provider: OpenRouterProvider) -> None:
-    raw_server.script(
-        answer({}, 500), answer("<html>", 200), [read_request, reset], answer(b"", 503), answer({}, 429), answer(DONE)
-    )
+async def test_bad_polls_do_not_end_a_paid_job(wire: Wire) -> None:
+    wire.script(answer({}, 500), answer("<html>", 200), [read_request, reset])
+    wire.script(answer(b"", 503), answer({}, 429), answer(DONE))
     seen: list[str] = []
 
-    done = await provider.wait("job-1", poll_interval=0, on_poll=lambda job: seen.append(job.status))
+    done = await wire.provider.wait("job-1", poll_interval=0, on_poll=lambda job: seen.append(job.status))
 
     assert done.status == "completed"
     assert seen == ["completed"]
 
 
-async def test_a_refused_key_ends_the_waiting(raw_server: RawServer, provider: OpenRouterProvider) -> None:
-    raw_server.script(answer({}, 401))
+async def test_a_refused_key_ends_the_waiting(wire: Wire) -> None:
+    wire.script(answer({}, 401))
 
     with pytest.raises(AuthenticationError):
-        await provider.wait("job-1", poll_interval=0)
+        await wire.provider.wait("job-1", poll_interval=0)
 
 
-async def test_a_timeout_names_the_job_and_how_to_go_on(raw_server: RawServer, provider: OpenRouterProvider) -> None:
-    raw_server.script(answer(job(), 202), answer(job("in_progress")))
+async def test_a_timeout_names_the_job_and_how_to_go_on(wire: Wire) -> None:
+    wire.script(answer(job(), 202), answer(job("in_progress")))
 
     with pytest.raises(JobTimeoutError, match=r"paid for.*provider\.wait\('job-1'\)") as caught:
-        await provider.generate_video("a cat", "m/m", poll_interval=30, timeout=0.05)
+        await wire.provider.generate_video("a cat", "m/m", poll_interval=30, timeout=0.05)
 
     assert (caught.value.job_id, caught.value.last_status) == ("job-1", "in_progress")
-    assert len(raw_server.requests) == 2  # one submit, and one poll before giving up
+    assert len(wire.requests) == 2  # one submit, and one poll before giving up
 
 
-async def test_a_timeout_during_an_outage_says_why(raw_server: RawServer, provider: OpenRouterProvider) -> None:
-    raw_server.script(answer({}, 502))
+async def test_a_timeout_during_an_outage_says_why(wire: Wire) -> None:
+    wire.script(answer({}, 502))
 
     with pytest.raises(JobTimeoutError) as caught:
-        await provider.wait("job-1", poll_interval=0, timeout=0)
+        await wire.provider.wait("job-1", poll_interval=0, timeout=0)
 
     assert "502" in str(caught.value.__cause__)
 
 
-async def test_an_error_after_the_submit_carries_the_job_id(
-    raw_server: RawServer, provider: OpenRouterProvider
-) -> None:
-    raw_server.script(answer(job(), 202), answer({}, 403))
+async def test_an_error_after_the_submit_carries_the_job_id(wire: Wire) -> None:
+    wire.script(answer(job(), 202), answer({}, 403))
 
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - the note is the point
-        await provider.generate_video("a cat", "m/m", poll_interval=0)
+    with pytest.raises(PermissionDeniedError) as caught:
+        await wire.provider.generate_video("a cat", "m/m", poll_interval=0)
 
     assert "job-1" in caught.value.__notes__[0]
 
 
-async def test_every_output_is_fetched_and_renamed(
-    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path
-) -> None:
-    raw_server.script(*with_video())
+async def test_every_output_is_fetched_and_renamed(wire: Wire, tmp_path: Path) -> None:
+    wire.script(VIDEO)
     three = VideoJob.from_json(job("completed", unsigned_urls=["a", "b", "c"]))
 
-    files = await provider.fetch(three, tmp_path / "new", stem="cat")
+    files = await wire.provider.fetch(three, tmp_path / "new", stem="cat")
 
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["cat-1.mp4", "cat-2.mp4", "cat-3.mp4"]
     assert [file.url[-7:] for file in files] == ["index=0", "index=1", "index=2"]
-    assert [request.target[-7:] for request in raw_server.requests] == ["index=0", "index=1", "index=2"]
+    assert [request.target[-7:] for request in wire.requests] == ["index=0", "index=1", "index=2"]
 
 
 @pytest.mark.parametrize("name", ["../../escape", "/etc/passwd", "a\0b", "..", "x" * 5000, "con/../../x"])
-async def test_a_hostile_job_id_stays_in_the_folder(
-    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path, name: str
-) -> None:
-    raw_server.script(*with_video())
+async def test_a_hostile_job_id_stays_in_the_folder(wire: Wire, tmp_path: Path, name: str) -> None:
+    wire.script(VIDEO)
 
-    (file,) = await provider.fetch(VideoJob(id="job-1", status="completed"), tmp_path / "out", stem=name)
+    (file,) = await wire.provider.fetch(VideoJob(id="job-1", status="completed"), tmp_path / "out", stem=name)
 
     assert file.path.parent == tmp_path / "out"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-async def test_a_job_that_is_not_completed_cannot_be_fetched(provider: OpenRouterProvider, tmp_path: Path) -> None:
+async def test_a_job_that_is_not_completed_cannot_be_fetched(wire: Wire, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match="job-1 is in_progress"):
-        await provider.fetch(VideoJob(id="job-1", status="in_progress"), tmp_path)
+        await wire.provider.fetch(VideoJob(id="job-1", status="in_progress"), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -205,22 +175,20 @@ async def test_a_job_that_is_not_completed_cannot_be_fetched(provider: OpenRoute
         pytest.param("%2e%2e", "/videos/%252e%252e", id="encoded-already"),
     ],
 )
-async def test_a_job_id_is_one_segment_of_the_path(
-    raw_server: RawServer, provider: OpenRouterProvider, job_id: str, target: str
-) -> None:
-    raw_server.script(answer({**job(), "id": job_id}))
+async def test_a_job_id_is_one_segment_of_the_path(wire: Wire, job_id: str, target: str) -> None:
+    wire.script(answer(job() | {"id": job_id}))
 
-    await provider.poll(job_id)
+    await wire.provider.poll(job_id)
 
-    assert raw_server.requests[0].target == target
+    assert wire.requests[0].target == target
 
 
 @pytest.mark.parametrize("job_id", ["", " ", ".", "..", "x" * 1000, "\ud800"])
-async def test_what_is_no_job_id_is_not_sent(raw_server: RawServer, provider: OpenRouterProvider, job_id: str) -> None:
+async def test_what_is_no_job_id_is_not_sent(wire: Wire, job_id: str) -> None:
     with pytest.raises(ConfigurationError, match="not a job id"):
-        await provider.poll(job_id)
+        await wire.provider.poll(job_id)
 
-    assert raw_server.connections == 0
+    assert wire.server.connections == 0
 
 
 @pytest.mark.parametrize(
@@ -231,20 +199,18 @@ async def test_what_is_no_job_id_is_not_sent(raw_server: RawServer, provider: Op
         pytest.param({"model": "m/m", "extra": {1, 2}}, id="a-set"),
     ],
 )
-async def test_what_cannot_be_written_is_not_sent(
-    raw_server: RawServer, provider: OpenRouterProvider, request_: dict[str, Any]
-) -> None:
+async def test_what_cannot_be_written_is_not_sent(wire: Wire, request_: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
-        await provider.submit(request_)
+        await wire.provider.submit(request_)
 
-    assert raw_server.connections == 0
+    assert wire.server.connections == 0
 
 
 async def test_the_app_is_named_on_keyed_calls_only(raw_server: RawServer) -> None:
     raw_server.script(answer(MODELS), answer(job()))
-    app = {"referer": "https://app.example", "title": "My app", "categories": ["video", "art"]}
+    app: dict[str, Any] = {"referer": "https://app.example", "title": "My app", "categories": ["video", "art"]}
 
-    async with OpenRouterProvider(KEY, base_url=raw_server.url, **app) as provider:  # type: ignore[arg-type]
+    async with OpenRouterProvider(KEY, base_url=raw_server.url, **app) as provider:
         await provider.catalog()
         await provider.poll("job-1")
 
@@ -267,58 +233,30 @@ def test_an_app_that_cannot_be_named_is_refused(app: dict[str, Any]) -> None:
         OpenRouterProvider(KEY, **app)
 
 
-async def test_the_catalog_needs_no_key(raw_server: RawServer) -> None:
+async def test_a_request_is_checked_against_the_catalog_which_is_read_once_and_needs_no_key(
+    raw_server: RawServer,
+) -> None:
     raw_server.script(answer(MODELS))
 
     async with OpenRouterProvider(base_url=raw_server.url) as provider:
         (model,) = await provider.video_models()
+        fits = await provider.check(VideoRequest("alibaba/wan-2.6", "a cat", duration=5))
+        too_long = await provider.check({"model": "openrouter/alibaba/wan-2.6", "prompt": "a cat", "duration": 6})
+        unknown = await provider.check({"model": "alibaba/wan-2-6", "prompt": "a cat"})
 
     assert model.id == "alibaba/wan-2.6"
-
-
-async def test_a_request_is_checked_against_the_catalog_read_once(
-    raw_server: RawServer, provider: OpenRouterProvider
-) -> None:
-    raw_server.script(answer(MODELS))
-
-    fits = await provider.check(VideoRequest("alibaba/wan-2.6", "a cat", duration=5))
-    too_long = await provider.check({"model": "openrouter/alibaba/wan-2.6", "prompt": "a cat", "duration": 6})
-    unknown = await provider.check({"model": "alibaba/wan-2-6", "prompt": "a cat"})
-
     assert fits == []
     assert (too_long[0].field, too_long[0].nearest) == ("duration", "5")
     assert (unknown[0].field, unknown[0].nearest) == ("model", "alibaba/wan-2.6")
     assert len(raw_server.requests) == 1
 
 
-async def test_the_key_and_a_generation_can_be_asked_for(raw_server: RawServer, provider: OpenRouterProvider) -> None:
-    raw_server.script(
+async def test_the_key_and_a_generation_can_be_asked_for(wire: Wire) -> None:
+    wire.script(
         answer({"data": {"label": "sk-or-v1-c0f...789", "limit_remaining": 3.5, "usage": 1}}),
         answer({"data": {"id": "gen/1", "total_cost": 0.25, "is_byok": False}}),
     )
 
-    assert (await provider.key()).limit_remaining == Decimal("3.5")
-    assert (await provider.generation("gen/1&x=y")).total_cost == Decimal("0.25")
-    assert raw_server.requests[1].target.replace("/", "%2F").endswith("generation?id=gen%2F1%26x%3Dy")
-
-
-async def test_respx_can_stand_in_for_the_whole_service(tmp_path: Path) -> None:
-    with respx.mock(base_url=BASE, using="httpx") as router:
-        router.post("/videos").respond(202, json=job())
-        router.get("/videos/job-1").respond(200, json=DONE)
-        router.get("/videos/job-1/content").respond(200, headers={"content-type": "video/mp4"}, content=clip())
-
-        async with OpenRouterProvider(KEY) as provider:
-            result = await provider.generate_video("a cat", "m/m", poll_interval=0, directory=tmp_path)
-
-    assert result.videos[0].get_bytes() == clip()
-
-
-def test_waiting_never_blocks_the_loop() -> None:
-    source = Path(__file__).parents[2] / "provider" / "orbatch_provider"
-
-    assert not [path.name for path in source.glob("*.py") if time.sleep.__name__ + "(" in _without_asyncio(path)]
-
-
-def _without_asyncio(path: Path) -> str:
-    return path.read_text("utf-8").replace("asyncio.sleep(", "")
+    assert (await wire.provider.key()).limit_remaining == Decimal("3.5")
+    assert (await wire.provider.generation("gen/1&x=y")).total_cost == Decimal("0.25")
+    assert wire.requests[1].target.replace("/", "%2F").endswith("generation?id=gen%2F1%26x%3Dy")

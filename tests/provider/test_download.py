@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from orbatch_provider.client import OpenRouterProvider
 from orbatch_provider.download import Download, PartFile
 from orbatch_provider.errors import (
     ConflictError,
@@ -22,9 +21,11 @@ from orbatch_provider.errors import (
     RateLimitError,
     ServerError,
 )
+from tests.provider.conftest import Wire
 from tests.provider.rawserver import (
+    MP4_HEAD,
+    WEBM,
     Exchange,
-    RawServer,
     Step,
     answer,
     clip,
@@ -36,42 +37,29 @@ from tests.provider.rawserver import (
 )
 
 CLIP = clip()
-WEBM = b"\x1a\x45\xdf\xa3\x9fB\x86\x81\x01B\x82\x84webm" + bytes(600)
+NO_LENGTH = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n\r\n"
 
 
 def video(body: bytes = CLIP, status: int = 200, *, content_type: str = "video/mp4", **kwargs: object) -> list[Step]:
     return answer(body, status, content_type=content_type, **kwargs)
 
 
-def rest(start: int, body: bytes = CLIP, total: int | str = len(CLIP)) -> list[Step]:
-    headers = {"Content-Range": f"bytes {start}-{len(body) - 1}/{total}"}
-    return video(body[start:], 206, headers=headers)
+def rest(start: int, body: bytes = CLIP) -> list[Step]:
+    return video(body[start:], 206, headers={"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"})
 
 
-def write_all(file: PartFile, content: bytes) -> None:
-    for at in range(0, len(content), 100_000):
-        file.write(content[at : at + 100_000])
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
-async def load(provider: OpenRouterProvider, part: Path) -> Download:
-    return await provider.download("job-1", 0, part)
+async def test_a_clip_arrives_whole_with_its_hash(wire: Wire) -> None:
+    wire.script(video())
 
+    loaded = await wire.load()
 
-@pytest.fixture
-def part(tmp_path: Path) -> Path:
-    return tmp_path / "clip.part"
-
-
-async def test_a_clip_arrives_whole_with_its_hash(
-    raw_server: RawServer, provider: OpenRouterProvider, part: Path
-) -> None:
-    raw_server.script(video())
-
-    loaded = await load(provider, part)
-
-    assert loaded == Download(part, len(CLIP), hashlib.sha256(CLIP).hexdigest(), "video/mp4", False)
-    assert part.read_bytes() == CLIP
-    request = raw_server.requests[0]
+    assert loaded == Download(wire.part, len(CLIP), sha256(CLIP), "video/mp4", False)
+    assert wire.part.read_bytes() == CLIP
+    request = wire.requests[0]
     assert request.target == "/videos/job-1/content?index=0"
     assert request.headers["accept"] == "video/mp4, */*"
     assert request.headers["accept-encoding"] == "identity"
@@ -86,40 +74,68 @@ async def test_a_clip_arrives_whole_with_its_hash(
         pytest.param(video(content_type="video/mp4; codecs=avc1"), "video/mp4", id="with-parameters"),
         pytest.param(video(WEBM, content_type="video/webm"), "video/webm", id="webm"),
         pytest.param(video(WEBM), "video/webm", id="the-bytes-win-over-the-header"),
-        pytest.param(
-            [read_request, send(b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n\r\n" + CLIP), close],
-            "video/mp4",
-            id="until-the-connection-closes",
-        ),
+        pytest.param([read_request, send(NO_LENGTH + CLIP), close], "video/mp4", id="until-the-connection-closes"),
     ],
 )
-async def test_it_is_recognised_by_its_bytes(
-    raw_server: RawServer, provider: OpenRouterProvider, part: Path, script: list[Step], mime_type: str
-) -> None:
-    raw_server.script(script)
+async def test_it_is_recognised_by_its_bytes(wire: Wire, script: list[Step], mime_type: str) -> None:
+    wire.script(script)
 
-    loaded = await load(provider, part)
+    loaded = await wire.load()
 
     assert loaded.mime_type == mime_type
-    assert loaded.sha256 == hashlib.sha256(part.read_bytes()).hexdigest()
+    assert loaded.sha256 == sha256(wire.part.read_bytes())
 
 
-async def test_a_download_goes_on_where_it_broke_off(
-    raw_server: RawServer, provider: OpenRouterProvider, part: Path
+def cut(content: bytes, end: Step, at: int, head: bytes | None = None) -> list[Step]:
+    """``content`` up to ``at``, with a head that announces all of it unless it is given."""
+    head = raw_answer(content, content_type="video/mp4").removesuffix(content) if head is None else head
+    return [read_request, send(head + content[:at]), end]
+
+
+def going_on(content: bytes) -> list[Step]:
+    """All of the content, or what a range asks for."""
+
+    async def step(exchange: Exchange) -> None:
+        assert exchange.request is not None
+        start = int(exchange.request.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        headers = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if start else {}
+        whole = raw_answer(content[start:], 206 if start else 200, content_type="video/mp4", headers=headers)
+        await send(whole)(exchange)
+
+    return [read_request, step]
+
+
+CHUNKED = raw_answer(CLIP, content_type="video/mp4", chunked=True)
+LARGE = MP4_HEAD + (11_000_000 - 24).to_bytes(4, "big") + b"mdat" + random.Random(2).randbytes(11_000_000 - 32)
+
+
+@pytest.mark.parametrize(
+    ("content", "script"),
+    [
+        pytest.param(CLIP, cut(CLIP, close, 1500), id="with-length"),
+        pytest.param(CLIP, cut(CLIP, reset, 1500), id="reset"),
+        pytest.param(CLIP, cut(CHUNKED, close, len(CHUNKED) - 600, b""), id="chunked"),
+        pytest.param(CLIP, cut(CLIP, close, 2000, NO_LENGTH), id="no-length"),
+        pytest.param(LARGE, cut(LARGE, close, 9_300_000), id="large"),  # hashed in pieces, beside the download
+    ],
+)
+async def test_a_cut_is_noticed_and_the_next_download_goes_on_where_it_broke_off(
+    wire: Wire, content: bytes, script: list[Step]
 ) -> None:
-    raw_server.script([read_request, send(raw_answer(CLIP[:1000], content_type="video/mp4", length=3000)), reset])
+    wire.script(script, going_on(content))
     with pytest.raises(DownloadError, match="can be resumed") as caught:
-        await load(provider, part)
-    assert caught.value.path == part
-    had = part.stat().st_size
-    raw_server.scripts[:] = [rest(had)]
+        await wire.load()
+    assert caught.value.temporary
+    assert caught.value.path == wire.part
+    kept = wire.part.read_bytes() if wire.part.exists() else b""  # after a reset the system may drop what had come
+    assert content.startswith(kept)
+    assert len(kept) > 4_000_000 or content is CLIP
 
-    loaded = await load(provider, part)
+    loaded = await wire.load()
 
-    assert raw_server.requests[-1].headers["range"] == f"bytes={had}-"
-    assert loaded.resumed
-    assert part.read_bytes() == CLIP
-    assert loaded.sha256 == hashlib.sha256(CLIP).hexdigest()
+    assert wire.requests[-1].headers.get("range") == (f"bytes={len(kept)}-" if kept else None)
+    assert (loaded.size, loaded.resumed) == (len(content), bool(kept))
+    assert loaded.sha256 == sha256(content) == sha256(wire.part.read_bytes())
 
 
 @pytest.mark.parametrize(
@@ -132,64 +148,31 @@ async def test_a_download_goes_on_where_it_broke_off(
         pytest.param([video(b"", 416), video()], id="offset-refused"),
     ],
 )
-async def test_where_it_cannot_be_joined_it_starts_over(
-    raw_server: RawServer, provider: OpenRouterProvider, part: Path, scripts: list[list[Step]]
-) -> None:
-    part.write_bytes(CLIP[:1000])
-    raw_server.script(*scripts)
+async def test_where_it_cannot_be_joined_it_starts_over(wire: Wire, scripts: list[list[Step]]) -> None:
+    wire.part.write_bytes(CLIP[:1000])
+    wire.script(*scripts)
 
-    loaded = await load(provider, part)
+    loaded = await wire.load()
 
     assert not loaded.resumed
-    assert part.read_bytes() == CLIP
-    assert loaded.sha256 == hashlib.sha256(CLIP).hexdigest()
-    assert "range" in raw_server.requests[0].headers
-    assert all("range" not in request.headers for request in raw_server.requests[1:])
+    assert wire.part.read_bytes() == CLIP
+    assert loaded.sha256 == sha256(CLIP)
+    assert "range" in wire.requests[0].headers
+    assert all("range" not in request.headers for request in wire.requests[1:])
 
 
-async def test_a_longer_leftover_leaves_nothing_behind(
-    raw_server: RawServer, provider: OpenRouterProvider, part: Path
-) -> None:
-    part.write_bytes(clip(9000))
-    raw_server.script(video())
+@pytest.mark.parametrize(
+    ("leftover", "continued"),
+    [pytest.param(clip(9000), True, id="longer"), pytest.param(b'{"error": "unauthorised"}', False, id="no-video")],
+)
+async def test_a_leftover_of_something_else_leaves_nothing_behind(wire: Wire, leftover: bytes, continued: bool) -> None:
+    wire.part.write_bytes(leftover)
+    wire.script(video())
 
-    await load(provider, part)
+    await wire.load()
 
-    assert part.read_bytes() == CLIP
-
-
-async def test_a_leftover_that_is_no_video_is_not_continued(
-    raw_server: RawServer, provider: OpenRouterProvider, part: Path
-) -> None:
-    part.write_bytes(b'{"error": "unauthorised"}')
-    raw_server.script(video())
-
-    await load(provider, part)
-
-    assert "range" not in raw_server.requests[0].headers
-    assert part.read_bytes() == CLIP
-
-
-CUTS = [
-    pytest.param([send(raw_answer(CLIP[:1500], content_type="video/mp4", length=3000)), close], id="with-length"),
-    pytest.param([send(raw_answer(CLIP[:1500], content_type="video/mp4", length=3000)), reset], id="reset"),
-    pytest.param([send(raw_answer(CLIP, content_type="video/mp4", chunked=True)[:-600]), close], id="chunked"),
-    pytest.param([send(b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n\r\n" + CLIP[:2000]), close], id="no-length"),
-]
-
-
-@pytest.mark.parametrize("steps", CUTS)
-async def test_a_cut_is_noticed_and_what_came_is_kept(
-    raw_server: RawServer, provider: OpenRouterProvider, part: Path, steps: list[Step]
-) -> None:
-    raw_server.script([read_request, *steps])
-
-    with pytest.raises(DownloadError, match="can be resumed") as caught:
-        await load(provider, part)
-
-    assert caught.value.temporary
-    if part.exists():  # after a reset the system may drop what had come
-        assert CLIP.startswith(part.read_bytes())
+    assert ("range" in wire.requests[0].headers) is continued
+    assert wire.part.read_bytes() == CLIP
 
 
 @pytest.mark.parametrize(
@@ -207,15 +190,13 @@ async def test_a_cut_is_noticed_and_what_came_is_kept(
         pytest.param(rest(700), "only a part of", id="unasked-piece"),
     ],
 )
-async def test_what_is_no_video_is_never_left_as_a_file(
-    raw_server: RawServer, provider: OpenRouterProvider, part: Path, script: list[Step], words: str
-) -> None:
-    raw_server.script(script)
+async def test_what_is_no_video_is_never_left_as_a_file(wire: Wire, script: list[Step], words: str) -> None:
+    wire.script(script)
 
     with pytest.raises(DownloadError, match=words):
-        await load(provider, part)
+        await wire.load()
 
-    assert not part.exists()
+    assert not wire.part.exists()
 
 
 @pytest.mark.parametrize(
@@ -228,29 +209,29 @@ async def test_what_is_no_video_is_never_left_as_a_file(
     ],
 )
 async def test_what_came_earlier_survives_an_error_answer(
-    raw_server: RawServer, provider: OpenRouterProvider, part: Path, script: list[Step], error: type[OpenRouterError]
+    wire: Wire, script: list[Step], error: type[OpenRouterError]
 ) -> None:
-    part.write_bytes(CLIP[:1000])
-    raw_server.script(script)
+    wire.part.write_bytes(CLIP[:1000])
+    wire.script(script)
 
     with pytest.raises(error):
-        await load(provider, part)
+        await wire.load()
 
-    assert part.read_bytes() == CLIP[:1000]
+    assert wire.part.read_bytes() == CLIP[:1000]
 
 
 async def test_a_stored_copy_is_used_when_the_api_has_no_content_and_gets_no_key(
-    raw_server: RawServer, provider: OpenRouterProvider, part: Path, caplog: pytest.LogCaptureFixture
+    wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
-    signed = f"{raw_server.url}/stored/clip.mp4?signature=s3cret"
+    signed = f"{wire.server.url}/stored/clip.mp4?signature=s3cret"
     job = {"id": "job-1", "status": "completed", "urls": [signed]}
-    raw_server.script(answer({}, 404), answer(job), video())
+    wire.script(answer({}, 404), answer(job), video())
 
-    await load(provider, part)
+    await wire.load()
 
-    assert part.read_bytes() == CLIP
-    stored = raw_server.requests[-1]
+    assert wire.part.read_bytes() == CLIP
+    stored = wire.requests[-1]
     assert stored.target == "/stored/clip.mp4?signature=s3cret"
     assert "authorization" not in stored.headers
     assert "s3cret" not in caplog.text
@@ -267,37 +248,35 @@ async def test_a_stored_copy_is_used_when_the_api_has_no_content_and_gets_no_key
     ],
 )
 async def test_without_a_usable_copy_the_first_refusal_stands(
-    raw_server: RawServer,
-    provider: OpenRouterProvider,
-    part: Path,
-    urls: list[str],
-    copy: list[Step] | None,
-    error: type[OpenRouterError],
+    wire: Wire, urls: list[str], copy: list[Step] | None, error: type[OpenRouterError]
 ) -> None:
-    job = {"id": "job-1", "status": "completed", "urls": [url.format(url=raw_server.url) for url in urls]}
-    raw_server.script(answer({}, 404), answer(job), *([copy] if copy else []))
+    job = {"id": "job-1", "status": "completed", "urls": [url.format(url=wire.server.url) for url in urls]}
+    wire.script(answer({}, 404), answer(job), *([copy] if copy else []))
 
     with pytest.raises(error):
-        await load(provider, part)
+        await wire.load()
 
-    assert not part.exists()
+    assert not wire.part.exists()
 
 
-async def test_a_write_error_stays_what_it_is(
-    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path
-) -> None:
-    raw_server.script(video())
+async def test_a_write_error_stays_what_it_is(wire: Wire) -> None:
+    wire.script(video())
 
     with pytest.raises(FileNotFoundError):
-        await load(provider, tmp_path / "no-such-folder" / "clip.part")
+        await wire.provider.download("job-1", 0, wire.part.parent / "no-such-folder" / "clip.part")
+
+
+def write_all(file: PartFile, content: bytes) -> None:
+    for at in range(0, len(content), 100_000):
+        file.write(content[at : at + 100_000])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there the size of a file cannot be limited")
-def test_what_a_full_disk_took_half_of_is_not_written_twice(part: Path) -> None:
+def test_what_a_full_disk_took_half_of_is_not_written_twice(tmp_path: Path) -> None:
     import resource
 
     content = CLIP[:512] + random.Random(1).randbytes(2_000_000)
-    file = PartFile(part)
+    file = PartFile(tmp_path / "clip.part")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (700_000, hard))
     try:
@@ -307,52 +286,21 @@ def test_what_a_full_disk_took_half_of_is_not_written_twice(part: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     file.keep()
 
-    kept = part.read_bytes()
+    kept = file.path.read_bytes()
     assert len(kept) >= 512
     assert content.startswith(kept)
 
 
-async def test_a_large_clip_is_hashed_as_it_lies_on_disk_and_gone_on_with_where_it_broke_off(
-    raw_server: RawServer, provider: OpenRouterProvider, part: Path
-) -> None:
-    size = 11_000_000
-    box = (24).to_bytes(4, "big") + b"ftypisom" + bytes(12) + (size - 24).to_bytes(4, "big") + b"mdat"
-    content = box + random.Random(2).randbytes(size - len(box))
-    cut = 9_300_000
-
-    async def go_on(exchange: Exchange) -> None:
-        assert exchange.request is not None
-        start = int(exchange.request.headers["range"].removeprefix("bytes=").rstrip("-"))
-        headers = {"Content-Range": f"bytes {start}-{size - 1}/{size}"}
-        exchange.writer.write(raw_answer(content[start:], 206, content_type="video/mp4", headers=headers))
-
-    whole = raw_answer(content, content_type="video/mp4")
-    raw_server.script([read_request, send(whole[:cut]), reset], [read_request, go_on])
-    with pytest.raises(DownloadError, match="can be resumed"):
-        await load(provider, part)
-    kept = part.stat().st_size
-    assert kept > 4_000_000
-    assert content.startswith(part.read_bytes())
-
-    loaded = await load(provider, part)
-
-    assert (loaded.size, loaded.resumed) == (size, True)
-    assert loaded.sha256 == hashlib.sha256(content).hexdigest() == hashlib.sha256(part.read_bytes()).hexdigest()
-
-
-async def test_memory_does_not_grow_with_the_size_of_the_file(
-    raw_server: RawServer, provider: OpenRouterProvider, part: Path
-) -> None:
+async def test_memory_does_not_grow_with_the_size_of_the_file(wire: Wire) -> None:
     size = 24 * 1024 * 1024
     piece = bytes(512 * 1024)
-    head = (24).to_bytes(4, "big") + b"ftypisom" + bytes(12) + (size - 24).to_bytes(4, "big") + b"mdat"
+    head = MP4_HEAD + (size - 24).to_bytes(4, "big") + b"mdat"
     start = raw_answer(head, content_type="video/mp4", length=size)
-    raw_server.script(
-        [read_request, send(start), *[send(piece)] * (size // len(piece) - 1), send(piece[: len(piece) - len(head)])]
-    )
+    pieces = [send(piece)] * (size // len(piece) - 1)
+    wire.script([read_request, send(start), *pieces, send(piece[: len(piece) - len(head)])])
     tracemalloc.start()
 
-    loaded = await load(provider, part)
+    loaded = await wire.load()
 
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

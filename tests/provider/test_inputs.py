@@ -1,4 +1,4 @@
-"""Local pictures: checked and hashed before anything is spent, sent as data URLs."""
+"""Local images: checked and hashed before anything is spent, sent as data URLs."""
 
 from __future__ import annotations
 
@@ -14,26 +14,37 @@ import pytest
 import respx
 from PIL import Image
 
-from orbatch_provider import OpenRouterProvider, inputs
+from orbatch_provider import ImageRequest, OpenRouterProvider, VideoRequest, inputs
 from orbatch_provider.errors import BadRequestError, ConfigurationError
 from orbatch_provider.inputs import InputError, check_sizes, content_hash, hashed, inspect, materialise, resolve_image
-from orbatch_provider.requests import ImageRequest, VideoRequest, first_frame
+from orbatch_provider.requests import first_frame
 from tests.pictures import picture
 
+FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 
-@pytest.mark.parametrize(
-    ("file_format", "media_type"),
-    [
-        pytest.param("PNG", "image/png", id="png"),
-        pytest.param("JPEG", "image/jpeg", id="jpeg"),
-        pytest.param("WEBP", "image/webp", id="webp"),
-    ],
-)
-def test_the_type_is_taken_from_the_content(tmp_path: Path, file_format: str, media_type: str) -> None:
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """A small PNG file."""
+    path = tmp_path / "a.png"
+    path.write_bytes(picture())
+    return path
+
+
+def reference(path: Path | str, **more: Any) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": str(path), **more}}
+
+
+def data_url() -> str:
+    return "data:image/png;base64," + base64.b64encode(picture()).decode()
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_the_type_is_taken_from_the_content(tmp_path: Path, file_format: str) -> None:
     path, content = tmp_path / "picture.txt", picture(file_format=file_format)
     path.write_bytes(content)
     found = inspect(path)
-    assert (found.media_type, found.size) == (media_type, len(content))
+    assert (found.media_type, found.size) == (FORMATS[file_format], len(content))
     assert content_hash(str(path)) == "sha256:" + hashlib.sha256(content).hexdigest()
 
 
@@ -50,40 +61,30 @@ def test_the_type_is_taken_from_the_content(tmp_path: Path, file_format: str, me
         pytest.param(picture("red", "JPEG", (90, 90))[:-40], "does not open as an image", id="jpeg cut short"),
         pytest.param(picture("red", "WEBP", (90, 90))[:-10], "does not open as an image", id="webp cut short"),
         pytest.param(b"\x89PNG\r\n\x1a\n<html>", "does not open as an image", id="a signature and nothing behind it"),
+        pytest.param(
+            picture() + b"x" * 2_000_000, r"has 2\.0 MB, at most 1 MB can be sent; set downscale", id="too large"
+        ),
+        pytest.param(picture(size=(1001, 1000)), "more than 1 megapixels", id="small, and unpacks to a huge image"),
     ],
 )
-def test_what_is_no_whole_picture_is_refused_with_the_reason(tmp_path: Path, content: bytes, reason: str) -> None:
-    path = tmp_path / "picture.png"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=reason):
-        inspect(path)
-
-
-def test_a_picture_over_the_limit_is_refused_with_both_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "MAX_LOCAL_BYTES", 1_000_000)
-    path = tmp_path / "large.png"
-    path.write_bytes(picture() + b"x" * 2_000_000)
-    with pytest.raises(InputError, match=r"has 2\.0 MB, at most 1 MB can be sent; set downscale"):
-        inspect(path)
-    assert inspect(path, downscaled=True).size > 2_000_000
-
-
-def test_a_small_file_that_unpacks_to_a_huge_picture_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_is_no_whole_image_is_refused_with_the_reason(
+    image: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, reason: str
 ) -> None:
+    monkeypatch.setattr(inputs, "MAX_LOCAL_BYTES", 1_000_000)
     monkeypatch.setattr(inputs, "MAX_PIXELS", 1_000_000)
-    path = tmp_path / "bomb.png"
-    path.write_bytes(picture(size=(1001, 1000)))
-    with pytest.raises(InputError, match="more than 1 megapixels"):
-        inspect(path)
+    image.write_bytes(content)
+    with pytest.raises(InputError, match=reason):
+        inspect(image)
+    if "downscale" in reason:
+        assert inspect(image, downscaled=True).size > 2_000_000
 
 
-def test_pictures_that_are_too_large_together_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_are_too_large_together_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inputs, "MAX_REQUEST_BYTES", 1_500_000)
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     for path in paths:
         path.write_bytes(picture() + b"x" * 1_000_000)
-    references = [{"type": "image_url", "image_url": {"url": str(path)}} for path in paths]
+    references = [reference(path) for path in paths]
     check_sizes({"input_references": references[:1]})
     with pytest.raises(InputError, match=r"the images of one request have 2\.0 MB, at most 1 MB"):
         check_sizes({"input_references": references})
@@ -91,19 +92,13 @@ def test_pictures_that_are_too_large_together_are_refused(tmp_path: Path, monkey
         materialise(ImageRequest("a/b", "x", input_references=references))
 
 
-def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    path.write_bytes(picture("red"))
-    before = content_hash(str(path))
-    path.write_bytes(picture("red") + b"more")
-    assert content_hash(str(path)) != before
+def test_a_changed_file_is_read_anew(image: Path) -> None:
+    before = content_hash(str(image))
+    image.write_bytes(picture() + b"more")
+    assert content_hash(str(image)) != before
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["https://a.b/c.png", "data:image/png;base64,AAAA", "https://a.b/c.png?sig=1#x"],
-    ids=["url", "data", "query"],
-)
+@pytest.mark.parametrize("text", ["https://a.b/c.png", "data:image/png;base64,AAAA", "https://a.b/c.png?sig=1#x"])
 def test_urls_stay_as_they_are(tmp_path: Path, text: str) -> None:
     assert resolve_image(text, tmp_path) == text
 
@@ -128,31 +123,21 @@ def test_what_cannot_be_sent_is_refused(tmp_path: Path, text: str, reason: str) 
         resolve_image(text, tmp_path)
 
 
-def test_paths_are_relative_to_the_file_they_stand_in(tmp_path: Path) -> None:
-    (tmp_path / "shots").mkdir()
-    (tmp_path / "a.png").write_bytes(picture())
-    assert resolve_image("../a.png", tmp_path / "shots") == str(tmp_path / "a.png")
+def test_paths_are_relative_to_the_file_they_stand_in(image: Path) -> None:
+    (image.parent / "shots").mkdir()
+    assert resolve_image("../a.png", image.parent / "shots") == str(image)
 
 
-def reference(path: Path | str, **more: Any) -> dict[str, Any]:
-    return {"type": "image_url", "image_url": {"url": str(path), **more}}
-
-
-def test_a_request_is_sent_with_data_urls_in_place_of_paths(tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    path.write_bytes(picture())
+def test_a_request_is_sent_with_data_urls_in_place_of_paths(image: Path) -> None:
     video = {"type": "video_url", "video_url": {"url": "https://a.b/c.mp4"}}
-    request = VideoRequest("a/b", "x", frame_images=[first_frame(str(path))], input_references=[video, reference(path)])
+    frames = [first_frame(str(image))]
+    request = VideoRequest("a/b", "x", frame_images=frames, input_references=[video, reference(image)])
     sent = materialise(request)
-    data_url = "data:image/png;base64," + base64.b64encode(picture()).decode()
-    assert sent.frame_images == [first_frame(data_url)]
-    assert sent.input_references == [video, reference(data_url)]
-    assert request.frame_images == [first_frame(str(path))]
-
-
-def test_a_request_without_local_files_is_sent_as_it_is() -> None:
-    request = VideoRequest("a/b", "x", frame_images=[first_frame("https://a.b/c.png")])
-    assert materialise(request) is request
+    assert sent.frame_images == [first_frame(data_url())]
+    assert sent.input_references == [video, reference(data_url())]
+    assert request.frame_images == [first_frame(str(image))]
+    remote = VideoRequest("a/b", "x", frame_images=[first_frame("https://a.b/c.png")])
+    assert materialise(remote) is remote
 
 
 @pytest.mark.parametrize(
@@ -170,15 +155,13 @@ def test_what_cannot_be_put_into_a_request_is_noticed_before_it_is_sent(item: di
         materialise(VideoRequest("a/b", "x", input_references=[item]))
 
 
-@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
-def test_a_large_picture_is_sent_smaller_only_when_asked(tmp_path: Path, file_format: str) -> None:
-    path = tmp_path / "large"
-    path.write_bytes(picture("red", file_format, (400, 200)))
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_large_image_is_sent_smaller_only_when_asked(image: Path, file_format: str) -> None:
+    image.write_bytes(picture("red", file_format, (400, 200)))
 
     def sent(**more: Any) -> tuple[tuple[int, int], str | None]:
-        [item] = (
-            materialise(ImageRequest("a/b", "x", input_references=[reference(path, **more)])).input_references or ()
-        )
+        request = materialise(ImageRequest("a/b", "x", input_references=[reference(image, **more)]))
+        [item] = request.input_references or ()
         assert set(item["image_url"]) == {"url"}
         with Image.open(io.BytesIO(base64.b64decode(item["image_url"]["url"].partition(",")[2]))) as opened:
             return opened.size, opened.format
@@ -188,32 +171,27 @@ def test_a_large_picture_is_sent_smaller_only_when_asked(tmp_path: Path, file_fo
     assert sent(downscale=400) == ((400, 200), file_format)
 
 
-def test_a_picture_that_is_sent_smaller_is_another_one(tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    path.write_bytes(picture())
+def test_an_image_that_is_sent_smaller_is_another_one(image: Path) -> None:
     remote = reference("https://a.b/c.png")
-    plain, small = hashed([reference(path), remote]), hashed([reference(path, downscale=100), remote])
+    plain, small = hashed([reference(image), remote]), hashed([reference(image, downscale=100), remote])
     assert plain != small
     assert plain[1] == small[1] == remote
-    assert plain[0]["image_url"] == {"url": content_hash(str(path))}
+    assert plain[0]["image_url"] == {"url": content_hash(str(image))}
 
 
-@respx.mock(using="httpx")
 async def test_the_sdk_takes_a_local_file_wherever_a_url_is_allowed(
-    respx_mock: respx.MockRouter, tmp_path: Path
+    router: respx.MockRouter, client: OpenRouterProvider, image: Path
 ) -> None:
-    path = tmp_path / "a.png"
-    path.write_bytes(picture())
-    data_url = "data:image/png;base64," + base64.b64encode(picture()).decode()
     refusal = httpx.Response(400, json={"error": {"code": 400, "message": "no"}})
-    sent = respx_mock.post(path__in=["/api/v1/videos", "/api/v1/images"]).mock(return_value=refusal)
-    async with OpenRouterProvider("sk-or-v1-c0ffee0123456789") as provider:
-        with pytest.raises(BadRequestError):
-            await provider.generate_video("x", "a/b", image_url=str(path))
-        assert json.loads(sent.calls[0].request.content)["frame_images"] == [first_frame(data_url)]
-        with pytest.raises(BadRequestError):
-            await provider.generate_image("x", "a/b", input_references=[reference(path)])
-        assert json.loads(sent.calls[1].request.content)["input_references"] == [reference(data_url)]
-        with pytest.raises(ConfigurationError, match="does not exist"):
-            await provider.generate_image("x", "a/b", input_references=[reference("gone.png")])
-    assert sent.call_count == 2
+    sent = router.post(path__in=["/api/v1/videos", "/api/v1/images"]).mock(return_value=refusal)
+
+    with pytest.raises(BadRequestError):
+        await client.generate_video("x", "a/b", image_url=str(image))
+    with pytest.raises(BadRequestError):
+        await client.generate_image("x", "a/b", input_references=[reference(image)])
+    with pytest.raises(ConfigurationError, match="does not exist"):
+        await client.generate_image("x", "a/b", input_references=[reference("gone.png")])
+
+    video, picture = (json.loads(call.request.content) for call in sent.calls)
+    assert video["frame_images"] == [first_frame(data_url())]
+    assert picture["input_references"] == [reference(data_url())]

@@ -10,10 +10,9 @@ from PIL import Image
 
 from orbatch_provider.media import SNIFF_BYTES, NotAnImageError, extension, inspect_image, is_cut_short, video_type
 from tests.provider.paintings import SVG, painted
-from tests.provider.rawserver import clip
+from tests.provider.rawserver import WEBM, clip
 
 CLIP = clip()
-WEBM = b"\x1a\x45\xdf\xa3\x9fB\x86\x81\x01B\x82\x84webm" + bytes(600)
 
 
 @pytest.mark.parametrize(
