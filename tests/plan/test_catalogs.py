@@ -89,21 +89,19 @@ async def test_a_young_copy_is_used_without_reading(tmp_path: Path, kind: str) -
 
 
 @pytest.mark.parametrize(
-    "age",
-    [pytest.param(timedelta(minutes=61), id="old"), pytest.param(timedelta(days=-1), id="from a clock that was ahead")],
+    ("age", "refresh"),
+    [
+        pytest.param(timedelta(minutes=61), False, id="old"),
+        pytest.param(timedelta(days=-1), False, id="from a clock that was ahead"),
+        pytest.param(timedelta(0), True, id="young, and refreshed"),
+    ],
 )
-async def test_another_copy_is_replaced_by_the_live_catalog(tmp_path: Path, age: timedelta) -> None:
+async def test_another_copy_is_replaced_by_the_live_catalog(tmp_path: Path, age: timedelta, refresh: bool) -> None:
     await load(Api(videos(at=NOW - age)), tmp_path)
-    loaded = await load(Api(videos("0.2")), tmp_path)
+    loaded = await load(Api(videos("0.2")), tmp_path, refresh=refresh)
     assert (loaded.freshness, loaded.by_kind["video"]) == ("live", videos("0.2"))
     again = await load(OFFLINE, tmp_path)
     assert (again.freshness, again.by_kind["video"]) == ("cache", videos("0.2"))
-
-
-async def test_refresh_reads_live_although_the_copy_is_young(tmp_path: Path) -> None:
-    await load(Api(), tmp_path)
-    loaded = await load(Api(videos("0.2")), tmp_path, refresh=True)
-    assert (loaded.freshness, loaded.by_kind["video"]) == ("live", videos("0.2"))
 
 
 async def test_an_old_copy_is_used_with_a_note_when_the_live_catalog_cannot_be_read(tmp_path: Path) -> None:
@@ -177,18 +175,14 @@ async def test_a_corrupt_copy_is_skipped_and_replaced(tmp_path: Path, content: b
     assert (await load(OFFLINE, tmp_path)).freshness == "cache"
 
 
-async def test_a_folder_that_cannot_be_written_breaks_nothing(tmp_path: Path) -> None:
-    in_the_way = tmp_path / "cache"
-    in_the_way.write_text("a file where the folder should be")
-    loaded = await load(Api(), in_the_way)
-    assert loaded.freshness == "live"
-    assert f"could not be kept in {in_the_way}" in loaded.note
-
-
-async def test_a_copy_that_cannot_be_replaced_leaves_no_litter(tmp_path: Path) -> None:
+async def test_a_copy_that_cannot_be_written_breaks_nothing_and_leaves_no_litter(tmp_path: Path) -> None:
     path = CatalogCache(ORIGIN, tmp_path).path("video")
     path.mkdir()
-    assert (await load(Api(), tmp_path)).freshness == "live"
+    for directory in (tmp_path, path / "file"):
+        (path / "file").touch()  # and not a directory
+        loaded = await load(Api(), directory)
+        assert loaded.freshness == "live"
+        assert f"could not be kept in {directory}" in loaded.note
     assert files_in(tmp_path) == [path.name]
 
 

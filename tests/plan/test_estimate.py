@@ -29,15 +29,9 @@ def spec(position: int = 1, *, model: str = MODEL, **fields: object) -> Job:
     return Job(position, key, "video", model, str(position), prompt, {}, request, request.body(), 1, "", settings)
 
 
-def test_a_job_is_priced_and_checked(offers: Catalogs) -> None:
-    [job] = price_jobs([spec()], offers)
-    assert job.problems == ()
-    assert job.bounds_nusd == (400_000_000, 400_000_000, 400_000_000)
-
-
-def test_what_a_model_does_not_support_is_a_problem_of_its_job_alone(offers: Catalogs) -> None:
+def test_a_job_is_priced_and_what_its_model_does_not_support_is_a_problem_of_it_alone(offers: Catalogs) -> None:
     good, bad = price_jobs([spec(1), spec(2, duration=999)], offers)
-    assert good.problems == ()
+    assert (good.problems, good.bounds_nusd) == ((), (400_000_000, 400_000_000, 400_000_000))
     assert "duration" in str(bad.problems[0])
 
 

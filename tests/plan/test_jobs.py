@@ -6,78 +6,59 @@ import hashlib
 import itertools
 import json
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orbatch.batchfile.errors import ConfigError
 from orbatch.batchfile.loader import load_config
 from orbatch.plan.jobs import Job, expand, job_key
-from orbatch_provider.requests import VideoRequest
+from orbatch_provider import VideoRequest
 from tests.pictures import picture
 from tests.plan.conftest import Jobs
 
 HEAD = "name: cats\nmodels: [alibaba/wan-2.6, google/veo-3.1-lite]\n"
+A, G = "alibaba/wan-2.6", "google/veo-3.1-lite"
+BASE = {"model": A, "prompt": "a", "duration": 5, "resolution": "720p", "generate_audio": False, "user": "me"}
 
 
-def video(job: Job) -> VideoRequest:
-    """The job's request, which is for a video."""
-    assert isinstance(job.request, VideoRequest)
-    return job.request
+def frames(job: Job) -> list[tuple[str, str]]:
+    return [(f["frame_type"][:5], f["image_url"]["url"][-5]) for f in job.body.get("frame_images", ())]
 
 
-def test_every_prompt_meets_every_model_in_the_order_of_the_file(jobs: Jobs) -> None:
-    found = jobs(HEAD + "prompts:\n  - a\n  - {id: b, prompt: 'b {{ x }} {{ y }}', vars: {x: [1, 2], y: [3, 4]}}\n")
-    assert [(job.position, job.prompt_id, job.prompt, job.model.split("/")[0]) for job in found] == [
-        (1, "p1", "a", "alibaba"),
-        (2, "p1", "a", "google"),
-        (3, "b", "b 1 3", "alibaba"),
-        (4, "b", "b 1 3", "google"),
-        (5, "b", "b 1 4", "alibaba"),
-        (6, "b", "b 1 4", "google"),
-        (7, "b", "b 2 3", "alibaba"),
-        (8, "b", "b 2 3", "google"),
-        (9, "b", "b 2 4", "alibaba"),
-        (10, "b", "b 2 4", "google"),
-    ]
-    assert found[4].variables == {"x": 1, "y": 4}
-    assert (found[4].line, found[4].where.rsplit("/", 1)[-1]) == (5, "b.yaml:5")
-
-
-def test_the_prompt_goes_before_the_model_and_the_model_before_the_defaults(jobs: Jobs) -> None:
-    found = jobs(
-        """
+@pytest.mark.parametrize(
+    ("text", "of_job", "expected"),
+    [
+        pytest.param(
+            HEAD + "prompts:\n  - a\n  - {id: b, prompt: 'b {{ x }} {{ y }}', vars: {x: [1, 2], y: [3, 4]}}\n",
+            lambda job: (job.position, job.prompt_id, job.prompt, job.model),
+            [
+                *((1, "p1", "a", A), (2, "p1", "a", G), (3, "b", "b 1 3", A), (4, "b", "b 1 3", G)),
+                *((5, "b", "b 1 4", A), (6, "b", "b 1 4", G), (7, "b", "b 2 3", A), (8, "b", "b 2 3", G)),
+                *((9, "b", "b 2 4", A), (10, "b", "b 2 4", G)),
+            ],
+            id="every prompt meets every model, in the order of the file",
+        ),
+        pytest.param(
+            """
 name: cats
 defaults: {duration: 5, resolution: 720p, generate_audio: false, user: me}
 models: [alibaba/wan-2.6, {model: google/veo-3.1-lite, duration: 4, generate_audio: null}]
 prompts: [a, {prompt: b, resolution: 1080p, duration: 8}]
-"""
-    )
-    assert [job.request.body() for job in found] == [
-        {
-            "model": "alibaba/wan-2.6",
-            "prompt": "a",
-            "duration": 5,
-            "resolution": "720p",
-            "generate_audio": False,
-            "user": "me",
-        },
-        {"model": "google/veo-3.1-lite", "prompt": "a", "duration": 4, "resolution": "720p", "user": "me"},
-        {
-            "model": "alibaba/wan-2.6",
-            "prompt": "b",
-            "duration": 8,
-            "resolution": "1080p",
-            "generate_audio": False,
-            "user": "me",
-        },
-        {"model": "google/veo-3.1-lite", "prompt": "b", "duration": 8, "resolution": "1080p", "user": "me"},
-    ]
-
-
-def test_one_way_to_give_a_frame_replaces_another_of_a_lower_level(jobs: Jobs) -> None:
-    found = jobs(
-        """
+""",
+            lambda job: {"generate_audio": None} | job.body,
+            [
+                BASE,
+                BASE | {"model": G, "duration": 4, "generate_audio": None},
+                BASE | {"prompt": "b", "duration": 8, "resolution": "1080p"},
+                BASE | {"model": G, "prompt": "b", "duration": 8, "resolution": "1080p", "generate_audio": None},
+            ],
+            id="the prompt goes before the model, and the model before the defaults",
+        ),
+        pytest.param(
+            """
 name: cats
 defaults: {first_frame: https://a.b/1.png, last_frame: https://a.b/2.png}
 models: [a/b]
@@ -86,43 +67,45 @@ prompts:
   - {id: first, first_frame: https://a.b/3.png}
   - {id: api, frame_images: [{type: image_url, image_url: {url: https://a.b/4.png}, frame_type: last_frame}]}
   - {id: none, prompt: x, frame_images: null}
-"""
-    )
-    frames = [
-        [(f["frame_type"][:5], f["image_url"]["url"][-5]) for f in video(job).frame_images or ()] for job in found
-    ]
-    assert frames == [[("first", "1"), ("last_", "2")], [("first", "3"), ("last_", "2")], [("last_", "4")], []]
-    assert found[0].request.prompt is None
-    assert found[0].prompt == ""
-
-
-def test_seeds_multiply_the_jobs_that_have_no_seed_of_their_own(jobs: Jobs) -> None:
-    found = jobs(
-        """
+""",
+            lambda job: (job.prompt, job.request.prompt, frames(job)),
+            [
+                ("", None, [("first", "1"), ("last_", "2")]),
+                ("", None, [("first", "3"), ("last_", "2")]),
+                ("", None, [("last_", "4")]),
+                ("x", "x", []),
+            ],
+            id="one way to give a frame replaces another of a lower level",
+        ),
+        pytest.param(
+            """
 name: cats
 seeds: [1, 2]
 models: [alibaba/wan-2.6, {model: google/veo-3.1-lite, seed: null}]
 prompts: [a, {prompt: b, seed: 7}]
-"""
-    )
-    assert [(job.prompt, job.model[:3], job.request.seed) for job in found] == [
-        ("a", "ali", 1),
-        ("a", "ali", 2),
-        ("a", "goo", None),
-        ("b", "ali", 7),
-        ("b", "goo", 7),
-    ]
+""",
+            lambda job: (job.prompt, job.model, job.request.seed),
+            [("a", A, 1), ("a", A, 2), ("a", G, None), ("b", A, 7), ("b", G, 7)],
+            id="seeds multiply the jobs that have no seed of their own",
+        ),
+        pytest.param(
+            HEAD + "prompts: [{prompt: b, models: openrouter/google/veo-3.1-lite}, a]\nrepeat: 2\n",
+            lambda job: (job.prompt, job.model, job.repeat),
+            [("b", G, 1), ("b", G, 2), ("a", A, 1), ("a", A, 2), ("a", G, 1), ("a", G, 2)],
+            id="repeats, and a prompt for some models only",
+        ),
+    ],
+)
+def test_a_batch_expands_to_its_jobs(jobs: Jobs, text: str, of_job: Callable[[Job], Any], expected: list[Any]) -> None:
+    found = jobs(text)
+    assert [of_job(job) for job in found] == expected
+    assert len({job.key for job in found}) == len({job.stem for job in found}) == len(found)
+    assert all(job.body == job.request.body() for job in found)
 
 
-def test_repeats_are_jobs_of_their_own(jobs: Jobs) -> None:
-    found = jobs("name: a\nmodels: [a/b]\nprompts: [x]\nrepeat: 3\n")
-    assert [job.repeat for job in found] == [1, 2, 3]
-    assert len({job.key for job in found}) == len({job.stem for job in found}) == 3
-
-
-def test_a_prompt_can_be_for_some_models_only(jobs: Jobs) -> None:
-    found = jobs(HEAD + "prompts: [a, {prompt: b, models: openrouter/google/veo-3.1-lite}]\n")
-    assert [(job.prompt, job.model) for job in found][2:] == [("b", "google/veo-3.1-lite")]
+def test_a_job_knows_its_variables_and_its_place(jobs: Jobs) -> None:
+    [_, job] = jobs("name: a\nmodels: [a/b]\nprompts:\n  - {prompt: '{{ x }}', vars: {x: [1, 2]}}\n")
+    assert (job.variables, job.line, job.where.rsplit("/", 1)[-1]) == ({"x": 2}, 4, "b.yaml:4")
 
 
 def test_the_key_is_a_tagged_hash_of_the_request_and_the_repeat() -> None:
@@ -157,23 +140,13 @@ def test_what_buys_something_else_changes_the_key(jobs: Jobs, change: str) -> No
 def test_a_local_picture_counts_by_its_content_not_by_its_path(jobs: Jobs, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(picture("red"))
     (tmp_path / "b.dat").write_bytes(picture("red"))
-    first = jobs("name: a\nmodels: [a/b]\nprompts: [{prompt: x, first_frame: a.png}]\n")[0]
-    moved = jobs("name: a\nmodels: [a/b]\nprompts: [{prompt: x, first_frame: ./b.dat}]\n")[0]
+    text = "name: a\nmodels: [a/b]\nprompts: [{prompt: x, first_frame: a.png}]\n"
+    [first], [moved] = jobs(text), jobs(text.replace("a.png", "./b.dat"))
     (tmp_path / "b.dat").write_bytes(picture("blue"))
-    changed = jobs("name: a\nmodels: [a/b]\nprompts: [{prompt: x, first_frame: b.dat}]\n")[0]
+    [changed] = jobs(text.replace("a.png", "b.dat"))
     assert first.key == moved.key != changed.key
     assert changed.key == job_key(changed.request)
-    frames = video(first).frame_images
-    assert frames is not None
-    assert frames[0]["image_url"]["url"] == str(tmp_path / "a.png")
-
-
-def test_the_same_request_twice_is_refused_and_both_are_named(jobs: Jobs) -> None:
-    with pytest.raises(
-        ConfigError, match=r"b\.yaml:5: prompt 'again' with a/b is the same request as prompt 'p1' "
-    ) as caught:
-        jobs("name: a\nmodels: [a/b]\nprompts:\n  - x\n  - {id: again, prompt: x}\n")
-    assert "b.yaml:4); remove one, or use repeat: 2 to pay for it twice" in str(caught.value)
+    assert first.body["frame_images"][0]["image_url"]["url"] == str(tmp_path / "a.png")
 
 
 def test_the_names_of_files_come_from_the_template(jobs: Jobs) -> None:
@@ -191,16 +164,30 @@ prompts: [{id: a/../b, prompt: "{{ color }}", vars: {color: ["../red", "a\\\\b"]
     ]
 
 
-def test_one_name_for_two_jobs_is_refused_whatever_its_case(jobs: Jobs) -> None:
-    with pytest.raises(
-        ConfigError, match=r"b\.yaml:2: filename: gives the name 'b' to two jobs, prompt 'B' .* prompt 'b' "
-    ):
-        jobs("name: a\nfilename: '{{ prompt_id }}'\nmodels: [a/b]\nprompts: [{id: B, prompt: x}, {id: b, prompt: y}]\n")
-
-
-def test_a_variable_that_only_some_prompts_have_is_missed_in_the_file_name(jobs: Jobs) -> None:
-    with pytest.raises(ConfigError, match=r"filename: for prompt 'p2': uses \{\{ x \}\}"):
-        jobs("name: a\nfilename: '{{ x }}-{{ key8 }}'\nmodels: [a/b]\nprompts: [{prompt: y, vars: {x: 1}}, z]\n")
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        pytest.param(
+            "models: [a/b]\nprompts:\n  - x\n  - {id: again, prompt: x}",
+            r"b\.yaml:5: prompt 'again' with a/b is the same request as prompt 'p1' \(.*b\.yaml:4\); "
+            "remove one, or use repeat: 2 to pay for it twice",
+            id="the same request twice",
+        ),
+        pytest.param(
+            "filename: '{{ prompt_id }}'\nmodels: [a/b]\nprompts: [{id: B, prompt: x}, {id: b, prompt: y}]",
+            r"b\.yaml:2: filename: gives the name 'b' to two jobs, prompt 'B' .* prompt 'b' ",
+            id="one file name for two jobs, whatever its case",
+        ),
+        pytest.param(
+            "filename: '{{ x }}-{{ key8 }}'\nmodels: [a/b]\nprompts: [{prompt: y, vars: {x: 1}}, z]",
+            r"filename: for prompt 'p2': uses \{\{ x \}\}",
+            id="a variable in the file name that only some prompts have",
+        ),
+    ],
+)
+def test_jobs_that_cannot_be_told_apart_are_refused_and_named(jobs: Jobs, text: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        jobs(f"name: a\n{text}\n")
 
 
 def test_a_batch_larger_than_a_million_jobs_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

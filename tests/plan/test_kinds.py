@@ -34,6 +34,10 @@ prompts: [a cat]
 """
 
 
+def with_defaults(settings: str) -> str:
+    return f"name: x\ndefaults: {{{settings}}}\nmodels: [a/b]\nprompts: [a]\n"
+
+
 def problems(jobs: Jobs, text: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         jobs(text)
@@ -45,90 +49,72 @@ def test_every_kind_has_its_fields_and_its_behaviour() -> None:
     assert [kind.is_synchronous for kind in KINDS.values()] == [False, True, True]
 
 
-def test_every_image_field_reaches_the_request(jobs: Jobs) -> None:
-    body: Mapping[str, Any] = {
-        "n": 4,
-        "size": "2K",
-        "quality": "high",
-        "output_format": "webp",
-        "background": "transparent",
-        "output_compression": 80,
-        "seed": 7,
-        "provider": {"only": ["openai"]},
-        "user": "me",
-    }
-    fields = "\n".join(f"  {name}: {value}" for name, value in body.items() if name != "provider")
-    [job] = jobs(
-        f"name: x\ndefaults:\n  kind: image\n  provider: {{only: [openai]}}\n{fields}\n"
-        "models: [openai/gpt-image-2]\nprompts: [{prompt: a cat, references: ['https://a.b/c.png']}]\n"
-    )
-    assert job.kind == "image"
-    assert job.request.body() == {"model": "openai/gpt-image-2", "prompt": "a cat", **body} | {
-        "input_references": [{"type": "image_url", "image_url": {"url": "https://a.b/c.png"}}]
-    }
-    assert request_of("image", job.request.body()) == job.request
-
-
-@pytest.mark.parametrize("resolution", ["512", "768", "1K", "1.5K", "2K", "4K"])
-def test_size_classes_need_no_quotes(jobs: Jobs, resolution: str) -> None:
-    [job] = jobs(f"name: x\ndefaults: {{kind: image, resolution: {resolution}}}\nmodels: [a/b]\nprompts: [a]\n")
-    assert job.request.body()["resolution"] == resolution
-
-
-def test_every_text_field_reaches_the_request(jobs: Jobs) -> None:
-    [job] = jobs(
-        """
-name: x
-defaults:
-  kind: text
-  system: Be brief.
-  max_tokens: 100
-  temperature: 0.5
-  top_p: 0.9
-  stop: ["\\n", END]
-  seed: 7
-  response_format: json
-  provider: {order: [azure]}
-models: [openai/gpt-4o-mini]
-prompts: [Name a cat.]
-"""
-    )
-    assert job.request.body() == {
-        "model": "openai/gpt-4o-mini",
-        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Name a cat."}],
-        "max_tokens": 100,
-        "temperature": 0.5,
-        "top_p": 0.9,
-        "stop": ["\n", "END"],
-        "seed": 7,
-        "response_format": {"type": "json_object"},
-        "provider": {"order": ["azure"]},
-    }
-    assert job.prompt == "Name a cat."
-    assert job_key(request_of("text", job.request.body()), job.repeat, "text") == job.key
+USER = {"role": "user", "content": "a"}
+ALL_OF_AN_IMAGE = """n: 4, size: 2K, quality: high, output_format: webp, background: transparent, user: me, seed: 7,
+    output_compression: 80, provider: {only: [openai]}, references: ['https://a.b/c.png']"""
+ALL_OF_A_TEXT = """system: Be brief., max_tokens: 100, temperature: 0.5, top_p: 0.9, stop: ["\\n", END], seed: 7,
+    response_format: json, provider: {order: [azure]}"""
+SCHEMA = {"name": "a", "schema": {"type": "object"}}
 
 
 @pytest.mark.parametrize(
-    ("given", "sent"),
+    ("settings", "sent"),
     [
-        pytest.param("text", {"type": "text"}, id="text"),
-        pytest.param("json", {"type": "json_object"}, id="json"),
         pytest.param(
-            "{type: json_schema, json_schema: {name: a, schema: {type: object}}}",
-            {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}},
-            id="schema",
+            f"kind: image, {ALL_OF_AN_IMAGE}",
+            {
+                "n": 4,
+                "size": "2K",
+                "quality": "high",
+                "output_format": "webp",
+                "background": "transparent",
+                "user": "me",
+                "seed": 7,
+                "output_compression": 80,
+                "provider": {"only": ["openai"]},
+                "input_references": [{"type": "image_url", "image_url": {"url": "https://a.b/c.png"}}],
+            },
+            id="every field of an image",
+        ),
+        pytest.param(
+            f"kind: text, {ALL_OF_A_TEXT}",
+            {
+                "messages": [{"role": "system", "content": "Be brief."}, USER],
+                "max_tokens": 100,
+                "temperature": 0.5,
+                "top_p": 0.9,
+                "stop": ["\n", "END"],
+                "seed": 7,
+                "response_format": {"type": "json_object"},
+                "provider": {"order": ["azure"]},
+            },
+            id="every field of a text",
+        ),
+        *(
+            pytest.param(f"kind: image, resolution: {name}", {"resolution": name}, id=f"{name} without quotes")
+            for name in ("512", "768", "1K", "1.5K", "2K", "4K")
+        ),
+        pytest.param("kind: text, response_format: text", {"response_format": {"type": "text"}}, id="text in short"),
+        pytest.param(
+            f"kind: text, response_format: {{type: json_schema, json_schema: {json.dumps(SCHEMA)}}}",
+            {"response_format": {"type": "json_schema", "json_schema": SCHEMA}},
+            id="a schema",
         ),
     ],
 )
-def test_the_form_of_an_answer_has_short_forms(jobs: Jobs, given: str, sent: Mapping[str, Any]) -> None:
-    [job] = jobs(f"name: x\ndefaults: {{kind: text, response_format: {given}}}\nmodels: [a/b]\nprompts: [a]\n")
-    assert job.request.body()["response_format"] == sent
+def test_settings_reach_the_request(jobs: Jobs, settings: str, sent: Mapping[str, Any]) -> None:
+    [job] = jobs(with_defaults(settings))
+    start: Mapping[str, Any] = {"prompt": "a"} if job.kind == "image" else {"messages": [USER]}
+    assert job.body == job.request.body() == {"model": "a/b", **start, **sent}
+    assert job.prompt == "a"
+    # The ledger keeps the body, from which a later run makes the request again.
+    assert job_key(request_of(job.kind, job.body), job.repeat, job.kind) == job.key
 
 
 @pytest.mark.parametrize(
     ("defaults", "reason"),
     [
-        pytest.param("kind: image, n: 11", "a whole number from 1 to 10", id="too many pictures"),
+        pytest.param("kind: image, n: 11", "a whole number from 1 to 10", id="too many images"),
         pytest.param("kind: image, quality: best", "allowed: auto, low, medium, high, xhigh, max", id="quality"),
         pytest.param("kind: image, output_format: gif", "allowed: png, jpeg, webp, svg", id="format"),
         pytest.param("kind: text, temperature: 3", "a number from 0 to 2", id="temperature"),
@@ -144,68 +130,61 @@ def test_the_form_of_an_answer_has_short_forms(jobs: Jobs, given: str, sent: Map
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(jobs: Jobs, defaults: str, reason: str) -> None:
-    [problem] = problems(jobs, f"name: x\ndefaults: {{{defaults}}}\nmodels: [a/b]\nprompts: [a]\n")
+    [problem] = problems(jobs, with_defaults(defaults))
     assert problem.startswith("2: defaults.")
     assert reason in problem
 
 
-def test_a_mixed_batch_has_a_job_of_each_kind(jobs: Jobs) -> None:
-    assert [(job.kind, type(job.request).__name__) for job in jobs(MIXED)] == [
-        ("video", "VideoRequest"),
-        ("image", "ImageRequest"),
-        ("text", "TextRequest"),
-    ]
-
-
-def test_defaults_of_one_kind_are_left_out_of_the_requests_of_another(jobs: Jobs) -> None:
+def test_a_mixed_batch_leaves_defaults_of_one_kind_out_of_the_requests_of_another(jobs: Jobs) -> None:
     video, image, text = jobs(MIXED + "defaults: {duration: 4, n: 2, max_tokens: 9, seed: 7, aspect_ratio: 16:9}\n")
-    assert video.request.body().keys() == {"model", "prompt", "duration", "seed", "aspect_ratio"}
-    assert image.request.body().keys() == {"model", "prompt", "n", "seed", "aspect_ratio"}
-    assert text.request.body().keys() == {"model", "messages", "max_tokens", "seed"}
-
-
-def test_defaults_that_no_job_can_use_are_an_error_with_their_line(jobs: Jobs) -> None:
-    found = problems(jobs, "name: x\ndefaults:\n  duration: 4\n  max_tokens: 9\nmodels: [a/b]\nprompts: [a]\n")
-    assert found == ["4: defaults.max_tokens: is a setting of text jobs, and this batch has only video jobs"]
+    assert [type(job.request) for job in (video, image, text)] == [kind.request for kind in KINDS.values()]
+    assert video.body.keys() == {"model", "prompt", "duration", "seed", "aspect_ratio"}
+    assert image.body.keys() == {"model", "prompt", "n", "seed", "aspect_ratio"}
+    assert text.body.keys() == {"model", "messages", "max_tokens", "seed"}
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         pytest.param(
-            "name: x\nmodels:\n  - model: a/b\n    kind: image\n    duration: 4\nprompts: [a]\n",
+            "defaults:\n  duration: 4\n  max_tokens: 9\nmodels: [a/b]\nprompts: [a]",
+            "4: defaults.max_tokens: is a setting of text jobs, and this batch has only video jobs",
+            id="a default that no job can use",
+        ),
+        pytest.param(
+            "models:\n  - model: a/b\n    kind: image\n    duration: 4\nprompts: [a]",
             "5: models[1].duration: is a setting of video jobs, and this is for image",
             id="beside the kind of a model",
         ),
         pytest.param(
-            "name: x\nmodels:\n  - {model: a/b, max_tokens: 4}\nprompts: [a]\n",
+            "models:\n  - {model: a/b, max_tokens: 4}\nprompts: [a]",
             "3: models[1].max_tokens: is a setting of text jobs, and this is for video (a/b)",
             id="at a model",
         ),
         pytest.param(
-            "name: x\ndefaults: {kind: text}\nmodels: [a/b]\nprompts:\n  - {prompt: a, n: 2}\n",
+            "defaults: {kind: text}\nmodels: [a/b]\nprompts:\n  - {prompt: a, n: 2}",
             "5: prompts[1].n: is a setting of image jobs, and this is for text (a/b)",
             id="at a prompt",
         ),
         pytest.param(
-            "name: x\nmodels: [{model: a/b, kind: image}]\nprompts:\n  - {prompt: a, kind: text}\n",
+            "models: [{model: a/b, kind: image}]\nprompts:\n  - {prompt: a, kind: text}",
             "4: prompts[1].kind: is text, but a/b is here for image; name the models of the prompt in models",
             id="a prompt of one kind with a model of another",
         ),
         pytest.param(
-            "name: x\ndefaults: {kind: image}\nmodels: [a/b]\nprompts:\n  - {first_frame: 'https://a.b/c.png'}\n",
+            "defaults: {kind: image}\nmodels: [a/b]\nprompts:\n  - {first_frame: 'https://a.b/c.png'}",
             "5: prompts[1].first_frame: is a setting of video jobs, and this is for image (a/b)",
-            id="a frame for a picture",
+            id="a frame for an image",
         ),
         pytest.param(
-            "name: x\ndefaults: {kind: image}\nmodels: [a/b]\nprompts:\n  - {references: 'https://a.b/c.png'}\n",
+            "defaults: {kind: image}\nmodels: [a/b]\nprompts:\n  - {references: 'https://a.b/c.png'}",
             "5: prompts[1].prompt: is missing: give a text",
-            id="a picture without a prompt",
+            id="an image without a prompt",
         ),
     ],
 )
-def test_settings_of_another_kind_are_an_error_at_a_model_and_at_a_prompt(jobs: Jobs, text: str, expected: str) -> None:
-    assert expected in problems(jobs, text)
+def test_settings_of_another_kind_are_an_error_with_their_line(jobs: Jobs, text: str, expected: str) -> None:
+    assert problems(jobs, f"name: x\n{text}\n") == [expected]
 
 
 def test_a_column_is_a_setting_only_of_the_kinds_that_the_rows_may_be(jobs: Jobs, tmp_path: Path) -> None:
@@ -215,11 +194,11 @@ def test_a_column_is_a_setting_only_of_the_kinds_that_the_rows_may_be(jobs: Jobs
     assert video.prompt == "A small cat"
     (tmp_path / "p.csv").write_text("prompt,n\nA cat,2\n")
     [image] = jobs(f"{head} [{{model: a/b, kind: image}}]\n")
-    assert image.request.body()["n"] == 2
+    assert image.body["n"] == 2
     (tmp_path / "p.csv").write_text("prompt,kind,models,max_tokens,n\nA cat,text,a/c,9,\nA dog,image,a/b,,3\n")
     text, image = jobs(f"{head} [a/b, a/c]\n")
-    assert (text.kind, text.request.body()["max_tokens"]) == ("text", 9)
-    assert (image.kind, image.request.body()["n"]) == ("image", 3)
+    assert (text.kind, text.body["max_tokens"]) == ("text", 9)
+    assert (image.kind, image.body["n"]) == ("image", 3)
     config = load_config(tmp_path / "b.yaml")
     assert models_by_kind(config) == {"text": {"a/c"}, "image": {"a/b"}}
 
@@ -237,7 +216,7 @@ def test_a_local_reference_counts_by_content_and_by_the_size_it_is_sent_with(job
 
     def key(more: str) -> str:
         [job] = jobs(f"{head}{more}}}]\n")
-        assert job.key == job_key(request_of("image", job.request.body()), 1, "image")
+        assert job.key == job_key(request_of("image", job.body), 1, "image")
         return job.key
 
     assert len({key(""), key(", downscale: 100"), key(", downscale: 200")}) == 3
@@ -271,40 +250,26 @@ def test_the_price_of_a_text_grows_with_its_prompt(jobs: Jobs) -> None:
 
 
 def test_without_max_tokens_a_text_has_no_upper_price_and_the_plan_says_why(jobs: Jobs) -> None:
-    [job] = planned(jobs, "name: x\ndefaults: {kind: text}\nmodels: [openai/gpt-4o-mini]\nprompts: [a]\n")
+    [job] = planned(jobs, "name: x\nmodels: [{model: openai/gpt-4o-mini, kind: text}]\nprompts: [a]\n")
     assert job.bounds_nusd[2] is None
     assert "max_tokens" in job.estimate.why
     assert [left.field for left in job.unset] == ["max_tokens"]
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("model", "problem"),
     [
-        pytest.param(
-            "models: [{model: bytedance-seed/seedream-4.5, kind: image, aspect_ratio: '8:1'}]",
-            "aspect_ratio",
-            id="ratio",
-        ),
-        pytest.param("models: [{model: recraft/recraft-v4, kind: image, n: 7}]", "n", id="too many"),
-        pytest.param("models: [{model: openai/gpt-image-2, kind: image, seed: 1}]", "seed", id="seed"),
-        pytest.param(
-            "models: [{model: perplexity/sonar, kind: text, response_format: json}]", "response_format", id="json"
-        ),
+        ("model: bytedance-seed/seedream-4.5, kind: image, aspect_ratio: '8:1'", "aspect_ratio: "),
+        ("model: perplexity/sonar, kind: text, response_format: json", "response_format: "),
+        ("model: openai/gpt-4o-mini", "it makes text: set kind: text"),
+        ("model: openai/gpt-4o-mimi, kind: text", "nearest: openai/gpt-4o-mini"),
     ],
+    ids=["an image", "a text", "a model of another kind", "a misspelt model"],
 )
-def test_what_a_model_does_not_take_is_found_by_the_plan(jobs: Jobs, text: str, reason: str) -> None:
-    [job] = planned(jobs, f"name: x\n{text}\nprompts: [a]\n")
-    assert [problem.field for problem in job.problems] == [reason]
-
-
-def test_a_model_of_another_kind_is_recognised(jobs: Jobs) -> None:
-    [job] = planned(jobs, "name: x\nmodels: [openai/gpt-4o-mini]\nprompts: [a]\n")
-    assert "it makes text: set kind: text" in str(job.problems[0])
-
-
-def test_a_misspelt_model_is_guessed_within_its_kind(jobs: Jobs) -> None:
-    [job] = planned(jobs, "name: x\nmodels: [{model: openai/gpt-4o-mimi, kind: text}]\nprompts: [a]\n")
-    assert job.problems[0].nearest == "openai/gpt-4o-mini"
+def test_what_a_model_does_not_support_is_found_by_the_plan(jobs: Jobs, model: str, problem: str) -> None:
+    [job] = planned(jobs, f"name: x\nmodels: [{{{model}}}]\nprompts: [a]\n")
+    assert len(job.problems) == 1
+    assert problem in str(job.problems[0])
 
 
 def test_what_is_kept_with_a_plan_holds_the_prices_of_every_kind() -> None:

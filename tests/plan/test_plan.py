@@ -13,7 +13,7 @@ import pytest
 from orbatch.batchfile.errors import ConfigError
 from orbatch.batchfile.loader import load_config
 from orbatch.batchfile.models import BatchConfig
-from orbatch.ledger import BatchHeld, Holder, Ledger, utc_now
+from orbatch.ledger import Ledger
 from orbatch.ledger.budget import Caps
 from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.plan import (
@@ -50,50 +50,17 @@ def planned(ledger: Ledger, tmp_path: Path, only: str | None = None, **changes: 
     return make_plan(ledger, config(tmp_path, **changes), Catalogs({"video": snapshot()}, "snapshot"), ORIGIN, only)
 
 
-def test_planning_twice_changes_nothing(ledger: Ledger, tmp_path: Path) -> None:
-    first, second = planned(ledger, tmp_path), planned(ledger, tmp_path)
-    assert (first.total.to_submit, first.total.low_nusd, first.total.high_nusd) == (3, 360_000_000, 360_000_000)
-    assert (second.digest, second.totals, second.batch.id) == (first.digest, first.totals, first.batch.id)
-    assert second.price_changes == []
-
-
-def test_the_digest_names_jobs_and_prices_and_not_what_the_file_looks_like(ledger: Ledger, tmp_path: Path) -> None:
-    digest = planned(ledger, tmp_path).digest
-    assert planned(ledger, tmp_path, budget={"total_usd": 3}).digest == digest
-    assert planned(ledger, tmp_path, prompts=["a cat", "a dog"]).digest != digest
-    dearer = {model.id: replace(model, prices={"duration_seconds": "0.5"}) for model in snapshot().models.values()}
-    catalog = replace(snapshot(), models=dearer)
-    assert make_plan(ledger, config(tmp_path), Catalogs({"video": catalog}), ORIGIN).digest != digest
-
-
 def test_a_plan_with_a_problem_leaves_the_ledger_as_it_was(ledger: Ledger, tmp_path: Path) -> None:
     planned(ledger, tmp_path)
     with pytest.raises(PlanProblems) as refused:
         planned(ledger, tmp_path, defaults={"duration": 5, "resolution": "480p"}, prompts=["new", "prompts"])
     assert [(group.model, group.count) for group in refused.value.problems] == [(LITE, 2), (LITE, 2)]
+    with pytest.raises(ConfigError, match="is the same request as prompt 'p1'"):
+        planned(ledger, tmp_path, prompts=["new", "new"])
     assert ledger.queries.counts(1).by_status == {"pending": 3}
     with pytest.raises(PlanProblems):
         planned(ledger, tmp_path, name="other", defaults={"duration": 5})
     assert ledger.plans.names() == ["films"]
-
-
-def test_two_prompts_alike_are_named_by_their_lines_however_long_the_file_is(ledger: Ledger, tmp_path: Path) -> None:
-    lines = [f"cat {number}" for number in range(1, 1200)]
-    (tmp_path / "cats.txt").write_text("\n".join(lines), "utf-8")
-    planned(ledger, tmp_path, prompts=None, prompts_from="cats.txt")
-    (tmp_path / "cats.txt").write_text("\n".join([*lines[:3], "cat 2", *lines[3:]]), "utf-8")
-    with pytest.raises(ConfigError, match="is the same request as prompt 'p2'"):
-        planned(ledger, tmp_path, prompts=None, prompts_from="cats.txt")
-    assert ledger.queries.counts(1).by_status == {"pending": 1199}
-
-
-def test_a_batch_that_is_being_run_is_not_planned_under_its_runner(ledger: Ledger, tmp_path: Path) -> None:
-    batch = planned(ledger, tmp_path).batch
-    ledger.leases.claim(batch.id, Holder.this_process(), utc_now())
-    with pytest.raises(BatchHeld, match="is being run by process"):
-        planned(ledger, tmp_path, prompts=["something else"])
-    assert ledger.queries.counts(batch.id).by_status == {"pending": 3}
-    assert ledger.queries.counts(batch.id).retired == 0
 
 
 def test_play_money_and_real_money_do_not_mix(ledger: Ledger, tmp_path: Path) -> None:
@@ -163,11 +130,3 @@ def test_nothing_to_send_needs_no_room(ledger: Ledger, tmp_path: Path) -> None:
 
 def _summary(cap: CapForecast) -> tuple[object, ...]:
     return (cap.name, cap.needed_nusd // 10**6, cap.never, cap.unpriced, cap.covers)
-
-
-def test_what_is_left_to_chance_is_counted_by_model_and_field(ledger: Ledger, tmp_path: Path) -> None:
-    plan = planned(ledger, tmp_path, defaults={"duration": 4, "resolution": "720p"})
-    [group] = plan.unset
-    assert (group.field, group.jobs, group.low_usd, group.high_usd) == (
-        "generate_audio", 3, Decimal("0.12"), Decimal("0.20"),
-    )  # fmt: skip

@@ -115,22 +115,6 @@ def test_an_unchanged_plan_says_what_the_first_one_said(ledger: Ledger, shop: Sh
     assert second.batch.planned_at >= first.batch.planned_at
 
 
-def test_jobs_that_moved_on_meanwhile_stay_where_they_are_and_are_counted(ledger: Ledger, shop: Shop) -> None:
-    books = claimed(ledger, shop)
-    states = [status for status in Status if status is not Status.PENDING]
-    for job_id, status in zip(books.job_ids(), states, strict=False):
-        books.bring_to(job_id, status)
-    ledger.leases.release(1, books.holder)
-    before = rows(ledger, "*")
-    total = shop.plan(ledger).total
-    assert rows(ledger, "*") == before
-    assert (total.to_submit, total.done + total.open, total.high_nusd) == (
-        41 - len(states),
-        5,
-        (41 - len(states)) * PRICE,
-    )
-
-
 def test_prices_of_other_models_change_nothing(ledger: Ledger, shop: Shop) -> None:
     first = shop.plan(ledger)
     shop.write(budget={"total_usd": 3})
