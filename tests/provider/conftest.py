@@ -11,6 +11,7 @@ import pytest
 import respx
 
 from orbatch_provider import OpenRouterProvider
+from orbatch_provider.catalog import VideoModel, snapshot
 from orbatch_provider.download import Download
 from orbatch_provider.http.connections import proxy_for, tls_context
 from tests.provider.rawserver import RawServer, Request, Servers, Step, certificate_for
@@ -52,6 +53,13 @@ class Wire:
 
     async def load(self) -> Download:
         return await self.provider.download("job-1", 0, self.part)
+
+
+def model_named(name: str) -> VideoModel:
+    """A model of the packaged snapshot."""
+    model = snapshot().find(name)
+    assert model is not None
+    return model
 
 
 @pytest.fixture

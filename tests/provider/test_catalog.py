@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from orbatch_provider.catalog import Catalog, PriceChange, VideoModel, check_video, price_changes, snapshot
+from orbatch_provider.catalog import Catalog, VideoModel, check_video, price_changes, snapshot
 from orbatch_provider.requests import VideoRequest
+from tests.provider.conftest import model_named
 
 AT = datetime(2026, 10, 9, 12, tzinfo=UTC)
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
 VEO, WAN, UPSCALER = "google/veo-3.1", "alibaba/wan-2.6", "black-forest-labs/flux-video-upscale"
+GROK, ALEPH, KLING = "x-ai/grok-imagine-video", "runway/aleph-2", "kwaivgi/kling-v3.0-pro"
 FIRST = {**IMAGE, "frame_type": "first_frame"}
 LAST = {**IMAGE, "frame_type": "last_frame"}
 VIDEO = {"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}}
@@ -26,12 +28,6 @@ def catalog(*records: dict[str, Any]) -> Catalog[VideoModel]:
 
 def record(**fields: Any) -> dict[str, Any]:
     return {"id": "a/one", "supported_durations": [5, 10], "pricing_skus": {"duration_seconds": "0.10"}, **fields}
-
-
-def model_named(name: str) -> VideoModel:
-    model = snapshot().find(name)
-    assert model is not None
-    return model
 
 
 # Reading
@@ -127,56 +123,45 @@ def test_a_stored_time_is_read_as_utc() -> None:
 # Comparing
 
 
-def test_a_new_description_or_title_is_no_new_content() -> None:
-    assert catalog(record()).digest == catalog(record(description="better", name="One", created=7)).digest
+@pytest.mark.parametrize(
+    ("other", "is_same"),
+    [
+        ([record(description="better", name="One", created=7), record(id="b/two")], True),
+        ([record(id="b/two"), record()], True),
+        ([record(seed=True), record(id="b/two")], False),
+        ([record(supported_durations=[5]), record(id="b/two")], False),
+        ([record(canonical_slug="a/one-2"), record(id="b/two")], False),
+        ([record(pricing_skus={"duration_seconds": "0.11"}), record(id="b/two")], False),
+    ],
+    ids=["title", "order", "capability", "durations", "slug", "price"],
+)
+def test_the_digest_names_capabilities_and_prices_alone(other: list[dict[str, Any]], is_same: bool) -> None:
+    assert (catalog(record(), record(id="b/two")).digest == catalog(*other).digest) is is_same
+
+
+LINES = {"duration_seconds": "0.10", "reference_images": "0.04", "video_tokens": "x"}
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("new", "changes"),
     [
-        {"seed": True},
-        {"supported_durations": [5]},
-        {"canonical_slug": "a/one-2"},
-        {"pricing_skus": {"duration_seconds": "0.11"}},
+        pytest.param(
+            [record(pricing_skus={"duration_seconds": "0.12", "video_tokens": "x", "duration_seconds_2k": "0.2"})],
+            [
+                "a/one duration_seconds: 0.10 -> 0.12",
+                "a/one reference_images: 0.04 -> no such line",
+                "a/one duration_seconds_2k: no such line -> 0.2",
+            ],
+            id="every line that differs, once",
+        ),
+        pytest.param([record(pricing_skus=LINES | {"duration_seconds": "0.1"})], [], id="written otherwise"),
+        pytest.param([], [f"a/one {line}: {price} -> no such line" for line, price in LINES.items()], id="gone"),
     ],
-    ids=str,
 )
-def test_a_new_capability_changes_the_digest(change: dict[str, Any]) -> None:
-    assert catalog(record()).digest != catalog(record(**change)).digest
-
-
-def test_the_order_of_models_is_no_content() -> None:
-    two = record(id="b/two")
-    assert catalog(record(), two).digest == catalog(two, record()).digest
-
-
-def test_price_changes_name_every_line_that_differs() -> None:
-    old = catalog(record(pricing_skus={"duration_seconds": "0.10", "reference_images": "0.04", "video_tokens": "x"}))
-    new = catalog(record(pricing_skus={"duration_seconds": "0.12", "video_tokens": "x", "duration_seconds_2k": "0.2"}))
-    changes = price_changes(old, new, ["openrouter/a/one", "a/one", "c/unknown"])
-    assert changes[:3] == [
-        PriceChange("a/one", "duration_seconds", "0.10", "0.12"),
-        PriceChange("a/one", "reference_images", "0.04", None),
-        PriceChange("a/one", "duration_seconds_2k", None, "0.2"),
-    ]
-    assert str(changes[0]) == "a/one duration_seconds: 0.10 -> 0.12"
-    assert str(changes[1]) == "a/one reference_images: 0.04 -> no such line"
-
-
-def test_a_model_under_two_names_changes_once() -> None:
-    old, new = catalog(record()), catalog(record(pricing_skus={"duration_seconds": "0.2"}))
-    assert len(price_changes(old, new, ["a/one", "openrouter/a/one"])) == 1
-
-
-def test_the_same_price_written_otherwise_is_no_change() -> None:
-    old, new = catalog(record()), catalog(record(pricing_skus={"duration_seconds": "0.1"}))
-    assert price_changes(old, new, ["a/one"]) == []
-
-
-def test_a_model_that_is_gone_loses_its_lines() -> None:
-    assert price_changes(catalog(record()), catalog(), ["a/one"]) == [
-        PriceChange("a/one", "duration_seconds", "0.10", None)
-    ]
+def test_price_changes_are_named_by_line(new: list[dict[str, Any]], changes: list[str]) -> None:
+    old = catalog(record(pricing_skus=LINES))
+    assert list(map(str, price_changes(old, catalog(*new), ["openrouter/a/one", "a/one", "c/unknown"]))) == changes
+    assert price_changes(catalog(), catalog(*new), ["a/one"]) == []  # no price to compare with
 
 
 # Checking
@@ -185,62 +170,40 @@ def test_a_model_that_is_gone_loses_its_lines() -> None:
 @pytest.mark.parametrize(
     ("model", "fields", "problem"),
     [
-        pytest.param(VEO, {"duration": 5}, "does not offer 5; allowed: 4, 6, 8; nearest: 4", id="duration"),
-        pytest.param(VEO, {"duration": 30}, "does not offer 30; allowed: 4, 6, 8; nearest: 8", id="too long"),
-        pytest.param(VEO, {"duration": 8.0}, "8.0 is not a whole number of seconds; allowed", id="fraction"),
-        pytest.param("x-ai/grok-imagine-video", {"duration": True}, "True is not a whole number of seconds", id="flag"),
-        pytest.param("runway/aleph-2", {"duration": 0}, "0 is not a whole number of seconds", id="nothing"),
-        pytest.param(VEO, {"resolution": "4k"}, "allowed: 720p, 1080p, 4K; nearest: 4K", id="resolution as written"),
-        pytest.param("minimax/hailuo-3-max", {"resolution": "720p"}, "nearest: 768p", id="nearest resolution"),
-        pytest.param(VEO, {"aspect_ratio": "4:3"}, "nearest: 16:9", id="nearest ratio"),
-        pytest.param(VEO, {"size": "1088x1920"}, "nearest: 1080x1920", id="nearest size is as tall"),
-        pytest.param(VEO, {"size": "big"}, "does not offer big; allowed: 1280x720", id="no size"),
-        pytest.param(VEO, {"size": "1280x720", "resolution": "720p"}, "not both", id="size and resolution"),
-        pytest.param(
-            "heygen/heygen-video-1", {"generate_audio": True}, "cannot generate audio; allowed: false", id="audio"
-        ),
-        pytest.param(
-            "x-ai/grok-imagine-video", {"generate_audio": True}, "cannot generate audio", id="audio not listed"
-        ),
-        pytest.param("kwaivgi/kling-v3.0-pro", {"seed": 7}, "does not support a seed; remove it", id="seed"),
-        pytest.param("minimax/hailuo-2.3", {"seed": 0}, "does not support a seed", id="seed not listed"),
-        pytest.param(
-            WAN, {"frame_images": [FIRST, LAST]}, "does not support a last_frame; allowed: first_frame", id="frame"
-        ),
-        pytest.param(VEO, {"frame_images": [FIRST, FIRST]}, "only one first_frame", id="two first frames"),
-        pytest.param(
-            "runway/aleph-2", {"frame_images": [FIRST]}, "does not support a first_frame", id="no frames at all"
-        ),
-        pytest.param(
-            VEO,
-            {"input_references": [VIDEO]},
-            "does not support video references; allowed: text, image",
-            id="video reference",
-        ),
-        pytest.param(
-            VEO, {"input_references": [{"type": "file"}]}, "file is not a type of reference", id="odd reference"
-        ),
-        pytest.param(VEO, {"prompt": None}, "is required when there is no image or video", id="no prompt"),
-        pytest.param(VEO, {"upscale_factor": 2}, "does not upscale; remove it", id="no upscaler"),
-        pytest.param(VEO, {"creativity": 1}, "has no such option; remove it", id="no creativity"),
-        pytest.param(
-            UPSCALER, {"upscale_factor": 4}, "does not offer 4; allowed: 1.5 to 3; nearest: 3", id="upscaled too far"
-        ),
-        pytest.param(
-            UPSCALER,
-            {"upscale_factor": 1},
-            "does not offer 1; allowed: 1.5 to 3; nearest: 1.5",
-            id="upscaled too little",
-        ),
-        pytest.param(UPSCALER, {"upscale_factor": float("nan")}, "allowed: 1.5 to 3", id="no number"),
-        pytest.param(UPSCALER, {"creativity": 2}, "allowed: 0, 1; nearest: 1", id="creativity"),
-        pytest.param(
+        (VEO, {"duration": 5}, "does not offer 5; allowed: 4, 6, 8; nearest: 4"),
+        (VEO, {"duration": 30}, "does not offer 30; allowed: 4, 6, 8; nearest: 8"),
+        (VEO, {"duration": 8.0}, "8.0 is not a whole number of seconds; allowed"),
+        (GROK, {"duration": True}, "True is not a whole number of seconds"),
+        (ALEPH, {"duration": 0}, "0 is not a whole number of seconds"),
+        (VEO, {"resolution": "4k"}, "allowed: 720p, 1080p, 4K; nearest: 4K"),
+        ("minimax/hailuo-3-max", {"resolution": "720p"}, "nearest: 768p"),
+        (VEO, {"aspect_ratio": "4:3"}, "nearest: 16:9"),
+        (VEO, {"size": "1088x1920"}, "nearest: 1080x1920"),
+        (VEO, {"size": "big"}, "does not offer big; allowed: 1280x720"),
+        (VEO, {"size": "1280x720", "resolution": "720p"}, "not both"),
+        ("heygen/heygen-video-1", {"generate_audio": True}, "cannot generate audio; allowed: false"),
+        (GROK, {"generate_audio": True}, "cannot generate audio"),
+        (KLING, {"seed": 7}, "does not support a seed; remove it"),
+        ("minimax/hailuo-2.3", {"seed": 0}, "does not support a seed"),
+        (WAN, {"frame_images": [FIRST, LAST]}, "does not support a last_frame; allowed: first_frame"),
+        (VEO, {"frame_images": [FIRST, FIRST]}, "only one first_frame"),
+        (ALEPH, {"frame_images": [FIRST]}, "does not support a first_frame"),
+        (VEO, {"input_references": [VIDEO]}, "does not support video references; allowed: text, image"),
+        (VEO, {"input_references": [{"type": "file"}]}, "file is not a type of reference"),
+        (VEO, {"prompt": None}, "is required when there is no image or video"),
+        (VEO, {"upscale_factor": 2}, "does not upscale; remove it"),
+        (VEO, {"creativity": 1}, "has no such option; remove it"),
+        (UPSCALER, {"upscale_factor": 4}, "does not offer 4; allowed: 1.5 to 3; nearest: 3"),
+        (UPSCALER, {"upscale_factor": 1}, "does not offer 1; allowed: 1.5 to 3; nearest: 1.5"),
+        (UPSCALER, {"upscale_factor": float("nan")}, "allowed: 1.5 to 3"),
+        (UPSCALER, {"creativity": 2}, "allowed: 0, 1; nearest: 1"),
+        (
             WAN,
             {"provider": {"options": {"alibaba": {"negative_promt": "blur"}}}},
             "would ignore it; allowed: negative_prompt",
-            id="option",
         ),
     ],
+    ids=str,
 )
 def test_what_a_model_does_not_support_is_said_with_what_it_does(
     model: str, fields: dict[str, Any], problem: str
@@ -251,23 +214,23 @@ def test_what_a_model_does_not_support_is_said_with_what_it_does(
     assert problem in str(found[0])
 
 
-def test_all_problems_come_at_once() -> None:
-    request = VideoRequest(model="m", prompt="p", duration=7, resolution="8K", aspect_ratio="2:1", seed=1)
-    fields = [problem.field for problem in check_video(request, model_named("kwaivgi/kling-v3.0-pro"))]
-    assert fields == ["resolution", "aspect_ratio", "seed"]
-    assert [problem.field for problem in check_video(request, model_named(VEO))] == [
-        "duration",
-        "resolution",
-        "aspect_ratio",
-    ]
-
-
-def test_a_request_within_the_lists_has_no_problem() -> None:
-    request = VideoRequest(
-        model="m", prompt="p", duration=8, resolution="4K", aspect_ratio="9:16", generate_audio=True, seed=1,
-        frame_images=[FIRST, LAST],
-    )  # fmt: skip
-    assert check_video(request, model_named(VEO)) == []
+@pytest.mark.parametrize(
+    ("model", "fields", "problems"),
+    [
+        (KLING, {"duration": 7, "resolution": "8K", "aspect_ratio": "2:1"}, ["resolution", "aspect_ratio"]),
+        (VEO, {"duration": 7, "resolution": "8K", "aspect_ratio": "2:1"}, ["duration", "resolution", "aspect_ratio"]),
+        (
+            VEO,
+            {"duration": 8, "resolution": "4K", "aspect_ratio": "9:16", "generate_audio": True, "seed": 1}
+            | {"frame_images": [FIRST, LAST]},
+            [],
+        ),
+    ],
+    ids=["two", "three", "none"],
+)
+def test_all_problems_come_at_once(model: str, fields: dict[str, Any], problems: list[str]) -> None:
+    request = VideoRequest(model="m", prompt="p", **fields)
+    assert [problem.field for problem in check_video(request, model_named(model))] == problems
 
 
 def test_silence_is_never_a_problem() -> None:
@@ -276,11 +239,5 @@ def test_silence_is_never_a_problem() -> None:
 
 
 def test_a_record_that_says_nothing_refuses_no_value() -> None:
-    request = VideoRequest(model="m", prompt="p", duration=99, resolution="9K", size=None, input_references=[VIDEO])
+    request = VideoRequest(model="m", prompt="p", duration=99, resolution="9K", input_references=[VIDEO])
     assert check_video(request, VideoModel(id="new/model")) == []
-
-
-def test_a_check_changes_nothing() -> None:
-    request = VideoRequest(model="m", prompt="p", duration=7)
-    check_video(request, model_named(VEO))
-    assert request.duration == 7

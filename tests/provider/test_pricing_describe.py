@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orbatch_provider.catalog import ImageModel, TextModel, VideoModel, snapshot
+from orbatch_provider.catalog import ImageModel, TextModel, VideoModel
 from orbatch_provider.pricing import (
     Hints,
     UnsetField,
@@ -20,16 +20,11 @@ from orbatch_provider.pricing import (
     usd_per_million,
 )
 from orbatch_provider.requests import VideoRequest
+from tests.provider.conftest import model_named
 
 IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
 VIDEO = {"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}}
 UPSCALER = "black-forest-labs/flux-video-upscale"
-
-
-def model_named(name: str) -> VideoModel:
-    model = snapshot().find(name)
-    assert model is not None
-    return model
 
 
 def video(model: str, **fields: Any) -> VideoRequest:
@@ -39,67 +34,59 @@ def video(model: str, **fields: Any) -> VideoRequest:
 @pytest.mark.parametrize(
     ("model", "fields", "why"),
     [
-        pytest.param(
+        (
             "alibaba/wan-2.6",
             {"duration": 5, "resolution": "720p"},
             "5 s x 0.08 USD/s (text_to_video_duration_seconds_720p)",
-            id="one line",
         ),
-        pytest.param(
+        (
             "x-ai/grok-imagine-video-1.5",
             {"duration": 6, "resolution": "1080p", "frame_images": [IMAGE]},
             "6 s x 0.25 USD/s (cents_per_video_output_second_1080p) + 1 image x 0.01 USD (cents_per_image_input)",
-            id="an input image on top",
         ),
-        pytest.param(
+        (
             "minimax/hailuo-3",
             {"duration": 6, "frame_images": [IMAGE, IMAGE]},
-            "6 s x 0.13 USD/s (duration_seconds); "
-            "at most 6 s x 0.13 USD/s (duration_seconds) + 2 images x 0.04 USD (reference_images)",
-            id="frames that may be charged",
+            (
+                "6 s x 0.13 USD/s (duration_seconds); "
+                "at most 6 s x 0.13 USD/s (duration_seconds) + 2 images x 0.04 USD (reference_images)"
+            ),
         ),
-        pytest.param(
+        (
             "alibaba/happyhorse-1.0",
             {"resolution": "720p"},
             "duration not set: 3 to 15 s x 0.0988 USD/s (duration_seconds_720p)",
-            id="no duration",
         ),
-        pytest.param(
+        (
             "google/veo-3.1",
             {},
-            "duration, resolution not set: from 4 s x 0.4 USD/s (duration_seconds_with_audio) "
-            "to 8 s x 0.6 USD/s (duration_seconds_with_audio_4k)",
-            id="nothing but a prompt",
+            (
+                "duration, resolution not set: from 4 s x 0.4 USD/s (duration_seconds_with_audio) "
+                "to 8 s x 0.6 USD/s (duration_seconds_with_audio_4k)"
+            ),
         ),
-        pytest.param(
+        (
             "alibaba/wan-2.6",
             {"duration": 5, "resolution": "4K"},
             "unpriced: no price line of alibaba/wan-2.6 covers 4k text requests",
-            id="no line",
         ),
-        pytest.param(
-            "heygen/avatar-iv",
-            {"resolution": "720p"},
-            "unpriced: the length of the source is not known",
-            id="source length",
-        ),
-        pytest.param(
+        ("heygen/avatar-iv", {"resolution": "720p"}, "unpriced: the length of the source is not known"),
+        (
             "heygen/heygen-video-1",
             {"duration": 5, "resolution": "768p", "input_references": [VIDEO]},
-            "at least 5 s x 0.06 USD/s (reference_duration_seconds_768p); "
-            "no upper bound: the length of the video reference is not known, and it may be billed too",
-            id="reference length",
+            (
+                "at least 5 s x 0.06 USD/s (reference_duration_seconds_768p); "
+                "no upper bound: the length of the video reference is not known, and it may be billed too"
+            ),
         ),
-        pytest.param(
-            "alibaba/wan-2.7", {"duration": -5}, "unpriced: duration -5 is not a number above 0", id="below zero"
-        ),
-        pytest.param(
+        ("alibaba/wan-2.7", {"duration": -5}, "unpriced: duration -5 is not a number above 0"),
+        (
             "alibaba/wan-2.7",
             {"duration": 5, "generate_audio": "no"},
             "unpriced: generate_audio 'no' is neither true nor false",
-            id="not a flag",
         ),
     ],
+    ids=str,
 )
 def test_why_can_be_checked_by_hand(model: str, fields: dict[str, Any], why: str) -> None:
     assert estimate_video(video(model, **fields), model_named(model)).why == why
@@ -113,21 +100,22 @@ def test_a_minimum_charge_is_named() -> None:
     )
 
 
-def test_a_model_without_price_lines_is_unpriced() -> None:
-    found = estimate_video(video("new/model", duration=5), VideoModel(id="new/model"))
-    assert found.is_unpriced
-    assert found.why == "unpriced: the catalog has no price for new/model"
-
-
-def test_a_resolution_that_no_line_covers_makes_a_request_without_one_unpriced() -> None:
-    model = VideoModel("new/model", durations=(5,), resolutions=("720p", "8k"), prices={"duration_seconds_720p": "0.1"})
-    assert estimate_video(video(model.id), model).low is None
-
-
-@pytest.mark.parametrize("prices", [{"acme:cents_per_second_output": "10"}, {"per-video-second": "0.1"}], ids=str)
-def test_a_provider_prefix_and_the_documented_form_are_understood(prices: dict[str, str]) -> None:
-    model = VideoModel(id="m", durations=(5,), prices=prices)
-    assert estimate_video(video("m", duration=5), model).exact == Decimal("0.5")
+@pytest.mark.parametrize(
+    ("prices", "usd"),
+    [
+        pytest.param({"acme:cents_per_second_output": "10"}, Decimal("0.5"), id="a provider's prefix"),
+        pytest.param({"per-video-second": "0.1"}, Decimal("0.5"), id="the documented form"),
+        pytest.param({}, None, id="no price lines"),
+        pytest.param({"duration_seconds_720p": "0.1"}, None, id="none for a resolution that is not set"),
+    ],
+)
+def test_a_model_costs_what_its_lines_say_and_nothing_known_without_them(
+    prices: dict[str, str], usd: Decimal | None
+) -> None:
+    model = VideoModel(id="m", durations=(5,), resolutions=("720p", "8k"), prices=prices)
+    found = estimate_video(video("m", duration=5), model)
+    assert (found.low, found.exact, found.high) == (usd, usd, usd)
+    assert prices or found.why == "unpriced: the catalog has no price for m"
 
 
 @pytest.mark.parametrize("value", [Decimal("NaN"), Decimal(-1), "long"], ids=str)
@@ -153,22 +141,20 @@ SEEDANCE = """\
 @pytest.mark.parametrize(
     ("model", "lines"),
     [
-        pytest.param("google/veo-3.1-lite", VEO_LITE, id="audio"),
-        pytest.param("runway/aleph-2", "0.28 USD per second\nat least 0.56 USD per generation", id="minimum"),
-        pytest.param(UPSCALER, MEGAPIXELS, id="megapixels"),
-        pytest.param("minimax/hailuo-3", "0.13 USD per second\n0.04 USD per reference image", id="images"),
-        pytest.param("bytedance/seedance-2.5", SEEDANCE, id="tokens"),
+        ("google/veo-3.1-lite", VEO_LITE),
+        ("runway/aleph-2", "0.28 USD per second\nat least 0.56 USD per generation"),
+        (UPSCALER, MEGAPIXELS),
+        ("minimax/hailuo-3", "0.13 USD per second\n0.04 USD per reference image"),
+        ("bytedance/seedance-2.5", SEEDANCE),
     ],
+    ids=str,
 )
 def test_price_lines_read_as_phrases(model: str, lines: str) -> None:
     assert "\n".join(describe_video_prices(model_named(model))) == lines
 
 
-def test_a_mode_is_named_in_a_price_line() -> None:
+def test_a_mode_is_named_in_a_price_line_and_an_unknown_line_is_shown_as_it_is() -> None:
     assert "0.08 USD per second of 720p text-to-video" in describe_video_prices(model_named("alibaba/wan-2.6"))
-
-
-def test_an_unknown_price_line_is_shown_as_it_is() -> None:
     model = VideoModel(id="m", prices={"per_clip": "0.5"})
     assert describe_video_prices(model) == ["per_clip: 0.5 (meaning not known: the model is unpriced)"]
     assert describe_video_prices(VideoModel(id="m")) == ["the catalog has no price"]
@@ -177,26 +163,16 @@ def test_an_unknown_price_line_is_shown_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("model", "fields", "expected"),
     [
-        pytest.param("alibaba/wan-2.6", {"duration": 5, "resolution": "720p"}, [], id="audio is not billed"),
-        pytest.param(
-            "google/veo-3.1",
-            {"duration": 8, "resolution": "1080p"},
-            [("generate_audio", "1.6", "3.2")],
-            id="audio is billed",
-        ),
-        pytest.param(
-            "alibaba/wan-3.0",
-            {},
-            [("duration", "0.4", "6"), ("resolution", "1.5", "6")],
-            id="each with the others at their worst",
-        ),
-        pytest.param(
+        ("alibaba/wan-2.6", {"duration": 5, "resolution": "720p"}, []),
+        ("google/veo-3.1", {"duration": 8, "resolution": "1080p"}, [("generate_audio", "1.6", "3.2")]),
+        ("alibaba/wan-3.0", {}, [("duration", "0.4", "6"), ("resolution", "1.5", "6")]),
+        (
             "bytedance/seedance-2.0-mini",
             {"duration": 5, "resolution": "720p"},
             [("aspect_ratio", "0.4002075", "0.500262")],
-            id="the ratio decides the tokens",
         ),
     ],
+    ids=str,
 )
 def test_an_unset_field_is_named_with_its_price_range(
     model: str, fields: dict[str, Any], expected: list[tuple[str, str, str]]

@@ -12,6 +12,7 @@ import pytest
 from orbatch_provider.catalog import snapshot
 from orbatch_provider.pricing import estimate_video
 from orbatch_provider.requests import VideoRequest
+from tests.provider.conftest import model_named
 
 PAGE = (Path(__file__).parents[2] / "docs" / "pricing.md").read_text("utf-8")
 EXAMPLES = re.findall(r"```json\n(.*?)\n```\n```text\n(.*?)\n```", PAGE, re.DOTALL)
@@ -31,7 +32,5 @@ def test_the_page_has_its_examples() -> None:
 )
 def test_an_example_is_computed_as_shown(request_text: str, expected: str) -> None:
     request = VideoRequest.from_body(json.loads(request_text))
-    model = snapshot().find(request.model)
-    assert model is not None
-    found = estimate_video(request, model)
+    found = estimate_video(request, model_named(request.model))
     assert f"low {usd(found.low)}, exact {usd(found.exact)}, high {usd(found.high)}\n{found.why}" == expected

@@ -45,9 +45,7 @@ def test_an_estimate_covers_every_endpoint(
 
 
 def test_the_calculation_is_shown_once_for_endpoints_that_agree() -> None:
-    found = priced({"n": 2}, CHEAP, CHEAP)
-    assert (found.low, found.exact, found.high) == usd("0.04", "0.04", "0.04")
-    assert found.why == "2 images x 0.02 USD (output_image/image)"
+    assert priced({"n": 2}, CHEAP, CHEAP).why == "2 images x 0.02 USD (output_image/image)"
 
 
 QUALITY_LINES = [
