@@ -45,7 +45,7 @@ def main() -> None:
     watch = Watch()
     if target is not None:
         State.job_of = lambda self, owner, job_id: watch.job_of(self, owner, job_id)  # type: ignore[method-assign]
-    run_forever(SimulatorSettings().changed(settings), on_ready=ready)
+    run_forever(SimulatorSettings(**settings), on_ready=ready)
     if target is not None:
         Path(target).write_text(json.dumps(watch.gaps), "ascii")
 

@@ -145,7 +145,7 @@ class Desk:
 
     @property
     def speed(self) -> float:
-        return self.simulator.settings.speed
+        return self.simulator.state.settings.speed
 
     def _command(self, arguments: tuple[object, ...]) -> list[str]:
         return [sys.executable, "-m", "orbatch", *(str(argument) for argument in arguments)]

@@ -35,7 +35,7 @@ async def credits_left(request: web.Request, state: State, owner: str) -> web.St
 @api_call("generation")
 async def generation(request: web.Request, state: State, owner: str) -> web.StreamResponse:
     """GET /generation: the charge of an ended job, known some minutes after its end."""
-    job = state.journal.of_generation(request.query.get("id", ""))
+    job = state.journal.by_generation.get(request.query.get("id", ""))
     if job is not None and job.owner != owner:
         job = None  # jobs of other keys are invisible
 
@@ -79,10 +79,7 @@ def _key(state: State, owner: str) -> dict[str, Any]:
         "label": "sk-or-v1-simulated",
         "limit": limit,
         "limit_remaining": None if limit is None else limit - usage,
-        "usage": usage,  # of this key; without BYOK, which has a sum of its own
-        **_by_period(state, "usage", jobs),
-        "byok_usage": _byok(jobs),
-        **_by_period(state, "byok_usage", jobs),
+        **_usage(state, jobs),
         "include_byok_in_limit": False,
         "is_free_tier": False,
         "is_management_key": _manages(state, owner),
@@ -101,28 +98,22 @@ def _budget(scope: str, limit: Decimal, spent: Decimal) -> dict[str, Any]:
     return {"scope": scope, "include_byok": False, **amounts, **unset}
 
 
-def _by_period(state: State, name: str, jobs: list[Job]) -> dict[str, Decimal]:
-    """Sums of the current UTC day, week (from Monday) and month."""
+def _usage(state: State, jobs: list[Job]) -> dict[str, Decimal]:
+    """Sums of all time and of the current UTC day, week (from Monday) and month."""
     midnight = datetime.fromtimestamp(state.clock.now(), UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    starts = {
-        "daily": midnight,
-        "weekly": midnight - timedelta(days=midnight.weekday()),
-        "monthly": midnight.replace(day=1),
-    }
-    # A job counts on the day of its submit, as the service's activity page shows it.
-    total = _byok if name == "byok_usage" else _sum
-    return {
-        f"{name}_{period}": total([job for job in jobs if job.accepted_at >= start.timestamp()])
-        for period, start in starts.items()
-    }
+    week, month = midnight - timedelta(days=midnight.weekday()), midnight.replace(day=1)
+    starts = {"": 0.0, "_daily": midnight.timestamp(), "_weekly": week.timestamp(), "_monthly": month.timestamp()}
+    sums = {}
+    for period, start in starts.items():
+        # A job counts on the day of its submit, as the service's activity page shows it.
+        counted = [job for job in jobs if job.accepted_at >= start]
+        sums[f"usage{period}"] = _sum(counted)
+        sums[f"byok_usage{period}"] = sum((job.list_usd for job in counted if job.is_byok), Decimal(0))
+    return sums
 
 
 def _sum(jobs: Iterable[Job]) -> Decimal:
     return sum((job.cost_usd for job in jobs), Decimal(0))
-
-
-def _byok(jobs: Iterable[Job]) -> Decimal:
-    return sum((job.list_usd for job in jobs if job.is_byok), Decimal(0))
 
 
 def _generation(job: Job) -> dict[str, Any]:
@@ -146,7 +137,7 @@ def _generation(job: Job) -> dict[str, Any]:
         "created_at": datetime.fromtimestamp(job.accepted_at, UTC).isoformat(),
         "data_region": "global",
         "generation_time": round(job.render_s * 1000),
-        "latency": round(job.queue_s * 1000),
+        "latency": 0,
         "num_media_completion": 1 if job.ends_as == "completed" and job.kind != "text" else 0,
         "origin": "",
     }

@@ -1,4 +1,4 @@
-"""GET /videos/{id}/content, and the stored copies behind signed URLs.
+"""GET /videos/{id}/content.
 
 As the live service: chunked, without Content-Length and ETag, Range ignored, unless the setting ``ranges`` is on.
 """
@@ -6,7 +6,6 @@ As the live service: chunked, without Content-Length and ETag, Range ignored, un
 from __future__ import annotations
 
 import asyncio
-import hmac
 import re
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from orbatch_simulator.clips import TINY, Clip, Payload, payload
 from orbatch_simulator.faults import Fault
 from orbatch_simulator.journal import Job
 from orbatch_simulator.middleware import Answer, api_call, close_connection, spoil
-from orbatch_simulator.state import STORED_COPY_S, RefusedError, State
+from orbatch_simulator.state import RefusedError, State
 from orbatch_simulator.videos import EffectiveRequest
 
 # The other faults replace the whole answer and never look at the bytes.
@@ -33,7 +32,7 @@ async def content(request: web.Request, state: State, owner: str) -> web.StreamR
         raise RefusedError(409, f"Video generation {job.id} is not completed")
     if status != "completed":
         raise RefusedError(404, f"Video generation {job.id} has no output: it is {status}")
-    fault = state.job_fault("content", job)
+    fault = state.fault("content", job)
     if fault is not None and fault.action not in _WHILE_SENDING:
         return await spoil(request, state, fault, lambda: Answer(200, {}))
     if fault is not None and fault.action != "stall":  # a stall waits between the bytes
@@ -41,24 +40,7 @@ async def content(request: web.Request, state: State, owner: str) -> web.StreamR
     return await _send(request, state, job, index, fault)
 
 
-@api_call("store", needs_key=False)
-async def stored_copy(request: web.Request, state: State, _: str) -> web.StreamResponse:
-    """Works without a key, and refuses one: the bearer key must not be sent to a signed URL."""
-    job = state.journal.jobs.get(request.match_info["job_id"])
-    index = _index(request.match_info["index"], state)
-    if "Authorization" in request.headers:
-        raise RefusedError(400, "Only one way of authorization is allowed, and the URL is signed")
-    if job is None or not hmac.compare_digest(state.signature(job, index), request.query.get("signature", "")):
-        raise RefusedError(403, "The signature does not match")
-    if job.ends_as != "completed" or not 0 <= state.ended_for_s(job) < STORED_COPY_S:
-        raise RefusedError(403, "The URL has expired")
-    return await _send(request, state, job, index, None)
-
-
-ROUTES = [
-    web.get("/api/v1/videos/{job_id}/content", content, allow_head=False),  # the live service has no HEAD
-    web.get("/_store/{job_id}/{index}", stored_copy, allow_head=False),
-]
+ROUTES = [web.get("/api/v1/videos/{job_id}/content", content, allow_head=False)]  # the live service has no HEAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +78,10 @@ async def _send(request: web.Request, state: State, job: Job, index: int, fault:
     await state.pause(fault.delay_s if fault is not None and action == "stall" else 0)
     # Before the last bytes leave: whoever has the whole file finds it in the journal.
     if part.stop == output.size:
-        await _record(state, job, index, output)
+        known = state.journal.outputs(job.id).get(index)
+        # Hashing a large payload again for every download would slow down benchmarks.
+        digest = known.sha256 if known is not None else await asyncio.to_thread(output.sha256)
+        state.journal.serve(job.id, index, digest, output.size)
     for chunk in output.chunks(split, part.stop):
         await response.write(chunk)
     await response.write_eof()
@@ -105,21 +90,11 @@ async def _send(request: web.Request, state: State, job: Job, index: int, fault:
 
 async def _rendered(state: State, job: Job, index: int) -> Payload:
     """Always the same bytes for the same job, also after a restart."""
-    size = state.settings.clip_bytes
-    if size is not None:
-        clip = TINY
-    else:
+    size, clip = state.settings.clip_bytes, TINY
+    if size is None:
         effective = EffectiveRequest.from_body(job.body, state.catalog.models[job.model], state.settings)
-        dimensions = effective.seconds, effective.width, effective.height, effective.audio
-        clip = Clip(effective.model, effective.prompt, *dimensions)
+        clip = Clip(job.model, job.prompt, effective.seconds, effective.width, effective.height, effective.audio)
     return await asyncio.to_thread(payload, clip, f"{job.id}/{index}", size)
-
-
-async def _record(state: State, job: Job, index: int, output: Payload) -> None:
-    known = state.journal.outputs(job.id).get(index)
-    # Hashing a large payload again for every download would slow down benchmarks.
-    digest = known.sha256 if known is not None else await asyncio.to_thread(output.sha256)
-    state.journal.serve(job.id, index, digest, output.size)
 
 
 def _fault_at(fault: Fault | None, part: _Part) -> int:

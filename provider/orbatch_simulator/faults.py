@@ -9,32 +9,23 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 Stage = Literal["head", "answer", "accepted"]
 
 PAID = frozenset({"submit", "images", "chat"})
-CALLS = PAID | frozenset({"poll", "content", "models", "key", "credits", "generation", "job"})
+READS = frozenset({"poll", "content", "models", "key", "credits", "generation"})
 BODIES = frozenset({"json", "html", "text", "empty", "list", "truncated"})
 
 JOB_ENDS = frozenset({"failed", "cancelled", "expired"})
 _ANSWER_ACTIONS = frozenset({"answer", "cut", "cut_answer", "delay", "redirect", "hang_up", "edit"})
 ACTIONS: Mapping[str, frozenset[str]] = {
-    **dict.fromkeys(CALLS, _ANSWER_ACTIONS),
+    **dict.fromkeys(PAID | READS, _ANSWER_ACTIONS),
     "content": _ANSWER_ACTIONS - {"edit"} | {"stall", "content_type"},  # bytes have no fields to edit
     "images": _ANSWER_ACTIONS | {"fewer", "null_cost"},
     "chat": _ANSWER_ACTIONS | {"null_cost"},
@@ -47,15 +38,6 @@ _RESULT_FIELDS = frozenset({"id", "data", "choices"})  # where submit, images an
 
 # Strict: "500" is not a status and true is not a number, as in the JSON that the rules are sent as.
 STRICT = ConfigDict(strict=True, extra="forbid")
-
-
-def _one_of(names: frozenset[str]) -> AfterValidator:
-    def check(value: str) -> str:
-        if value not in names:
-            raise ValueError(f"must be one of {_joined(names)}, not {value!r}")
-        return value
-
-    return AfterValidator(check)
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
@@ -77,30 +59,29 @@ class Fault:
       content_type  content only: the right bytes under the media type ``word``
       fewer         images only: one image fewer than requested, and charged accordingly
       null_cost     images and chat only: the answer is complete but reports no cost
-    ``action``, for jobs: failed, cancelled, expired (with ``message``; ``charged`` overrides the settings), never_ends,
+    ``action``, for jobs: failed, cancelled, expired (with ``message``; charged only with ``charged``), never_ends,
     null_cost (completed, cost still unknown), byok (completed, only the 5 % fee is charged).
-    ``retry_after``: seconds, sent as such or with ``retry_after_as="date"`` as an HTTP date; a string is sent as it is.
+    ``retry_after``: seconds; a string, such as an HTTP date, is sent as it is.
     ``after``: calls to let pass first; ``times``: how often it strikes, None for always; with ``per_job`` both are
     counted for each job separately. ``for_s``: it ends that many simulated seconds after it first struck.
     ``model`` and ``prompt_contains`` restrict it; ``probability`` is drawn from the simulator's seed.
     """
 
-    call: Annotated[str, _one_of(CALLS)]
+    call: str
     action: str = "answer"
     accept: bool = False
     status: Annotated[int, Field(ge=200, le=599)] = 500
-    body: Annotated[str, _one_of(BODIES)] = "json"
+    body: str = "json"
     message: str = ""
     error_type: str | None = None
     retry_after: float | str | None = None
-    retry_after_as: Annotated[str, _one_of(frozenset({"seconds", "date"}))] = "seconds"
     delay_s: NonNegativeFloat = 0.0
     at_byte: int | None = None
     location: str | None = None
     word: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
     drop: Sequence[str] = ()
-    charged: bool | None = None
+    charged: bool = False  # the API does not say whether failures are charged, so both can be tested
     after: NonNegativeInt = 0
     times: PositiveInt | None = None
     per_job: bool = False
@@ -111,9 +92,11 @@ class Fault:
 
     @model_validator(mode="after")
     def _check_together(self) -> Fault:
-        actions, paid = ACTIONS[self.call], self.call in PAID
+        actions, paid = ACTIONS.get(self.call, frozenset()), self.call in PAID
         is_restricted = self.model is not None or self.prompt_contains is not None or self.per_job
         problems = {
+            f"call must be one of {_joined(ACTIONS)}, not {self.call!r}": not actions,
+            f"body must be one of {_joined(BODIES)}, not {self.body!r}": self.body not in BODIES,
             f"{self.call} knows the actions {_joined(actions)}, not {self.action!r}": self.action not in actions,
             "redirect needs a location": self.action == "redirect" and not self.location,
             "accept is only for submit, images and chat": self.accept and not paid,
@@ -136,7 +119,13 @@ class Fault:
         try:
             return cls(**data)
         except ValidationError as exc:
-            raise ValueError(first_problem(exc, (item.name for item in dataclasses.fields(cls)))) from exc
+            problem = exc.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "unexpected_keyword_argument":
+            known = _joined(item.name for item in dataclasses.fields(cls))
+            raise ValueError(f"unknown field {name!r}; known fields: {known}")
+        message = problem["msg"].removeprefix("Value error, ")  # pydantic's prefix for our own sentences
+        raise ValueError(f"{name}: {message}" if name else message)
 
     @property
     def stage(self) -> Stage:
@@ -153,33 +142,28 @@ class Fault:
             return not _RESULT_FIELDS.isdisjoint({*self.drop, *self.fields})
         return self.action != "delay" and self.action not in _CHANGES_RESULT
 
-    def concerns(self, model: str, prompt: str) -> bool:
-        """Whether the restrictions on model and prompt let it strike."""
-        is_model = self.model in (None, model)
-        return is_model and (self.prompt_contains is None or self.prompt_contains in prompt)
-
 
 class FaultRules:
-    """The active rules, each with its own counts. Counts restart when the rules are replaced."""
+    """The active rules, each with its own counts. ``now``: simulated seconds on any fixed scale."""
 
-    def __init__(self, faults: Iterable[Fault], seed: int) -> None:
-        self._seed = seed
+    def __init__(self, faults: Iterable[Fault], seed: int, now: Callable[[], float]) -> None:
+        self._seed, self._now = seed, now
         self.replace(faults)
 
     def replace(self, faults: Iterable[Fault]) -> None:
-        """Use these rules instead of all others."""
+        """Use these rules instead of all others. Counts restart."""
         # A generator of its own for each rule: adding a rule must not change the luck of the others.
         self._rules = [_Rule(fault, random.Random(f"{self._seed}:{n}")) for n, fault in enumerate(faults)]
 
     def pick(
-        self, call: str, stage: Stage, now_s: float, *, model: str = "", prompt: str = "", job_id: str = ""
+        self, call: str, stage: Stage = "answer", *, model: str = "", prompt: str = "", job_id: str = ""
     ) -> Fault | None:
-        """The fault that strikes now; None if the call succeeds. ``now_s``: simulated seconds on any fixed scale."""
+        """The fault that strikes this call now, None if it succeeds; counts the call."""
         for rule in self._rules:
             fault = rule.fault
-            matches = fault.call == call and fault.stage == stage and fault.concerns(model, prompt)
+            is_call = fault.call == call and fault.stage == stage and fault.model in (None, model)
             # strikes() counts the call, so it comes last.
-            if matches and rule.strikes(job_id, now_s):
+            if is_call and (fault.prompt_contains or "") in prompt and rule.strikes(job_id, self._now()):
                 return fault
         return None
 
@@ -208,16 +192,6 @@ class _Rule:
         self._first_struck_s = now_s if first is None else first
         self.struck[key] += 1
         return True
-
-
-def first_problem(error: ValidationError, known: Iterable[str]) -> str:
-    """The first error as a sentence that names the field. ``known``: the fields there are, for one that is not."""
-    problem = error.errors(include_url=False)[0]
-    name = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "unexpected_keyword_argument":
-        return f"unknown field {name!r}; known fields: {_joined(known)}"
-    message = problem["msg"].removeprefix("Value error, ")  # pydantic's prefix for our own sentences
-    return f"{name}: {message}" if name else message
 
 
 def _joined(names: Iterable[str]) -> str:

@@ -10,11 +10,10 @@ import asyncio
 import base64
 import hashlib
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from aiohttp import web
@@ -23,16 +22,21 @@ from orbatch_provider.catalog import Capability, Catalog, ImageEndpoint, ImageMo
 from orbatch_provider.catalog.catalog import output_tokens
 from orbatch_simulator.clips import Still, paint
 from orbatch_simulator.faults import Fault
-from orbatch_simulator.journal import whole_nano
 from orbatch_simulator.middleware import (
+    MEGAPIXEL,
+    SIZE,
+    UNKNOWN_PRICE_USD,
+    Accept,
     Answer,
     api_call,
+    check_fields,
     check_input,
-    check_types,
+    count_tokens,
     display_name,
     invalid,
     paid_call,
     respond,
+    whole_nano,
 )
 from orbatch_simulator.state import RefusedError, State
 
@@ -49,7 +53,6 @@ _ENUMS: Mapping[str, tuple[str, ...]] = {
     "background": ("auto", "transparent", "opaque"),
 }
 _RANGES: Mapping[str, tuple[int, int]] = {"n": (1, 10), "output_compression": (0, 100)}
-_SIZE = re.compile(r"[1-9][0-9]{1,4}x[1-9][0-9]{1,4}")
 _TYPES: Mapping[str, str] = {
     **dict.fromkeys(("model", "prompt", "size", "user", "session_id", *_ENUMS), "a string"),
     **dict.fromkeys(("seed", *_RANGES), "an integer"),
@@ -59,11 +62,9 @@ _TYPES: Mapping[str, str] = {
 }
 
 _SIDES = {"512": 512, "768": 768, "1k": 1024, "1.5k": 1536, "2k": 2048, "4k": 4096}  # of the square of each tier
-_MEGAPIXEL = Decimal(2**20)
 _UNLISTED_TEXT_USD = Decimal("0.00000025")  # per prompt token if no line names it: the only rate ever seen on a bill
 _REFERENCE_TOKENS = 258  # of one reference image
 _UNDOCUMENTED_TOKENS = 1024  # of one output image of a model whose vendor documents nothing
-_BYTES_PER_TOKEN = 4
 
 
 # -- catalog
@@ -73,29 +74,23 @@ _BYTES_PER_TOKEN = 4
 def image_examples() -> Catalog[ImageModel]:
     """The packaged image models with the fields that were not captured: an endpoint named after the model's author,
     and what the model accepts as the union over its endpoints."""
-    snapshot = image_snapshot()
-    data = [_record(record) for record in snapshot.records]
-    return Catalog.from_json(ImageModel, {"data": data}, captured_at=snapshot.captured_at, source=snapshot.source)
+    packaged = image_snapshot()
+    created = int(packaged.captured_at.timestamp())
+    data = [_record(record, created) for record in packaged.records]
+    return Catalog.from_json(ImageModel, {"data": data}, captured_at=packaged.captured_at, source=packaged.source)
 
 
-def _record(record: Mapping[str, Any]) -> dict[str, Any]:
-    author, _, _ = str(record["id"]).partition("/")
-    endpoint = {
-        "provider_name": display_name(author),
-        "provider_slug": author,
-        "provider_tag": author,
-        "supports_streaming": False,
-        "supported_parameters": {},
-        "allowed_passthrough_parameters": [],
-        "pricing": [],
-    }
+def _record(record: Mapping[str, Any], created: int) -> dict[str, Any]:
+    author, _, _ = record["id"].partition("/")
+    usual = {"supports_streaming": False, "supported_parameters": {}}
+    names = {"provider_name": display_name(author), "provider_slug": author, "provider_tag": author}
+    endpoint = usual | names | {"allowed_passthrough_parameters": [], "pricing": []}
     return {
-        "name": display_name(str(record["id"])),
+        "name": display_name(record["id"]),
         "description": "",
-        "created": int(image_snapshot().captured_at.timestamp()),
+        "created": created,
         "architecture": {"input_modalities": ["text", "image"], "output_modalities": ["image"]},
-        "supported_parameters": {},
-        "supports_streaming": False,
+        **usual,
         **record,  # captured fields win over these
         "endpoints": [endpoint | dict(each) for each in record["endpoints"]],
     }
@@ -106,17 +101,11 @@ def _record(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_form(body: object) -> Mapping[str, Any]:
     """The body, if its form is valid. Raises RefusedError 400. What a model supports is another question."""
-    fields = check_types(body, _TYPES)
+    fields = check_fields(body, _TYPES, _ENUMS, _RANGES)
     if not fields.get("prompt"):
         raise invalid("prompt: required", "invalid_prompt")
-    for name, allowed in _ENUMS.items():
-        if name in fields and fields[name] not in allowed:
-            raise invalid(f"{name}: must be one of {', '.join(allowed)}")
-    for name, (low, high) in _RANGES.items():
-        if name in fields and not low <= fields[name] <= high:
-            raise invalid(f"{name}: must be from {low} to {high}")
     size = fields.get("size")
-    if size is not None and not _SIZE.fullmatch(size) and size not in RESOLUTIONS:
+    if size is not None and not SIZE.fullmatch(size) and size not in RESOLUTIONS:
         raise invalid("size: must be a tier or WIDTHxHEIGHT in pixels")
     if size is not None and ("resolution" in fields or "aspect_ratio" in fields):
         raise invalid("size: conflicts with resolution or aspect_ratio")
@@ -202,7 +191,6 @@ class ImageCharge:
 
     body: Mapping[str, Any]
     endpoint: ImageEndpoint
-    unknown_price: Decimal  # USD for each image of an endpoint without a price
     count: int
     width: int
     height: int
@@ -210,29 +198,16 @@ class ImageCharge:
     quality: str
 
     @classmethod
-    def from_body(cls, body: Mapping[str, Any], endpoint: ImageEndpoint, unknown_price: Decimal) -> ImageCharge:
+    def from_body(cls, body: Mapping[str, Any], endpoint: ImageEndpoint) -> ImageCharge:
         """From a request body that passed the rules."""
         width, height, tier = _shape(body, endpoint)
         quality = _chosen(body.get("quality")) or "medium"
-        return cls(body, endpoint, unknown_price, body.get("n", 1), width, height, tier, quality)
-
-    @property
-    def still(self) -> Still:
-        """The image to paint, ``count`` times."""
-        name = self.body.get("output_format", "png")
-        return Still(
-            model=self.body["model"],
-            prompt=self.body["prompt"],
-            width=self.width,
-            height=self.height,
-            mime_type="image/svg+xml" if name == "svg" else f"image/{name}",
-            transparent=self.body.get("background") == "transparent",
-        )
+        return cls(body, endpoint, body.get("n", 1), width, height, tier, quality)
 
     @property
     def prompt_tokens(self) -> int:
-        """Tokens of the prompt, at four bytes each."""
-        return math.ceil(len(self.body["prompt"].encode("utf-8", "replace")) / _BYTES_PER_TOKEN)
+        """Tokens of the prompt."""
+        return count_tokens(self.body["prompt"])
 
     @property
     def tokens(self) -> int:
@@ -250,7 +225,7 @@ class ImageCharge:
         """
         lines = [line for line in self.endpoint.pricing if line["billable"] == "output_image"]
         if not lines:
-            return whole_nano(self.unknown_price * self.count)
+            return whole_nano(UNKNOWN_PRICE_USD * self.count)
         line = self._line(lines)
         amount = _usd(line) * self._output_quantity(str(line["unit"]))
         for other in self.endpoint.pricing:
@@ -272,7 +247,7 @@ class ImageCharge:
     def _output_quantity(self, unit: str) -> Decimal:
         if unit == "request":
             return Decimal(1)
-        each = {"image": Decimal(1), "megapixel": self.width * self.height / _MEGAPIXEL}
+        each = {"image": Decimal(1), "megapixel": self.width * self.height / MEGAPIXEL}
         return each.get(unit, Decimal(self.tokens)) * self.count
 
     def _input_quantity(self, line: Mapping[str, Any]) -> Decimal:
@@ -324,33 +299,34 @@ def _usd(line: Mapping[str, Any]) -> Decimal:
 # -- routes
 
 
-def _check(state: State, _: str, raw: object) -> ImageCharge:
+def _check(state: State, owner: str, raw: object) -> tuple[Decimal, Accept]:
     body = check_form(raw)
     model = state.image_catalog.models.get(body["model"])
     if model is None:
         raise RefusedError(404, f"{body['model']} is not a valid image model ID")
-    return ImageCharge.from_body(body, choose_endpoint(body, model), state.settings.unknown_price_usd)
+    endpoint = choose_endpoint(body, model)
+    return ImageCharge.from_body(body, endpoint).price, partial(_accept, state, owner, body, endpoint)
 
 
-async def _accept(state: State, owner: str, charge: ImageCharge, answer_fault: Fault | None) -> Answer:
+async def _accept(
+    state: State, owner: str, body: Mapping[str, Any], endpoint: ImageEndpoint, answer_fault: Fault | None
+) -> Answer:
+    charge = ImageCharge.from_body(body, endpoint)
     if answer_fault is not None and answer_fault.action == "fewer":
         charge = replace(charge, count=charge.count - 1)
-    prompt = charge.body["prompt"]
-    job = state.accept(owner, charge.body, charge.price, answer_fault, kind="image", prompt=prompt)
-    still = charge.still
+    job = state.accept(owner, body, charge.price, answer_fault, kind="image", prompt=body["prompt"])
+    name = body.get("output_format", "png")
+    mime_type = "image/svg+xml" if name == "svg" else f"image/{name}"
+    transparent = body.get("background") == "transparent"
+    still = Still(job.model, job.prompt, charge.width, charge.height, mime_type, transparent)
     images = [await asyncio.to_thread(paint, still, f"{job.id}/{index}") for index in range(charge.count)]
     # The answer is the download; what is withheld was never downloaded.
     for index, image in enumerate(images if not job.withheld else ()):
         state.journal.serve(job.id, index, hashlib.sha256(image).hexdigest(), len(image))
-    usage = {
-        "prompt_tokens": charge.prompt_tokens,
-        "completion_tokens": charge.tokens * charge.count,
-        "total_tokens": charge.prompt_tokens + charge.tokens * charge.count,
-        "cost": job.cost_usd if job.reports_cost else None,
-        "is_byok": job.is_byok,
-    }
-    data = [{"b64_json": base64.b64encode(each).decode(), "media_type": still.mime_type} for each in images]
-    return Answer(200, {"created": int(state.clock.now()), "data": data, "usage": usage})
+    read, written = charge.prompt_tokens, charge.tokens * charge.count
+    usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written} | job.usage
+    data = [{"b64_json": base64.b64encode(each).decode(), "media_type": mime_type} for each in images]
+    return Answer(200, {"created": int(job.accepted_at), "data": data, "usage": usage})
 
 
 @api_call("models", needs_key=False)
@@ -378,7 +354,7 @@ async def endpoints(request: web.Request, state: State, _: str) -> web.StreamRes
 
 
 ROUTES = [
-    web.post("/api/v1/images", paid_call("images", _check, _accept, lambda body: str(body.get("prompt") or ""))),
+    web.post("/api/v1/images", paid_call("images", _check)),
     web.get("/api/v1/images/models", models),
     web.get("/api/v1/images/models/{author}/{slug}/endpoints", endpoints),
 ]

@@ -11,12 +11,10 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from decimal import ROUND_HALF_UP, Decimal
+from dataclasses import asdict, dataclass, field, fields
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TextIO
-
-_NANO = Decimal("0.000000001")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +26,14 @@ class ServedOutput:
     downloads: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """An accepted job. Everything that will happen to it is decided and recorded when it is accepted.
 
-    ``accepted_at`` in Unix seconds; ``queue_s`` and ``render_s`` in simulated seconds (the job ends ``queue_s +
-    render_s`` after its acceptance). ``ends_as``: completed, failed, cancelled, expired or never_ends. ``cost_usd``:
-    what is charged at its end; ``list_usd``: its list price. ``submit_count``: how often this very body had been
-    accepted by then. ``withheld``: the answer with the id, images or text was not sent.
+    ``accepted_at`` in Unix seconds; it ends ``render_s`` simulated seconds later. ``ends_as``: completed, failed,
+    cancelled, expired or never_ends. ``cost_usd``: what is charged at its end; ``list_usd``: its list price.
+    ``submit_count``: how often this very body had been accepted by then. ``withheld``: the answer with the id, images
+    or text was not sent.
     """
 
     id: str
@@ -47,34 +45,38 @@ class Job:
     fingerprint: str
     submit_count: int
     accepted_at: float
-    queue_s: float
-    render_s: float
-    ends_as: str
+    render_s: float = 0
+    ends_as: str = "completed"
     cost_usd: Decimal
     list_usd: Decimal
     reports_cost: bool
-    reports_usage: bool
-    is_byok: bool
+    reports_usage: bool = True
+    is_byok: bool = False
     withheld: bool
     error: str | None = None
     kind: str = "video"  # or image, text: these end when they are accepted
 
+    @property
+    def usage(self) -> dict[str, Any]:
+        """The cost as answers report it."""
+        return {"cost": self.cost_usd if self.reports_cost else None, "is_byok": self.is_byok}
+
 
 @dataclass(slots=True)
 class Journal:
-    """``jobs``: id -> Job; ``served``: job id -> output index -> ServedOutput; ``refused``: HTTP status -> refused
-    paid calls (in memory only); ``bodies``: fingerprint of a request body -> how often it was accepted; ``committed``:
-    USD of all accepted jobs, running ones included; ``committed_by``: the same by owner."""
+    """``served``: job id -> output index -> ServedOutput; ``refused``: HTTP status -> refused paid calls (in memory
+    only); ``bodies``: fingerprint of a request body -> how often it was accepted; ``committed``: USD of all accepted
+    jobs, running ones included; ``committed_by``: the same by owner."""
 
     path: Path | None
     status_of: Callable[[Job], str]
-    jobs: dict[str, Job] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)  # by id
     served: dict[str, dict[int, ServedOutput]] = field(default_factory=dict)
     bodies: Counter[str] = field(default_factory=Counter)
     refused: Counter[int] = field(default_factory=Counter)
     committed: Decimal = Decimal(0)
     committed_by: defaultdict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
-    _by_generation: dict[str, Job] = field(default_factory=dict, repr=False)
+    by_generation: dict[str, Job] = field(default_factory=dict)
     _file: TextIO | None = field(default=None, repr=False)
 
     def open(self) -> None:
@@ -118,10 +120,6 @@ class Journal:
         """Jobs that are over, however they ended."""
         return (job for job in list(self.jobs.values()) if self.status_of(job) not in ("pending", "in_progress"))
 
-    def of_generation(self, generation_id: str) -> Job | None:
-        """The job with this generation id, of any key."""
-        return self._by_generation.get(generation_id)
-
     def outputs(self, job_id: str) -> dict[int, ServedOutput]:
         """The outputs of a job that were served, by index."""
         return self.served.get(job_id, {})
@@ -158,7 +156,7 @@ class Journal:
 
     def _add(self, job: Job) -> None:
         self.jobs[job.id] = job
-        self._by_generation[job.generation_id] = job
+        self.by_generation[job.generation_id] = job
         self.bodies[job.fingerprint] += 1
         self.committed += job.cost_usd
         self.committed_by[job.owner] += job.cost_usd
@@ -189,8 +187,9 @@ class Journal:
     def _apply(self, event: dict[str, Any]) -> None:
         match event.pop("event"):
             case "accepted":
-                amounts = {name: Decimal(event[name]) for name in ("cost_usd", "list_usd")}
-                self._add(Job(**event | amounts))
+                event |= {name: Decimal(event[name]) for name in ("cost_usd", "list_usd")}
+                known = [item.name for item in fields(Job)]
+                self._add(Job(**{name: event[name] for name in known if name in event}))  # older files have more fields
             case "served":
                 self._count(event["id"], event["index"], event["sha256"], event["bytes"])
             case other:
@@ -202,11 +201,6 @@ def fingerprint(owner: str, body: Mapping[str, Any]) -> str:
     # With the owner: the same request under another key is not a duplicate.
     canonical = json.dumps([owner, body], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def whole_nano(amount: Decimal) -> Decimal:
-    """USD rounded half up to whole nano-dollars, so that a ledger of nano-dollars can agree exactly."""
-    return amount.quantize(_NANO, ROUND_HALF_UP).normalize()
 
 
 def _plain(amount: Decimal) -> str:

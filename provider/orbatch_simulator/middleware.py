@@ -5,24 +5,27 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 import re
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
-from email.utils import formatdate
-from functools import wraps
+from decimal import ROUND_HALF_UP, Decimal
 from string import capwords
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from aiohttp import web
 
-from orbatch_simulator.faults import PAID, Fault, Stage
+from orbatch_simulator.faults import Fault, Stage
 from orbatch_simulator.journal import Job
 from orbatch_simulator.state import RefusedError, State
 
 STATE: web.AppKey[State] = web.AppKey("state", State)
 MAX_SESSION_ID = 256  # characters
+UNKNOWN_PRICE_USD = Decimal("0.10")  # of a video or an image none of whose price lines is known: never free
+BYTES_PER_TOKEN = 4  # of prompts and texts
+MEGAPIXEL = Decimal(2**20)
+SIZE = re.compile(r"[1-9][0-9]{1,4}x[1-9][0-9]{1,4}")  # width and height in pixels
+_NANO = Decimal("0.000000001")
 _CHUNK = 64 * 1024  # bytes
 _HTML_PAGE = (
     "<!DOCTYPE html>\n<html><head><title>Error</title></head><body><h1>Something went wrong</h1></body></html>\n"
@@ -98,20 +101,23 @@ def refusal(error: RefusedError) -> web.Response:
 
 @web.middleware
 async def use_envelopes(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse unknown paths and methods in the same envelope, as the service does."""
+    """Refuse in the service's error envelope, unknown paths and methods included."""
     try:
         return await handler(request)
     except web.HTTPError as error:
         return refusal(RefusedError(error.status, error.reason))
+    except RefusedError as error:
+        if request.method == "POST":  # the paid calls
+            request.app[STATE].journal.refused[error.status] += 1
+        return refusal(error)
+    except ConnectionError:
+        return close_connection(request)  # the caller is gone
 
 
 def close_connection(request: web.Request, *, reset: bool = False) -> web.Response:
     """Close the connection without an answer; the returned response goes nowhere."""
     if request.transport is not None:
-        if reset:
-            request.transport.abort()
-        else:
-            request.transport.close()
+        (request.transport.abort if reset else request.transport.close)()
     return web.Response()
 
 
@@ -119,7 +125,7 @@ async def respond(
     request: web.Request, state: State, call: str, make: Callable[[], Answer], job: Job | None = None
 ) -> web.StreamResponse:
     """The answer of a read, or what a fault makes of it. ``make`` is called after any delay."""
-    fault = state.fault(call) if job is None else state.job_fault(call, job)
+    fault = state.fault(call, job)
     return make().response() if fault is None else await spoil(request, state, fault, make)
 
 
@@ -169,14 +175,7 @@ async def _cut_inside(request: web.Request, normal: Answer, at_byte: int | None)
 
 def _retry_after(fault: Fault) -> dict[str, str]:
     wait = fault.retry_after
-    if wait is None:
-        return {}
-    if isinstance(wait, str):
-        return {"Retry-After": wait}
-    if fault.retry_after_as == "date":
-        # Real time, whatever the simulator's clock says: the caller compares it with its own.
-        return {"Retry-After": formatdate(time.time() + wait, usegmt=True)}
-    return {"Retry-After": f"{wait:g}"}
+    return {} if wait is None else {"Retry-After": wait if isinstance(wait, str) else f"{wait:g}"}
 
 
 def _envelope(status: int, message: str = "", error_type: str | None = None) -> dict[str, Any]:
@@ -199,21 +198,13 @@ def api_call(name: str, *, needs_key: bool = True) -> Callable[[Call], Handler]:
     """Make ``call(request, state, owner)`` an aiohttp handler; ``owner`` is "" where no key is needed."""
 
     def decorate(call: Call) -> Handler:
-        @wraps(call)
         async def handle(request: web.Request) -> web.StreamResponse:
             state = request.app[STATE]
-            fault = state.fault(name, "head")
-            try:
-                if fault is not None:
-                    await state.pause(fault.delay_s)
-                    return close_connection(request, reset=True)
-                return await call(request, state, _owner(request, state) if needs_key else "")
-            except RefusedError as error:
-                if name in PAID:
-                    state.journal.refused[error.status] += 1
-                return refusal(error)
-            except ConnectionError:
-                return close_connection(request)  # the caller is gone
+            fault = state.faults.pick(name, "head")
+            if fault is not None:
+                await state.pause(fault.delay_s)
+                return close_connection(request, reset=True)
+            return await call(request, state, _owner(request, state) if needs_key else "")
 
         return handle
 
@@ -225,35 +216,29 @@ def _owner(request: web.Request, state: State) -> str:
     return state.owner_of(key.strip() if scheme.lower() == "bearer" else "")
 
 
-class Checked(Protocol):
-    """A request that nothing is wrong with; ``price``: USD that the credit must cover."""
-
-    @property
-    def price(self) -> Decimal:
-        """USD."""
-        ...
+Accept = Callable[[Fault | None], Awaitable[Answer]]
+Check = Callable[[State, str, object], tuple[Decimal, Accept]]
 
 
-C = TypeVar("C", bound=Checked)
-Check = Callable[[State, str, object], C]
-Accept = Callable[[State, str, C, Fault | None], Awaitable[Answer]]
+def prompt_field(body: Mapping[str, Any]) -> str:
+    """The prompt of a video or an image; "" if a body of any shape has none."""
+    return str(body.get("prompt") or "")
 
 
-def paid_call(name: str, check: Check[C], accept: Accept[C], prompt_of: Callable[[Mapping[str, Any]], str]) -> Handler:
+def paid_call(name: str, check: Check, prompt_of: Callable[[Mapping[str, Any]], str] = prompt_field) -> Handler:
     """A handler for a call that costs money.
 
-    ``check(state, owner, body)`` raises RefusedError. ``accept(state, owner, checked, fault)`` records the job and
-    returns its answer, which ``fault`` will spoil. ``prompt_of`` finds the prompt in a body of any shape.
+    ``check(state, owner, body)`` raises RefusedError, or returns the USD that the credit must cover and ``accept``.
+    ``accept(fault)`` records the job and returns its answer, which ``fault`` will spoil.
     """
 
     def pick(state: State, stage: Stage, body: object) -> Fault | None:
         named = body if isinstance(body, Mapping) else {}
-        return state.fault(name, stage, model=str(named.get("model", "")), prompt=prompt_of(named))
+        return state.faults.pick(name, stage, model=str(named.get("model", "")), prompt=prompt_of(named))
 
     @api_call(name)
     async def handle(request: web.Request, state: State, owner: str) -> web.StreamResponse:
-        await state.pause(state.settings.submit_latency_s)
-        body = _parsed(await _read(request, state.settings.max_body_bytes))
+        body = await _read(request, state.settings.max_body_bytes)
         fault = pick(state, "answer", body)
         if fault is not None and fault.action != "delay":
             if fault.action == "answer":
@@ -262,28 +247,24 @@ def paid_call(name: str, check: Check[C], accept: Accept[C], prompt_of: Callable
         if fault is not None:
             await state.pause(fault.delay_s)
         state.limit_rate(owner)
-        checked = check(state, owner, body)
-        state.check_credit(owner, checked.price)
+        price, accept = check(state, owner, body)
+        state.check_credit(owner, price)
         # Picked this late, so that only requests that would be accepted count.
         answer_fault = pick(state, "accepted", body)
-        answer = await accept(state, owner, checked, answer_fault)
+        answer = await accept(answer_fault)
         return answer.response() if answer_fault is None else await spoil(request, state, answer_fault, lambda: answer)
 
     return handle
 
 
-async def _read(request: web.Request, limit: int) -> bytes:
+async def _read(request: web.Request, limit: int) -> object:
     content = bytearray()
     async for chunk in request.content.iter_chunked(_CHUNK):
         content += chunk
         if len(content) > limit:
             raise RefusedError(413, f"The request body is larger than {limit} bytes")
-    return bytes(content)
-
-
-def _parsed(text: bytes) -> object:
     try:
-        body: object = json.loads(text)
+        body: object = json.loads(content)
     except (ValueError, RecursionError) as exc:  # RecursionError: thousands of nested brackets
         raise RefusedError(400, "The request body is not valid JSON") from exc
     return body
@@ -302,22 +283,29 @@ def invalid(message: str, error_type: str | None = None) -> RefusedError:
     return RefusedError(400, message, error_type or "invalid_request")
 
 
-def is_json(value: object, kind: str) -> bool:
-    """Whether a value is of a JSON type, such as "an integer"."""
-    # JSON's true and false are ints in Python, but not numbers in JSON.
-    return isinstance(value, _JSON_TYPES[kind]) and (kind == "a boolean" or not isinstance(value, bool))
-
-
-def check_types(body: object, types: Mapping[str, str]) -> Mapping[str, Any]:
-    """The body, if it is an object whose fields have these types. Raises RefusedError 400.
+def check_fields(
+    body: object,
+    types: Mapping[str, str],
+    choices: Mapping[str, Sequence[str]],
+    ranges: Mapping[str, tuple[float, float]],
+) -> Mapping[str, Any]:
+    """The body, if it is an object whose fields have these types and values. Raises RefusedError 400.
 
     Fields that are not in ``types`` are accepted and ignored, as the service does.
     """
     if not isinstance(body, dict):
         raise invalid("The request body must be a JSON object")
     for name, value in body.items():
-        if name in types and not is_json(value, types[name]):
-            raise invalid(f"{name}: expected {types[name]}")
+        kind = types.get(name)
+        # JSON's true and false are ints in Python, but not numbers in JSON.
+        is_swapped = isinstance(value, bool) != (kind == "a boolean")
+        if kind is not None and (is_swapped or not isinstance(value, _JSON_TYPES[kind])):
+            raise invalid(f"{name}: expected {kind}")
+        if name in choices and value not in choices[name]:
+            raise invalid(f"{name}: must be one of {', '.join(choices[name])}")
+        low, high = ranges.get(name, (0, 0))
+        if name in ranges and not low <= value <= high:
+            raise invalid(f"{name}: must be " + (f"at least {low}" if high == math.inf else f"from {low} to {high}"))
     if not body.get("model"):
         raise invalid("model: required")
     if len(body.get("session_id", "")) > MAX_SESSION_ID:
@@ -354,3 +342,16 @@ def _check_image_data(name: str, url: str) -> None:
         raise invalid(f"{name}: the data URL is not valid base64", "invalid_image") from exc
     if not content.startswith(_IMAGE_SIGNATURES[match[1]]):
         raise invalid(f"{name}: the data URL does not contain the {match[1]} it announces", "invalid_image")
+
+
+# -- amounts
+
+
+def count_tokens(text: str) -> int:
+    """Tokens of a text, at four bytes each."""
+    return math.ceil(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN)
+
+
+def whole_nano(amount: Decimal) -> Decimal:
+    """USD rounded half up to whole nano-dollars, so that a ledger of nano-dollars can agree exactly."""
+    return amount.quantize(_NANO, ROUND_HALF_UP).normalize()

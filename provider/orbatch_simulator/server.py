@@ -6,10 +6,11 @@ import asyncio
 import json
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from aiohttp import web
 
@@ -32,7 +33,7 @@ _CLOSING_S = 0.2  # how long answers that a fault holds back may keep a simulato
 
 
 class Simulator:
-    """A strict OpenRouter on ``host``; ``port`` 0 takes a free one. Use it as ``async with``.
+    """A strict OpenRouter on loopback; ``port`` 0 takes a free one. Use it as ``async with``.
 
     ``journal_path``: the file that a later simulator resumes from, None to keep everything in memory. ``catalog``:
     video models and prices, None for the packaged snapshot. ``clock``: for tests that control the time.
@@ -43,70 +44,52 @@ class Simulator:
         settings: SimulatorSettings | None = None,
         *,
         port: int = 0,
-        host: str = LOOPBACK,
         journal_path: Path | None = None,
         catalog: Catalog[VideoModel] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._host, self._port = host, port
-        self._state = State(
-            settings or SimulatorSettings(),
-            clock or Clock(),
-            catalog or snapshot(),
-            image_examples(),
-            text_examples(),
-            journal_path,
-        )
+        settings, clock, catalog = settings or SimulatorSettings(), clock or Clock(), catalog or snapshot()
+        self.state = State(settings, clock, catalog, image_examples(), text_examples(), journal_path)
+        self._port = port
         self._runner: web.AppRunner | None = None
 
     @property
     def base_url(self) -> str:
         """The API's base URL once it runs: ``http://127.0.0.1:PORT/api/v1``."""
-        return f"{self._state.origin}/api/v1"
+        return f"{self.state.origin}/api/v1"
 
     @property
     def journal(self) -> Journal:
         """What was accepted, charged and downloaded."""
-        return self._state.journal
-
-    @property
-    def settings(self) -> SimulatorSettings:
-        """The current settings; may be replaced while it runs."""
-        return self._state.settings
-
-    @settings.setter
-    def settings(self, settings: SimulatorSettings) -> None:
-        self._state.settings = settings
+        return self.state.journal
 
     def set_faults(self, *faults: Fault) -> None:
         """Replace all rules with these; without arguments, end all faults."""
-        self._state.faults.replace(faults)
+        self.state.faults.replace(faults)
 
     async def start(self) -> None:
         """Raises OSError if the port is taken, ValueError if the file at ``journal_path`` is not a journal."""
-        self._state.journal.open()  # before the port: a file that is not a journal must not start a server
+        self.state.journal.open()  # before the port: a file that is not a journal must not start a server
         app = web.Application(middlewares=[use_envelopes])
-        app[STATE] = self._state
+        app[STATE] = self.state
         for routes in (VIDEO_ROUTES, CONTENT_ROUTES, IMAGE_ROUTES, TEXT_ROUTES, ACCOUNT_ROUTES):
             app.add_routes(routes)
         app.add_routes([web.get("/_sim/journal", _journal)])  # outside the API, without a key
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSING_S)
         try:
             await self._runner.setup()
-            await web.TCPSite(self._runner, self._host, self._port).start()
+            await web.TCPSite(self._runner, LOOPBACK, self._port).start()
         except BaseException:
             await self.stop()
             raise
-        port = self._runner.addresses[0][1]
-        host = f"[{self._host}]" if ":" in self._host else self._host  # IPv6
-        self._state.origin = f"http://{host}:{port}"
+        self.state.origin = f"http://{LOOPBACK}:{self._runner.addresses[0][1]}"
 
     async def stop(self) -> None:
         """Close all connections and the journal."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
-        self._state.journal.close()
+        self.state.journal.close()
 
     async def __aenter__(self) -> Simulator:
         await self.start()
@@ -119,19 +102,12 @@ class Simulator:
 
 
 @contextmanager
-def simulator_thread(
-    settings: SimulatorSettings | None = None,
-    *,
-    port: int = 0,
-    host: str = LOOPBACK,
-    journal_path: Path | None = None,
-    catalog: Catalog[VideoModel] | None = None,
-) -> Iterator[Simulator]:
+def simulator_thread(settings: SimulatorSettings | None = None, **options: Any) -> Iterator[Simulator]:
     """A simulator in a background thread with its own event loop, for blocking callers and callers with another loop.
 
-    Raises what ``Simulator.start`` raises.
+    ``options`` are those of ``Simulator``. Raises what its ``start`` raises.
     """
-    simulator = Simulator(settings, port=port, host=host, journal_path=journal_path, catalog=catalog)
+    simulator = Simulator(settings, **options)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="simulator", daemon=True)
     thread.start()
@@ -153,47 +129,23 @@ def simulator_thread(
         loop.close()
 
 
-def run_forever(
-    settings: SimulatorSettings | None = None,
-    host: str = LOOPBACK,
-    port: int = 0,
-    journal_path: Path | None = None,
-    on_ready: Callable[[str], None] | None = None,
-    catalog: Catalog[VideoModel] | None = None,
-) -> None:
+def run_forever(settings: SimulatorSettings, on_ready: Callable[[str], None], **options: Any) -> None:
     """Serve until SIGINT or SIGTERM. ``on_ready`` is called with the base URL once requests are answered.
 
-    Raises what ``Simulator.start`` raises.
+    ``options`` are those of ``Simulator``. Raises what its ``start`` raises.
     """
 
     async def serve() -> None:
-        simulator = Simulator(settings, port=port, host=host, journal_path=journal_path, catalog=catalog)
-        async with simulator, _interrupted() as interrupted:
-            if on_ready is not None:
-                on_ready(simulator.base_url)
-            await interrupted.wait()
+        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with suppress(NotImplementedError):  # on Windows, where Ctrl-C arrives as an exception
+                loop.add_signal_handler(number, stopped.set)
+        async with Simulator(settings, **options) as simulator:
+            on_ready(simulator.base_url)
+            await stopped.wait()
 
-    # Where the loop cannot handle signals, Ctrl-C arrives as an exception.
     with suppress(KeyboardInterrupt):
         asyncio.run(serve())
-
-
-@asynccontextmanager
-async def _interrupted() -> AsyncIterator[asyncio.Event]:
-    """An event that SIGINT and SIGTERM set."""
-    event = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    handled = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Windows has no such handlers, and only the main thread may set them.
-        with suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.add_signal_handler(number, event.set)
-            handled.append(number)
-    try:
-        yield event
-    finally:
-        for number in handled:
-            loop.remove_signal_handler(number)
 
 
 async def _journal(request: web.Request) -> web.Response:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import hmac
 import math
 import secrets
 import string
@@ -16,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from orbatch_provider.catalog import Catalog, ImageModel, TextModel, VideoModel
-from orbatch_simulator.faults import Fault, FaultRules, Stage
+from orbatch_simulator.faults import Fault, FaultRules
 from orbatch_simulator.journal import Job, Journal, fingerprint
 from orbatch_simulator.settings import SimulatorSettings
 
 _RATE_WINDOW_S = 60.0
-STORED_COPY_S = 3600.0  # how long `urls` work
 _ALPHANUMERIC = string.ascii_letters + string.digits
 
 
@@ -67,10 +65,9 @@ class State:
         self.image_catalog = image_catalog
         self.text_catalog = text_catalog
         self.journal = Journal(journal_path, self.status)
-        self.faults = FaultRules(settings.faults, settings.seed)
+        self.faults = FaultRules(settings.faults, settings.seed, self.simulated_now)
         self.origin = ""  # set when the port is known
         self._submits: dict[str, deque[float]] = defaultdict(deque)  # owner -> times within the last minute
-        self._secret = secrets.token_bytes(16)
 
     # -- time
 
@@ -78,13 +75,12 @@ class State:
         """Simulated seconds on a scale of its own."""
         return self.clock.now() * self.settings.speed
 
-    def age_s(self, job: Job) -> float:
-        """Simulated seconds since the job was accepted."""
-        return (self.clock.now() - job.accepted_at) * self.settings.speed
-
     def ended_for_s(self, job: Job) -> float:
         """Simulated seconds since the job's end; negative while it runs."""
-        return float("-inf") if job.ends_as == "never_ends" else self.age_s(job) - job.queue_s - job.render_s
+        return float("-inf") if job.ends_as == "never_ends" else self._age_s(job) - job.render_s
+
+    def _age_s(self, job: Job) -> float:
+        return (self.clock.now() - job.accepted_at) * self.settings.speed
 
     async def pause(self, simulated_s: float) -> None:
         """Sleep for simulated seconds."""
@@ -96,20 +92,15 @@ class State:
         if self.ended_for_s(job) >= 0:
             return job.ends_as
         # The first tenth of a render still shows as pending, as with providers that queue.
-        renders = self.age_s(job) >= job.queue_s + 0.1 * job.render_s
-        return "in_progress" if renders and self.settings.shows_in_progress else "pending"
+        return "in_progress" if self._age_s(job) >= 0.1 * job.render_s else "pending"
 
     # -- faults
 
-    def fault(
-        self, call: str, stage: Stage = "answer", *, model: str = "", prompt: str = "", job_id: str = ""
-    ) -> Fault | None:
-        """The fault that strikes this call now; counts the call."""
-        return self.faults.pick(call, stage, self.simulated_now(), model=model, prompt=prompt, job_id=job_id)
-
-    def job_fault(self, call: str, job: Job) -> Fault | None:
-        """The fault that strikes a call about a job."""
-        return self.fault(call, model=job.model, prompt=job.prompt, job_id=job.id)
+    def fault(self, call: str, job: Job | None = None) -> Fault | None:
+        """The fault that strikes a read, which may be about a job; counts the call."""
+        if job is None:
+            return self.faults.pick(call)
+        return self.faults.pick(call, model=job.model, prompt=job.prompt, job_id=job.id)
 
     # -- keys
 
@@ -176,23 +167,14 @@ class State:
             "fingerprint": request,
             "submit_count": self.journal.bodies[request] + 1,
             "accepted_at": self.clock.now(),
-            "queue_s": 0,
-            "render_s": 0,
-            "ends_as": "completed",
             "cost_usd": price,
             "list_usd": price,
             "reports_cost": answer_fault is None or answer_fault.action != "null_cost",
-            "reports_usage": True,
-            "is_byok": False,
             "withheld": answer_fault is not None and answer_fault.hides_result,
         }
         accepted = Job(**usual | job)
         self.journal.accept(accepted)
         return accepted
-
-    def signature(self, job: Job, index: int) -> str:
-        """What makes a stored copy's URL work without a key. Valid as long as this simulator runs."""
-        return hmac.new(self._secret, f"{job.id}/{index}".encode(), hashlib.sha256).hexdigest()
 
 
 def new_id(prefix: str, now: int) -> str:

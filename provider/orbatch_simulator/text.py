@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
@@ -17,13 +17,31 @@ from aiohttp import web
 
 from orbatch_provider.catalog import Catalog, TextModel
 from orbatch_simulator.faults import Fault
-from orbatch_simulator.journal import whole_nano
-from orbatch_simulator.middleware import Answer, api_call, invalid, is_json, paid_call, respond
+from orbatch_simulator.middleware import (
+    BYTES_PER_TOKEN,
+    Accept,
+    Answer,
+    api_call,
+    check_fields,
+    count_tokens,
+    invalid,
+    paid_call,
+    respond,
+    whole_nano,
+)
 from orbatch_simulator.state import State
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 FORMATS = ("text", "json_object", "json_schema")
-_BYTES_PER_TOKEN = 4
+_TYPES: Mapping[str, str] = {
+    **dict.fromkeys(("model", "user", "session_id"), "a string"),
+    **dict.fromkeys(("max_tokens", "max_completion_tokens", "seed"), "an integer"),
+    "messages": "an array",
+    "temperature": "a number",
+    "response_format": "an object",
+    "stream": "a boolean",
+}
+_RANGES = {"max_tokens": (1, math.inf), "max_completion_tokens": (1, math.inf), "temperature": (0, 2)}
 _MESSAGE_TOKENS = 4  # overhead of each message
 _MAX_DEPTH = 8  # levels of a JSON schema that are filled in
 
@@ -40,37 +58,25 @@ def text_examples() -> Catalog[TextModel]:
 
 
 def check_form(body: object) -> Mapping[str, Any]:
-    """The body, if its form is valid. Raises RefusedError 400. As in the API, null means that a field is not set."""
-    if not isinstance(body, dict):
-        raise invalid("The request body must be a JSON object")
-    if not body.get("model") or not isinstance(body["model"], str):
-        raise invalid("model: required")
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
+    """The fields that are set, if their form is valid. Raises RefusedError 400. As in the API, null is not set."""
+    given = {name: value for name, value in body.items() if value is not None} if isinstance(body, dict) else body
+    fields = check_fields(given, _TYPES, {}, _RANGES)
+    if not fields.get("messages"):
         raise invalid("messages: required")
-    for message in messages:
+    for message in fields["messages"]:
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             raise invalid(f"messages: every message needs a role: {', '.join(ROLES)}")
         if not isinstance(message.get("content"), str | list):
             raise invalid("messages: content must be a string or an array")
-    if body.get("stream"):
+    if fields.get("stream"):
         raise invalid("stream: the simulator does not stream")
-    for name in ("max_tokens", "max_completion_tokens"):
-        if body.get(name) is not None and (not is_json(body[name], "an integer") or body[name] < 1):
-            raise invalid(f"{name}: expected an integer of at least 1")
-    temperature = body.get("temperature")
-    if temperature is not None and (not is_json(temperature, "a number") or not 0 <= temperature <= 2):
-        raise invalid("temperature: must be from 0 to 2")
-    if body.get("seed") is not None and not is_json(body["seed"], "an integer"):
-        raise invalid("seed: expected an integer")
-    _check_format(body.get("response_format"))
-    return body
+    if "response_format" in fields:
+        _check_format(fields["response_format"])
+    return fields
 
 
-def _check_format(wanted: object) -> None:
-    if wanted is None:
-        return
-    if not isinstance(wanted, dict) or wanted.get("type") not in FORMATS:
+def _check_format(wanted: Mapping[str, Any]) -> None:
+    if wanted.get("type") not in FORMATS:
         raise invalid(f"response_format: type must be one of {', '.join(FORMATS)}")
     holder = wanted.get("json_schema")
     schema = holder.get("schema") if isinstance(holder, Mapping) else None
@@ -94,8 +100,7 @@ def _max_tokens(body: Mapping[str, Any]) -> int | None:
 
 
 def _prompt_tokens(body: Mapping[str, Any]) -> int:
-    texts = [_text(message["content"]) for message in body["messages"]]
-    return sum(math.ceil(len(text.encode("utf-8", "replace")) / _BYTES_PER_TOKEN) + _MESSAGE_TOKENS for text in texts)
+    return sum(count_tokens(_text(message["content"])) + _MESSAGE_TOKENS for message in body["messages"])
 
 
 # -- answers
@@ -117,12 +122,12 @@ def reply_to(body: Mapping[str, Any], model: TextModel) -> Reply:
     content = text.encode("utf-8", "replace")
     limit = _max_tokens(body)
     # Cut in bytes, as tokens are counted here; half a character at the end is dropped below.
-    kept = content if limit is None else content[: limit * _BYTES_PER_TOKEN]
+    kept = content if limit is None else content[: limit * BYTES_PER_TOKEN]
     return Reply(
         text=kept.decode("utf-8", "ignore"),
         finish_reason="length" if len(kept) < len(content) else "stop",
         prompt_tokens=_prompt_tokens(body),
-        completion_tokens=math.ceil(len(kept) / _BYTES_PER_TOKEN),
+        completion_tokens=math.ceil(len(kept) / BYTES_PER_TOKEN),
     )
 
 
@@ -173,56 +178,42 @@ def _example(schema: object, depth: int = 0) -> object:
 # -- charges
 
 
-def charge_text(reply: Reply, model: TextModel) -> Decimal:
+def charge_text(model: TextModel, prompt_tokens: int, completion_tokens: int) -> Decimal:
     """USD, at the prices for a prompt of this length."""
     prices = dict(model.prices)
     for override in model.overrides:  # long prompts cost more with some models
-        if reply.prompt_tokens > override.get("min_prompt_tokens", 0):
+        if prompt_tokens > override.get("min_prompt_tokens", 0):
             prices |= {name: str(override[name]) for name in ("prompt", "completion") if name in override}
     prompt, completion, request = (Decimal(prices.get(name, "0")) for name in ("prompt", "completion", "request"))
-    return whole_nano(reply.prompt_tokens * prompt + reply.completion_tokens * completion + request)
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedText:
-    """A request that passed all rules."""
-
-    body: Mapping[str, Any]
-    model: TextModel
-
-    @property
-    def price(self) -> Decimal:
-        """USD that the credit must cover: as with the service, for the completion that is allowed, not the one that is
-        written. Without a limit, it is all that the model can write."""
-        most = _max_tokens(self.body) or self.model.max_completion_tokens or 0
-        return charge_text(Reply("", "stop", _prompt_tokens(self.body), most), self.model)
+    return whole_nano(prompt_tokens * prompt + completion_tokens * completion + request)
 
 
 # -- routes
 
 
-def _check(state: State, _: str, raw: object) -> CheckedText:
+def _check(state: State, owner: str, raw: object) -> tuple[Decimal, Accept]:
     body = check_form(raw)
     model = state.text_catalog.models.get(body["model"])
     if model is None:
         raise invalid(f"{body['model']} is not a valid model ID")  # 400, but 404 for videos and images
     check_model(body, model)
-    return CheckedText(body, model)
+    # As with the service, the credit must cover what may be written: without a limit, all that the model can write.
+    most = _max_tokens(body) or model.max_completion_tokens or 0
+    return charge_text(model, _prompt_tokens(body), most), partial(_accept, state, owner, body, model)
 
 
-async def _accept(state: State, owner: str, checked: CheckedText, answer_fault: Fault | None) -> Answer:
-    body, model = checked.body, checked.model
+async def _accept(
+    state: State, owner: str, body: Mapping[str, Any], model: TextModel, answer_fault: Fault | None
+) -> Answer:
     reply = reply_to(body, model)
-    price = charge_text(reply, model)
+    prompt_tokens, written = reply.prompt_tokens, reply.completion_tokens
+    price = charge_text(model, prompt_tokens, written)
     job = state.accept(owner, body, price, answer_fault, kind="text", prompt=prompt_of(body))
     message = {"role": "assistant", "content": reply.text, "refusal": None}
-    choice = {"index": 0, "finish_reason": reply.finish_reason, "message": message, "logprobs": None}
     usage = {
-        "prompt_tokens": reply.prompt_tokens,
-        "completion_tokens": reply.completion_tokens,
-        "total_tokens": reply.prompt_tokens + reply.completion_tokens,
-        "cost": job.cost_usd if job.reports_cost else None,
-        "is_byok": job.is_byok,
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": written,
+        "total_tokens": prompt_tokens + written,
     }
     content = {
         "id": job.generation_id,  # chat answers with the generation's id, not with a job's
@@ -230,8 +221,8 @@ async def _accept(state: State, owner: str, checked: CheckedText, answer_fault: 
         "created": int(job.accepted_at),
         "model": job.model,
         "system_fingerprint": None,
-        "choices": [choice],
-        "usage": usage,
+        "choices": [{"index": 0, "finish_reason": reply.finish_reason, "message": message, "logprobs": None}],
+        "usage": usage | job.usage,
     }
     return Answer(200, content)
 
@@ -257,6 +248,6 @@ def _whole(request: web.Request, name: str, default: int) -> int:
 
 
 ROUTES = [
-    web.post("/api/v1/chat/completions", paid_call("chat", _check, _accept, prompt_of)),
+    web.post("/api/v1/chat/completions", paid_call("chat", _check, prompt_of)),
     web.get("/api/v1/models", models),
 ]

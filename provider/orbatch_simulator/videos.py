@@ -10,37 +10,45 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import Any, Literal
 
 from aiohttp import web
 
 from orbatch_provider.catalog import VideoModel
 from orbatch_simulator.faults import JOB_ENDS, Fault
-from orbatch_simulator.journal import Job, fingerprint, whole_nano
+from orbatch_simulator.journal import Job, fingerprint
 from orbatch_simulator.middleware import (
+    MEGAPIXEL,
+    SIZE,
+    UNKNOWN_PRICE_USD,
+    Accept,
     Answer,
     api_call,
+    check_fields,
     check_input,
-    check_types,
     display_name,
     invalid,
     paid_call,
     respond,
+    whole_nano,
 )
 from orbatch_simulator.settings import SimulatorSettings
-from orbatch_simulator.state import STORED_COPY_S, RefusedError, State, new_id
+from orbatch_simulator.state import RefusedError, State, new_id
 
-RESOLUTIONS = ("360p", "480p", "720p", "768p", "1080p", "1K", "2K", "4K")
-ASPECT_RATIOS = ("16:9", "9:16", "1:1", "4:3", "3:4", "3:2", "2:3", "21:9", "9:21")
+_ENUMS: Mapping[str, tuple[str, ...]] = {
+    "resolution": ("360p", "480p", "720p", "768p", "1080p", "1K", "2K", "4K"),
+    "aspect_ratio": ("16:9", "9:16", "1:1", "4:3", "3:4", "3:2", "2:3", "21:9", "9:21"),
+}
+_RANGES = {"duration": (1, math.inf)}
 FRAME_TYPES = ("first_frame", "last_frame")
 REFERENCE_TYPES = ("image_url", "video_url", "audio_url")
 
-_SIZE = re.compile(r"[1-9][0-9]{1,4}x[1-9][0-9]{1,4}")
 _TYPES: Mapping[str, str] = {
-    **dict.fromkeys(("model", "prompt", "resolution", "aspect_ratio", "size", "previous_job_id"), "a string"),
+    **dict.fromkeys(("model", "prompt", "size", "previous_job_id", *_ENUMS), "a string"),
     **dict.fromkeys(("callback_url", "user", "session_id"), "a string"),
     **dict.fromkeys(("duration", "seed", "creativity"), "an integer"),
     **dict.fromkeys(("frame_images", "input_references"), "an array"),
@@ -49,15 +57,22 @@ _TYPES: Mapping[str, str] = {
     "upscale_factor": "a number",
 }
 
-# Lines of the short side of each resolution class, and the long side of the 16:9 frame that defines its area.
-_SHORT_SIDE = {"360p": 360, "480p": 480, "720p": 720, "768p": 768, "1080p": 1080, "1k": 1024, "2k": 1440, "4k": 2160}
-_WIDE_LONG_SIDE = {"480p": 854, "720p": 1280, "768p": 1366, "1080p": 1920, "2k": 2560, "4k": 3840}
+# The 16:9 frame of each resolution class: its short side and its area define the class.
+_FRAMES = {
+    "360p": (640, 360),
+    "480p": (854, 480),
+    "720p": (1280, 720),
+    "768p": (1366, 768),
+    "1080p": (1920, 1080),
+    "1k": (1822, 1024),
+    "2k": (2560, 1440),
+    "4k": (3840, 2160),
+}
 _RATIO_TOLERANCE = 0.04  # between a listed size and an aspect ratio, as |ln(a / b)|
 
 _CENTS = Decimal(100)
 _TOKEN_PIXELS = Decimal(1024)
 _TOKEN_FPS = 24
-_MEGAPIXEL = Decimal(2**20)
 _BYOK_FEE = Decimal("0.05")  # of the list price: all that OpenRouter charges if the caller's own provider key pays
 
 _USUAL_LENGTH_S = 5.0  # a clip of this length takes the median render time
@@ -73,18 +88,11 @@ _ERRORS: Mapping[str, str] = {
 
 def check_form(body: object) -> Mapping[str, Any]:
     """The body, if its form is valid. Raises RefusedError 400. What the model supports is another question."""
-    fields = check_types(body, _TYPES)
-    if fields.get("duration", 1) < 1:
-        raise invalid("duration: must be at least 1")
-    for name, values in (("resolution", RESOLUTIONS), ("aspect_ratio", ASPECT_RATIOS)):
-        if name in fields and fields[name] not in values:
-            raise invalid(f"{name}: must be one of {', '.join(values)}")
-    if "size" in fields and not _SIZE.fullmatch(fields["size"]):
+    fields = check_fields(body, _TYPES, _ENUMS, _RANGES)
+    if "size" in fields and not SIZE.fullmatch(fields["size"]):
         raise invalid("size: must be WIDTHxHEIGHT in pixels")
     if "size" in fields and ("resolution" in fields or "aspect_ratio" in fields):
         raise invalid("size: cannot be combined with resolution or aspect_ratio")
-    if fields.get("upscale_factor", 1) <= 0:
-        raise invalid("upscale_factor: must be above 0")
     if not fields.get("callback_url", "https://").startswith("https://"):
         raise invalid("callback_url: must be an https URL")
     options = fields.get("provider", {}).get("options", {})
@@ -155,12 +163,10 @@ def _check_continuation(state: State, owner: str, body: Mapping[str, Any]) -> No
 class EffectiveRequest:
     """Every dimension that the frame and the charge depend on, whether the request sets it or not.
 
-    The service documents no defaults. The simulator's own: the shortest duration the model offers, 720p (else the
-    lowest resolution), 16:9 (else the first ratio), audio by the model's flag, upscaling by the smallest factor in
-    precise mode. Models without durations work on a source clip, which the settings describe.
-
-    ``resolution`` in lower case, None for models without; ``width`` and ``height`` of the output in pixels;
-    ``images``: image references, not counting ``frames``; ``upscaled_pixels`` of an upscaler's frame.
+    The service documents no defaults. The simulator's own: the model's shortest duration, 720p (else the lowest
+    resolution), 16:9 (else the first ratio), audio by the model's flag, upscaling by the smallest factor in precise
+    mode. Models without durations work on a source clip, which the settings describe. ``resolution``: in lower case,
+    None for models without; ``images``: image references, not counting ``frames``.
     """
 
     model: str
@@ -210,66 +216,53 @@ class EffectiveRequest:
 def _resolution(body: Mapping[str, Any], model: VideoModel) -> str | None:
     if body.get("resolution"):
         return str(body["resolution"]).lower()
-    offered = _lower(model.resolutions)
-    if not offered:
+    if not model.resolutions:
         return None
     if body.get("size"):
-        return _class_of(*_sides(body["size"]), offered)
-    return "720p" if "720p" in offered else min(offered, key=lambda name: _SHORT_SIDE[name])
+        return _class_of(*_pair(body["size"]), model)
+    offered = [name.lower() for name in model.resolutions]
+    return "720p" if "720p" in offered else min(offered, key=lambda name: _FRAMES[name])
 
 
-def _class_of(width: int, height: int, offered: Sequence[str]) -> str:
+def _class_of(width: int, height: int, model: VideoModel) -> str:
     """The resolution class of a size: by its short side, else the nearest by area."""
-    short = min(width, height)
-    for name in offered:
-        if _SHORT_SIDE[name] == short:
-            return name
 
-    def distance(name: str) -> float:
-        side = _SHORT_SIDE[name]
-        return abs(math.log(width * height / (side * _WIDE_LONG_SIDE.get(name, _even(side * 16 / 9)))))
+    def distance(name: str) -> tuple[bool, float]:
+        long, short = _FRAMES[name]
+        return min(width, height) != short, abs(math.log(width * height / (long * short)))
 
-    return min(offered, key=distance)
+    return min((name.lower() for name in model.resolutions or ()), key=distance)
 
 
 def _frame_size(
     body: Mapping[str, Any], model: VideoModel, resolution: str | None, source: tuple[int, int], factor: float
 ) -> tuple[int, int]:
     if body.get("size"):
-        return _sides(body["size"])
+        return _pair(body["size"])
     if model.upscale_min is not None:
         return _even(source[0] * factor), _even(source[1] * factor)
-    ratio = body.get("aspect_ratio")
+    name = body.get("aspect_ratio")
     if resolution is None:
-        return source if ratio is None else _scaled(min(source), _ratio(ratio))
-    if ratio is None:
-        offered = model.aspect_ratios or ("16:9",)
-        ratio = "16:9" if "16:9" in offered else offered[0]
+        return source if name is None else _scaled(min(source), *_pair(name))
+    offered = model.aspect_ratios or ("16:9",)
+    wide, high = _pair(name or ("16:9" if "16:9" in offered else offered[0]))
     # A listed size wins over a computed one: providers round sides in their own ways (854x480, 480x854).
-    for width, height in map(_sides, model.sizes or ()):
-        fits = abs(math.log(width / height / _ratio(ratio))) <= _RATIO_TOLERANCE
-        if fits and _class_of(width, height, _lower(model.resolutions)) == resolution:
+    for width, height in map(_pair, model.sizes or ()):
+        fits = abs(math.log(width / height / (wide / high))) <= _RATIO_TOLERANCE
+        if fits and _class_of(width, height, model) == resolution:
             return width, height
-    return _scaled(_SHORT_SIDE[resolution], _ratio(ratio))
+    return _scaled(_FRAMES[resolution][1], wide, high)
 
 
-def _lower(names: Sequence[str] | None) -> list[str]:
-    return [name.lower() for name in names or ()]
+def _scaled(short: int, wide: int, high: int) -> tuple[int, int]:
+    long = _even(short * max(wide, high) / min(wide, high))
+    return (long, short) if wide >= high else (short, long)
 
 
-def _scaled(short: int, ratio: float) -> tuple[int, int]:
-    long = _even(short * max(ratio, 1 / ratio))
-    return (long, short) if ratio >= 1 else (short, long)
-
-
-def _sides(size: str) -> tuple[int, int]:
-    width, _, height = size.partition("x")
+def _pair(text: str) -> tuple[int, int]:
+    """The numbers of a size such as 1280x720 or a ratio such as 16:9."""
+    width, height = re.split("[x:]", text)
     return int(width), int(height)
-
-
-def _ratio(text: str) -> float:
-    width, _, height = text.partition(":")
-    return float(width) / float(height)
 
 
 def _even(length: float) -> int:
@@ -280,20 +273,19 @@ def _even(length: float) -> int:
 # -- charges
 
 
-def charge_video(request: EffectiveRequest, prices: Mapping[str, str], unknown_price: Decimal) -> Decimal:
-    """USD for a completed job; ``unknown_price`` if none of the model's price lines is known here.
+def charge_video(request: EffectiveRequest, prices: Mapping[str, str]) -> Decimal:
+    """USD for a completed job.
 
     ``orbatch_provider.pricing`` weighs every line that applies. Here the names of the lines are tried from the most
     specific to the most general, and the first that the model has is the rate.
 
-    Where the public rules leave a band, this takes an amount within it: tokens without the extra frame; a video
-    reference at the line for video input (output seconds only); a reference on a model with text and image lines at
-    the image line only; continuation for ``previous_job_id`` only; megapixels of 2^20; ``reference_images`` for each
-    image reference but not for frames. Charges are whole nano-dollars, rounded half up.
+    Where the public rules leave a band, this takes an amount within it: tokens without the extra frame; output seconds
+    only for a video reference; the image line only for a reference where there are text and image lines; continuation
+    for ``previous_job_id`` only; megapixels of 2^20; ``reference_images`` for image references but not for frames.
     """
     line = next((name for name in _price_lines(request) if name in prices), None)
     if line is None:
-        return unknown_price
+        return UNKNOWN_PRICE_USD
     amount = Decimal(prices[line]) * _quantity(line, request)
     # Additions to the rate, each with a unit of its own.
     if "cents_per_image_input" in prices:
@@ -305,34 +297,31 @@ def charge_video(request: EffectiveRequest, prices: Mapping[str, str], unknown_p
     return whole_nano(amount)
 
 
-def _price_lines(request: EffectiveRequest) -> Iterator[str]:
+def _price_lines(request: EffectiveRequest) -> list[str]:
     """Names of price lines that can set the rate, the decisive one first."""
     at = f"_{request.resolution}"
-    if request.continues:
-        yield f"cents_per_second_video_continuation{at}"
-    if request.has_video:
-        yield f"video_tokens{at}_with_video_input"
-        yield "video_tokens_with_video_input"
-    yield f"video_tokens{at}"
-    if not request.audio:
-        yield "video_tokens_without_audio"
-    yield "video_tokens"
-    if request.mode == "reference":
-        yield f"reference_duration_seconds{at}"
     # Veo prices audio by separate lines; without them, one line covers both.
     audio = "with_audio" if request.audio else "without_audio"
-    yield f"duration_seconds_{audio}{at}"
-    yield f"duration_seconds_{audio}"
-    if request.mode != "text":
-        yield f"image_to_video_duration_seconds{at}"
-    if request.mode != "image":
-        yield f"text_to_video_duration_seconds{at}"
-    yield f"duration_seconds{at}"
-    yield "duration_seconds"
-    yield f"cents_per_video_output_second{at}"
-    yield f"cents_per_second_output{at}"
-    yield "cents_per_second_output"
-    yield f"cents_per_megapixel_second_{'creative' if request.creative else 'precise'}"
+    lines = (
+        (request.continues, f"cents_per_second_video_continuation{at}"),
+        (request.has_video, f"video_tokens{at}_with_video_input"),
+        (request.has_video, "video_tokens_with_video_input"),
+        (True, f"video_tokens{at}"),
+        (not request.audio, "video_tokens_without_audio"),
+        (True, "video_tokens"),
+        (request.mode == "reference", f"reference_duration_seconds{at}"),
+        (True, f"duration_seconds_{audio}{at}"),
+        (True, f"duration_seconds_{audio}"),
+        (request.mode != "text", f"image_to_video_duration_seconds{at}"),
+        (request.mode != "image", f"text_to_video_duration_seconds{at}"),
+        (True, f"duration_seconds{at}"),
+        (True, "duration_seconds"),
+        (True, f"cents_per_video_output_second{at}"),
+        (True, f"cents_per_second_output{at}"),
+        (True, "cents_per_second_output"),
+        (True, f"cents_per_megapixel_second_{'creative' if request.creative else 'precise'}"),
+    )
+    return [name for is_possible, name in lines if is_possible]
 
 
 def _quantity(line: str, request: EffectiveRequest) -> Decimal:
@@ -340,23 +329,14 @@ def _quantity(line: str, request: EffectiveRequest) -> Decimal:
     if line.startswith("video_tokens"):
         return request.width * request.height * request.seconds * _TOKEN_FPS / _TOKEN_PIXELS
     if line.startswith("cents_per_megapixel_second"):
-        return request.upscaled_pixels / _MEGAPIXEL * request.seconds / _CENTS
+        return request.upscaled_pixels / MEGAPIXEL * request.seconds / _CENTS
     return request.seconds / _CENTS if line.startswith("cents") else request.seconds
 
 
 # -- jobs
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedVideo:
-    """A request that passed all rules; ``price``: USD."""
-
-    body: Mapping[str, Any]
-    effective: EffectiveRequest
-    price: Decimal
-
-
-def _check(state: State, owner: str, raw: object) -> CheckedVideo:
+def _check(state: State, owner: str, raw: object) -> tuple[Decimal, Accept]:
     body = check_form(raw)
     model = state.catalog.models.get(body["model"])
     if model is None:
@@ -364,53 +344,46 @@ def _check(state: State, owner: str, raw: object) -> CheckedVideo:
     check_model(body, model, refuse_audio_off=state.settings.refuse_audio_off)
     _check_continuation(state, owner, body)
     effective = EffectiveRequest.from_body(body, model, state.settings)
-    return CheckedVideo(body, effective, charge_video(effective, model.prices, state.settings.unknown_price_usd))
+    price = charge_video(effective, model.prices)
+    return price, partial(_accept, state, owner, body, effective, price)
 
 
-async def _accept(state: State, owner: str, checked: CheckedVideo, answer_fault: Fault | None) -> Answer:
-    effective, settings = checked.effective, state.settings
+async def _accept(
+    state: State,
+    owner: str,
+    body: Mapping[str, Any],
+    effective: EffectiveRequest,
+    price: Decimal,
+    answer_fault: Fault | None,
+) -> Answer:
     job_id = new_id("gen-vid", int(state.clock.now()))
-    fault = state.fault("job", model=effective.model, prompt=effective.prompt, job_id=job_id)
+    fault = state.faults.pick("job", model=effective.model, prompt=effective.prompt, job_id=job_id)
     action = fault.action if fault is not None else ""
     ends_as = action if action in {*JOB_ENDS, "never_ends"} else "completed"
-    request = fingerprint(owner, checked.body)
+    request = fingerprint(owner, body)
     job = state.accept(
         owner,
-        checked.body,
-        checked.price,
+        body,
+        price,
         answer_fault,
         id=job_id,
         prompt=effective.prompt,
-        queue_s=_queue_s(state, effective.model),
-        render_s=_render_s(settings, effective, f"{request}:{state.journal.bodies[request] + 1}"),
+        render_s=_render_s(state.settings, effective, f"{request}:{state.journal.bodies[request] + 1}"),
         ends_as=ends_as,
-        cost_usd=_cost(settings, fault, ends_as, checked.price),
+        cost_usd=price if fault is None else _cost(fault, price),
         reports_cost=action != "null_cost",
-        reports_usage=ends_as == "completed" or settings.failures_report_usage,
+        reports_usage=ends_as == "completed" or state.settings.failures_report_usage,
         is_byok=action == "byok",
         error=(fault.message if fault is not None else "") or _ERRORS.get(ends_as),
     )
     return Answer(202, _submit_body(state, job))
 
 
-def _cost(settings: SimulatorSettings, fault: Fault | None, ends_as: str, price: Decimal) -> Decimal:
-    if fault is None or fault.action == "null_cost":
-        return price
-    if ends_as in JOB_ENDS:  # the API does not say whether failures are charged, so both can be tested
-        charged = settings.charge_failures if fault.charged is None else fault.charged
-        return price if charged else Decimal(0)
-    return Decimal(0) if ends_as == "never_ends" else whole_nano(price * _BYOK_FEE)
-
-
-def _queue_s(state: State, model: str) -> float:
-    """Simulated seconds until one of the model's slots is free."""
-    slots = state.settings.slots_per_model
-    if slots is None:
-        return 0.0
-    left = (-state.ended_for_s(job) for job in state.journal.jobs.values() if job.model == model)
-    # A job that never ends holds no slot, or the queue behind it would never move.
-    running = sorted(seconds for seconds in left if 0 < seconds < float("inf"))
-    return running[-slots] if len(running) >= slots else 0.0
+def _cost(fault: Fault, price: Decimal) -> Decimal:
+    if fault.action == "byok":
+        return whole_nano(price * _BYOK_FEE)
+    is_charged = fault.action == "null_cost" or (fault.action in JOB_ENDS and fault.charged)
+    return price if is_charged else Decimal(0)
 
 
 def _render_s(settings: SimulatorSettings, request: EffectiveRequest, label: str) -> float:
@@ -428,9 +401,7 @@ def _render_s(settings: SimulatorSettings, request: EffectiveRequest, label: str
 
 def _submit_body(state: State, job: Job) -> dict[str, Any]:
     """What a submit answers: only these three."""
-    path = f"/api/v1/videos/{job.id}"
-    polling_url = path if state.settings.polling_paths else f"{_origin(state)}{path}"
-    return {"id": job.id, "polling_url": polling_url, "status": "pending"}
+    return {"id": job.id, "polling_url": f"{state.origin}/api/v1/videos/{job.id}", "status": "pending"}
 
 
 def _poll_body(state: State, job: Job) -> dict[str, Any]:
@@ -441,21 +412,11 @@ def _poll_body(state: State, job: Job) -> dict[str, Any]:
         return body
     body["generation_id"] = job.generation_id
     if job.reports_usage:
-        body["usage"] = {"cost": job.cost_usd if job.reports_cost else None, "is_byok": job.is_byok}
+        body["usage"] = job.usage
     if status != "completed":
         return body | {"error": job.error}
-    outputs, origin = range(state.settings.outputs), _origin(state)
-    body["unsigned_urls"] = [f"{origin}/api/v1/videos/{job.id}/content?index={index}" for index in outputs]
-    if state.settings.stored_copies:
-        path = f"{origin}/_store/{job.id}"
-        body["urls"] = [f"{path}/{index}?signature={state.signature(job, index)}" for index in outputs]
-        # In real seconds, as the caller's clock runs.
-        body["expires_at"] = int(state.clock.now() + (STORED_COPY_S - state.ended_for_s(job)) / state.settings.speed)
-    return body
-
-
-def _origin(state: State) -> str:
-    return state.settings.public_origin or state.origin
+    content = f"{body['polling_url']}/content"
+    return body | {"unsigned_urls": [f"{content}?index={index}" for index in range(state.settings.outputs)]}
 
 
 # -- routes
@@ -482,7 +443,7 @@ async def models(request: web.Request, state: State, _: str) -> web.StreamRespon
 
 
 ROUTES = [
-    web.post("/api/v1/videos", paid_call("submit", _check, _accept, lambda body: str(body.get("prompt") or ""))),
+    web.post("/api/v1/videos", paid_call("submit", _check)),
     web.get("/api/v1/videos/models", models),  # before {job_id}, which would match "models", too
     web.get("/api/v1/videos/{job_id}", poll),
 ]

@@ -148,7 +148,7 @@ def run(order: Mapping[str, Any]) -> None:
 def simulate(order: Mapping[str, Any]) -> None:
     simulator = importlib.import_module("orbatch_simulator")
     slow = simulator.Fault("submit", "delay", accept=True, delay_s=order["answer_delay_s"])
-    settings = simulator.SimulatorSettings(faults=(slow,)).changed(order["settings"])
+    settings = simulator.SimulatorSettings(faults=(slow,), **order["settings"])
     simulator.run_forever(settings, port=order["port"], journal_path=Path("journal.jsonl"), on_ready=say)
 
 

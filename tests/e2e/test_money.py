@@ -93,7 +93,7 @@ def test_a_charge_that_is_known_only_later_is_settled_by_report(open_desk: Open)
         total = ledger.reports.total(Filter())
         assert (total.charged_nusd, total.reserved_nusd) == (0, 360_000_000), "the worst case until it is known"
     assert "0 charges settled; 3 still unknown" in desk.call("report", "--settle").err
-    desk.simulator.settings = dataclasses.replace(desk.simulator.settings, generation_lag_s=0.0)
+    desk.simulator.state.settings = dataclasses.replace(desk.simulator.state.settings, generation_lag_s=0.0)
     settled = desk.call("report", "--settle", "--format", "json")
     assert "3 charges settled." in settled.err
     assert json.loads(settled.out)["total"]["cost_usd"] == 0.36, "stdout holds the data and nothing else"
@@ -162,5 +162,5 @@ def test_the_expected_figure_comes_from_three_bills_of_the_same_shape(desk: Desk
 def most_at_a_time(desk: Desk, model: str | None = None) -> int:
     """The largest number of jobs that the simulator had in the making at once."""
     jobs = [job for job in desk.simulator.journal.jobs.values() if model in (None, job.model)]
-    spans = [(job.accepted_at, job.accepted_at + (job.queue_s + job.render_s) / desk.speed) for job in jobs]
+    spans = [(job.accepted_at, job.accepted_at + job.render_s / desk.speed) for job in jobs]
     return max(sum(start <= moment < end for start, end in spans) for moment, _ in spans)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
@@ -16,6 +14,7 @@ import aiohttp
 import pytest
 
 from orbatch_simulator import Simulator, SimulatorSettings
+from orbatch_simulator.journal import Job
 from orbatch_simulator.state import Clock
 
 KEY = "sk-or-v1-c0ffee0123456789"
@@ -46,9 +45,7 @@ class ManualClock(Clock):
 
     def __init__(self, start: float = 1_790_000_000.0) -> None:
         self._now = start
-        self._number = itertools.count()
-        self._asleep = asyncio.Event()
-        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []  # min-heap by (due, number)
+        self._asleep, self._moved = asyncio.Event(), asyncio.Event()
 
     def now(self) -> float:
         return self._now
@@ -56,17 +53,14 @@ class ManualClock(Clock):
     def advance(self, real_s: float) -> None:
         self._now += real_s
         self._asleep.clear()
-        while self._sleepers and self._sleepers[0][0] <= self._now:
-            _, _, sleeper = heapq.heappop(self._sleepers)
-            if not sleeper.done():
-                sleeper.set_result(None)
+        self._moved.set()  # wakes all sleepers
+        self._moved = asyncio.Event()
 
     async def sleep(self, real_s: float) -> None:
-        if real_s > 0:
-            sleeper = asyncio.get_running_loop().create_future()
-            heapq.heappush(self._sleepers, (self._now + real_s, next(self._number), sleeper))
+        due = self._now + real_s
+        while self._now < due:
             self._asleep.set()
-            await sleeper
+            await self._moved.wait()
 
     async def until_someone_sleeps(self) -> None:
         """Return once an answer is held back until the next ``advance``."""
@@ -88,10 +82,13 @@ class Caller:
         async with self.http.request(method, url, headers=sent, allow_redirects=False, **options) as response:
             return Reply(response.status, response.headers.copy(), await response.read())
 
+    async def post(self, path: str, request: Mapping[str, Any], changes: Mapping[str, Any]) -> Reply:
+        """``request`` with changes; a field that is set to None is left out."""
+        body = {name: value for name, value in {**request, **changes}.items() if value is not None}
+        return await self.call("POST", path, json=body)
+
     async def submit(self, **changes: Any) -> Reply:
-        """REQUEST with changes; a field that is set to None is left out."""
-        body = {name: value for name, value in (dict(REQUEST) | changes).items() if value is not None}
-        return await self.call("POST", "/videos", json=body)
+        return await self.post("/videos", REQUEST, changes)
 
     async def start(self, **changes: Any) -> str:
         """The id of an accepted job."""
@@ -105,13 +102,22 @@ class Caller:
         self.clock.advance(HOUR)
         return job_id
 
-    async def poll(self, job_id: str) -> Any:
-        reply = await self.call("GET", f"/videos/{job_id}")
+    async def get(self, path: str, **options: Any) -> Any:
+        """The JSON of a successful read."""
+        reply = await self.call("GET", path, **options)
         assert reply.status == 200, reply.body
         return reply.json
 
+    async def poll(self, job_id: str) -> Any:
+        return await self.get(f"/videos/{job_id}")
+
     async def journal(self) -> Any:
-        return (await self.call("GET", self.simulator.base_url.replace("/api/v1", "/_sim/journal"), key=None)).json
+        """As an observer in another process sees it."""
+        return await self.get(self.simulator.base_url.replace("/api/v1", "/_sim/journal"), key=None)
+
+    def only_job(self) -> Job:
+        (job,) = self.simulator.journal.jobs.values()
+        return job
 
 
 class Open(Protocol):
@@ -127,9 +133,8 @@ async def open_simulator() -> AsyncIterator[Open]:
             clock = ManualClock()
             simulator = await stack.enter_async_context(Simulator(settings, journal_path=journal_path, clock=clock))
             # A pool would hide which answer cut which connection.
-            connector = aiohttp.TCPConnector(force_close=True)
-            http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
-            return Caller(http, simulator, clock)
+            session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
+            return Caller(await stack.enter_async_context(session), simulator, clock)
 
         yield open_one
 

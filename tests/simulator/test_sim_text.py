@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from decimal import Decimal
 from itertools import product
 from typing import Any
@@ -33,8 +33,7 @@ SCHEMA = {
 
 
 async def complete(caller: Caller, **changes: Any) -> Reply:
-    body = {name: value for name, value in (REQUEST | changes).items() if value is not None}
-    return await caller.call("POST", "/chat/completions", json=body)
+    return await caller.post("/chat/completions", REQUEST, changes)
 
 
 async def test_the_answer_names_the_model_and_the_prompt_and_is_charged_by_its_tokens(caller: Caller) -> None:
@@ -56,12 +55,17 @@ async def test_the_answer_ends_at_max_tokens(caller: Caller) -> None:
     assert (reply["choices"][0]["finish_reason"], reply["usage"]["completion_tokens"]) == ("length", 3)
 
 
-async def test_json_is_answered_where_it_is_requested(caller: Caller) -> None:
+@pytest.fixture
+async def provider(caller: Caller) -> AsyncIterator[OpenRouterProvider]:
     async with OpenRouterProvider(KEY, base_url=caller.simulator.base_url) as provider:
-        plain = await provider.complete_text({**REQUEST, "response_format": {"type": "json_object"}})
-        wanted = {"type": "json_schema", "json_schema": {"name": "cat", "schema": SCHEMA}}
-        shaped = await provider.complete_text({**REQUEST, "response_format": wanted})
-        cut = await provider.complete_text({**REQUEST, "response_format": {"type": "json_object"}, "max_tokens": 2})
+        yield provider
+
+
+async def test_json_is_answered_where_it_is_requested(provider: OpenRouterProvider) -> None:
+    plain = await provider.complete_text({**REQUEST, "response_format": {"type": "json_object"}})
+    wanted = {"type": "json_schema", "json_schema": {"name": "cat", "schema": SCHEMA}}
+    shaped = await provider.complete_text({**REQUEST, "response_format": wanted})
+    cut = await provider.complete_text({**REQUEST, "response_format": {"type": "json_object"}, "max_tokens": 2})
     assert plain.json()["prompt"] == "Say something about cats"
     assert shaped.json() == {"name": "simulated", "legs": 4, "furry": True, "sounds": ["meow"], "rest": None}
     with pytest.raises(ValueError, match="line 1"):
@@ -77,7 +81,8 @@ async def test_json_is_answered_where_it_is_requested(caller: Caller) -> None:
         pytest.param({"messages": []}, "messages: required", id="none"),
         pytest.param({"messages": [{"role": "cat", "content": "x"}]}, "needs a role", id="no role"),
         pytest.param({"messages": [{"role": "user"}]}, "content must be", id="no content"),
-        pytest.param({"max_tokens": 0}, "max_tokens: expected an integer of at least 1", id="max_tokens 0"),
+        pytest.param({"max_tokens": 0}, "max_tokens: must be at least 1", id="max_tokens 0"),
+        pytest.param({"max_tokens": "5"}, "max_tokens: expected an integer", id="max_tokens as text"),
         pytest.param({"max_tokens": 20_000}, "writes at most 16384", id="more than it writes"),
         pytest.param({"messages": [{"role": "user", "content": "x" * 600_000}]}, "exceed 128000 tokens", id="context"),
         pytest.param({"temperature": 3}, "temperature: must be from 0 to 2", id="temperature"),
@@ -110,39 +115,38 @@ def test_the_estimate_bounds_the_charge(model: TextModel) -> None:
         request = TextRequest(model.id, prompt, system="Be brief.", max_tokens=limit, response_format=wanted)
         if check_text(request, model):
             continue
-        charged = charge_text(reply_to(request.body(), model), model)
-        estimate = estimate_text(request, model)
+        reply, estimate = reply_to(request.body(), model), estimate_text(request, model)
+        charged = charge_text(model, reply.prompt_tokens, reply.completion_tokens)
         assert estimate.low is not None
         assert estimate.high is not None
         assert estimate.low <= charged <= estimate.high
 
 
-async def test_the_catalog_is_in_the_form_of_the_live_one(caller: Caller) -> None:
-    async with OpenRouterProvider(KEY, base_url=caller.simulator.base_url) as provider:
-        models = {model.id: model for model in await provider.text_models()}
+async def test_the_catalog_is_in_the_form_of_the_live_one(caller: Caller, provider: OpenRouterProvider) -> None:
+    models = {model.id: model for model in await provider.text_models()}
     assert models == text_examples().models
     assert models["perplexity/sonar"].prices["request"] == "0.005"
-    page = (await caller.call("GET", "/models?offset=3&limit=1", key=None)).json
+    page = await caller.get("/models?offset=3&limit=1", key=None)
     assert [item["id"] for item in page["data"]] == [list(models)[3]]
     assert (page["total_count"], page["links"]["next"]) == (5, "/api/v1/models?offset=4&limit=1")
     assert (await caller.call("GET", "/models?limit=all", key=None)).status == 400
 
 
-async def test_an_answer_can_say_that_it_may_be_sent_again(caller: Caller) -> None:
+async def test_an_answer_can_say_that_it_may_be_sent_again(caller: Caller, provider: OpenRouterProvider) -> None:
     caller.simulator.set_faults(Fault("chat", status=500, fields={"availability": {"retryable": True}}))
-    async with OpenRouterProvider(KEY, base_url=caller.simulator.base_url) as provider:
-        with pytest.raises(ServerError) as caught:
-            await provider.complete_text(REQUEST)
+    with pytest.raises(ServerError) as caught:
+        await provider.complete_text(REQUEST)
     assert caught.value.may_resend
 
 
-async def test_a_cost_can_stay_unknown_until_the_generation_is_read(caller: Caller) -> None:
+async def test_a_cost_can_stay_unknown_until_the_generation_is_read(
+    caller: Caller, provider: OpenRouterProvider
+) -> None:
     caller.simulator.set_faults(Fault("chat", "null_cost"))
-    async with OpenRouterProvider(KEY, base_url=caller.simulator.base_url) as provider:
-        result = await provider.complete_text(REQUEST)
-        assert result.usage is not None
-        assert result.usage.cost is None
-        assert result.generation_id is not None
-        caller.clock.advance(HOUR)
-        found = await provider.generation(result.generation_id)
+    result = await provider.complete_text(REQUEST)
+    assert result.usage is not None
+    assert result.usage.cost is None
+    assert result.generation_id is not None
+    caller.clock.advance(HOUR)
+    found = await provider.generation(result.generation_id)
     assert found.total_cost == caller.simulator.journal.charged
