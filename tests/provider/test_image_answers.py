@@ -31,12 +31,12 @@ def folder_of(tmp_path: Path) -> dict[str, int]:
 
 
 async def test_pictures_come_as_verified_parts_and_the_rest_of_the_answer_without_them(
-    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path
+    wire: Wire, tmp_path: Path
 ) -> None:
     png, jpeg = painted("PNG", (40, 30)), painted("JPEG")
-    raw_server.script(answer(answer_with(png, jpeg), chunked=True))
+    wire.script(answer(answer_with(png, jpeg), chunked=True))
 
-    result = await provider.create_images(REQUEST, tmp_path, "cat")
+    result = await wire.provider.create_images(REQUEST, tmp_path, "cat")
 
     assert [(each.path.name, each.mime_type, each.width, each.height) for each in result.files] == [
         ("cat.part", "image/png", 40, 30),
@@ -49,18 +49,16 @@ async def test_pictures_come_as_verified_parts_and_the_rest_of_the_answer_withou
     assert (result.usage.cost, result.usage.prompt_tokens) == (Decimal("0.04"), 3)
     assert (result.requested, result.missing) == (2, 0)
     assert result.raw["data"] == [{"media_type": "image/png"}] * 2
-    sent = json.loads(raw_server.requests[0].body)
+    sent = json.loads(wire.requests[0].body)
     assert sent == {"model": "a/painter", "prompt": "a cat", "n": 2}
-    assert raw_server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+    assert wire.requests[0].headers["authorization"] == f"Bearer {KEY}"
 
 
-async def test_one_call_gives_files_with_the_ending_of_what_they_are(
-    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path
-) -> None:
+async def test_one_call_gives_files_with_the_ending_of_what_they_are(wire: Wire, tmp_path: Path) -> None:
     pictures = [painted("PNG"), painted("JPEG"), painted("WEBP"), SVG]
-    raw_server.script(answer(answer_with(*pictures)))
+    wire.script(answer(answer_with(*pictures)))
 
-    result = await provider.generate_image(
+    result = await wire.provider.generate_image(
         "a cat", "a/painter", n=4, resolution="2K", directory=tmp_path / "new", extra={"steps": 30}
     )
 
@@ -74,26 +72,22 @@ async def test_one_call_gives_files_with_the_ending_of_what_they_are(
     assert [file.size for file in result.files] == [len(each) for each in pictures]
     assert result.cost_usd == Decimal("0.04")
     assert len(folder_of(tmp_path / "new")) == 4
-    sent = json.loads(raw_server.requests[0].body)
+    sent = json.loads(wire.requests[0].body)
     assert (sent["resolution"], sent["steps"]) == ("2K", 30)
 
 
-async def test_without_a_folder_the_files_outlive_the_client(
-    raw_server: RawServer, provider: OpenRouterProvider
-) -> None:
-    raw_server.script(answer(answer_with(painted())))
-    result = await provider.generate_image("a cat", "a/painter")
-    await provider.aclose()
+async def test_without_a_folder_the_files_outlive_the_client(wire: Wire) -> None:
+    wire.script(answer(answer_with(painted())))
+    result = await wire.provider.generate_image("a cat", "a/painter")
+    await wire.provider.aclose()
     assert result.files[0].get_bytes() == painted()
     result.files[0].path.unlink()
     result.files[0].path.parent.rmdir()
 
 
-async def test_fewer_pictures_than_asked_for_are_a_result(
-    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path
-) -> None:
-    raw_server.script(answer(answer_with(painted())))
-    result = await provider.create_images(REQUEST, tmp_path, "cat")
+async def test_fewer_pictures_than_asked_for_are_a_result(wire: Wire, tmp_path: Path) -> None:
+    wire.script(answer(answer_with(painted())))
+    result = await wire.provider.create_images(REQUEST, tmp_path, "cat")
     assert (len(result.files), result.requested, result.missing) == (1, 2, 1)
 
 
@@ -107,37 +101,33 @@ async def test_fewer_pictures_than_asked_for_are_a_result(
     ],
 )
 async def test_a_picture_that_does_not_open_is_told_apart_from_those_that_do(
-    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path, content: bytes, problem: str
+    wire: Wire, tmp_path: Path, content: bytes, problem: str
 ) -> None:
-    raw_server.script(answer(answer_with(content, painted())), answer(answer_with(content)))
+    wire.script(answer(answer_with(content, painted())), answer(answer_with(content)))
 
-    result = await provider.create_images(REQUEST, tmp_path, "one")
+    result = await wire.provider.create_images(REQUEST, tmp_path, "one")
     assert [each.path.name for each in result.files] == ["one-2.part"]
     assert problem in result.problems[0]
 
     with pytest.raises(UnusableResultError, match=problem) as caught:
-        await provider.create_images(REQUEST, tmp_path, "two")
+        await wire.provider.create_images(REQUEST, tmp_path, "two")
     assert not caught.value.nothing_started
     assert not caught.value.may_resend
     assert caught.value.usage is not None
     assert "charged 0.04 USD" in str(caught.value)
 
 
-async def test_an_answer_without_pictures_is_unusable_and_says_what_it_cost(
-    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path
-) -> None:
-    raw_server.script(answer({"created": 1, "data": [], "usage": usage(cost=None)}))
+async def test_an_answer_without_pictures_is_unusable_and_says_what_it_cost(wire: Wire, tmp_path: Path) -> None:
+    wire.script(answer({"created": 1, "data": [], "usage": usage(cost=None)}))
     with pytest.raises(UnusableResultError, match=r"the response has none \(the charge is unknown\)"):
-        await provider.create_images(REQUEST, tmp_path, "cat")
+        await wire.provider.create_images(REQUEST, tmp_path, "cat")
     assert folder_of(tmp_path) == {}
 
 
 @pytest.mark.parametrize("cost", [pytest.param(None, id="null"), pytest.param("free", id="unreadable")])
-async def test_a_cost_that_is_not_told_does_not_lose_the_picture(
-    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path, cost: object
-) -> None:
-    raw_server.script(answer(answer_with(painted(), usage=usage(cost=cost)), headers={"X-Generation-Id": "gen-1"}))
-    result = await provider.create_images(REQUEST, tmp_path, "cat")
+async def test_a_cost_that_is_not_told_does_not_lose_the_picture(wire: Wire, tmp_path: Path, cost: object) -> None:
+    wire.script(answer(answer_with(painted(), usage=usage(cost=cost)), headers={"X-Generation-Id": "gen-1"}))
+    result = await wire.provider.create_images(REQUEST, tmp_path, "cat")
     assert result.usage is None or result.usage.cost is None
     assert (len(result.files), result.generation_id) == (1, "gen-1")
 
@@ -159,44 +149,42 @@ LOST: list[object] = [
 
 @pytest.mark.parametrize(("script", "kind"), LOST)
 async def test_an_answer_that_is_lost_leaves_the_payment_unknown_and_no_file(
-    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path, script: Any, kind: type[Exception]
+    wire: Wire, tmp_path: Path, script: Any, kind: type[Exception]
 ) -> None:
-    raw_server.script(script)
+    wire.script(script)
     with pytest.raises(kind) as caught:
-        await provider.create_images(REQUEST, tmp_path, "cat")
+        await wire.provider.create_images(REQUEST, tmp_path, "cat")
     assert isinstance(caught.value, OutcomeUnknownError | InvalidResponseError)
     assert not caught.value.nothing_started
     assert folder_of(tmp_path) == {}
-    assert len(raw_server.requests) == 1  # never sent again
+    assert len(wire.requests) == 1  # never sent again
 
 
-async def test_the_whole_pictures_of_an_answer_that_broke_off_are_kept_and_named(
-    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path
-) -> None:
-    raw_server.script([read_request, send(raw_answer(CUT[:-150], length=len(CUT))), reset])
+async def test_the_whole_pictures_of_an_answer_that_broke_off_are_kept_and_named(wire: Wire, tmp_path: Path) -> None:
+    wire.script([read_request, send(raw_answer(CUT[:-150], length=len(CUT))), reset])
     with pytest.raises(OutcomeUnknownError) as caught:
-        await provider.create_images(REQUEST, tmp_path, "cat")
+        await wire.provider.create_images(REQUEST, tmp_path, "cat")
     assert folder_of(tmp_path) == {"cat.part": len(painted())}
     assert str(tmp_path / "cat.part") in caught.value.__notes__[-1]
 
 
 async def test_a_folder_that_cannot_be_written_to_is_found_out_before_anything_is_sent(
-    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path
+    wire: Wire, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
-    raw_server.script(answer(answer_with(painted())))
+    wire.script(answer(answer_with(painted())))
     with pytest.raises(OSError, match="file"):
-        await provider.create_images(REQUEST, tmp_path / "file", "cat")
-    assert raw_server.connections == 0
+        await wire.provider.create_images(REQUEST, tmp_path / "file", "cat")
+    assert wire.server.connections == 0
 
 
 @pytest.mark.parametrize("stem", ["", "../up", "a/b"])
 async def test_a_name_that_leaves_the_folder_is_refused_before_anything_is_sent(
-    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path, stem: str
+    wire: Wire, tmp_path: Path, stem: str
 ) -> None:
     with pytest.raises(ConfigurationError, match="not a file name"):
-        await provider.create_images(REQUEST, tmp_path, stem)
-    assert raw_server.connections == 0
+        await wire.provider.create_images(REQUEST, tmp_path, stem)
+    assert wire.server.connections == 0
 
 
 async def test_a_request_that_never_left_leaves_no_file(tmp_path: Path) -> None:
@@ -206,12 +194,10 @@ async def test_a_request_that_never_left_leaves_no_file(tmp_path: Path) -> None:
     assert folder_of(tmp_path) == {}
 
 
-async def test_a_stream_is_refused_before_anything_is_sent(
-    raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path
-) -> None:
+async def test_a_stream_is_refused_before_anything_is_sent(wire: Wire, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="remove stream"):
-        await provider.generate_image("a cat", "a/painter", directory=tmp_path, extra={"stream": True})
-    assert raw_server.connections == 0
+        await wire.provider.generate_image("a cat", "a/painter", directory=tmp_path, extra={"stream": True})
+    assert wire.server.connections == 0
 
 
 def streamed(folder: Path, body: bytes, piece: int) -> tuple[list[ImageFile | str], bytes]:
@@ -290,8 +276,8 @@ def test_memory_does_not_grow_with_the_answer(tmp_path: Path) -> None:
     assert peak < 4_000_000
 
 
-async def test_a_large_picture_comes_whole(raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path) -> None:
+async def test_a_large_picture_comes_whole(wire: Wire, tmp_path: Path) -> None:
     image = noise(700)
-    raw_server.script(answer(answer_with(image)))
-    result = await provider.create_images(REQUEST, tmp_path, "cat")
+    wire.script(answer(answer_with(image)))
+    result = await wire.provider.create_images(REQUEST, tmp_path, "cat")
     assert result.files[0].path.read_bytes() == image

@@ -29,9 +29,9 @@ def said(**fields: Any) -> dict[str, Any]:
     return {"id": "gen-1", "model": "a/poet", "choices": [choice], "usage": USAGE}
 
 
-async def test_a_text_comes_with_its_cost_and_why_it_ends(raw_server: RawServer, provider: OpenRouterProvider) -> None:
-    raw_server.script(answer(said()))
-    result = await provider.complete_text(REQUEST)
+async def test_a_text_comes_with_its_cost_and_why_it_ends(wire: Wire) -> None:
+    wire.script(answer(said()))
+    result = await wire.provider.complete_text(REQUEST)
     assert (result.text, result.finish_reason, result.generation_id) == ("Meow.", "stop", "gen-1")
     assert result.usage is not None
     assert (result.usage.cost, result.usage.prompt_tokens, result.usage.completion_tokens) == (
@@ -42,16 +42,14 @@ async def test_a_text_comes_with_its_cost_and_why_it_ends(raw_server: RawServer,
     assert result.raw["model"] == "a/poet"
 
 
-async def test_one_call_sends_the_messages_and_returns_the_text(
-    raw_server: RawServer, provider: OpenRouterProvider
-) -> None:
-    raw_server.script(answer(said()))
-    result = await provider.generate_text(
+async def test_one_call_sends_the_messages_and_returns_the_text(wire: Wire) -> None:
+    wire.script(answer(said()))
+    result = await wire.provider.generate_text(
         "a poem", "openrouter/a/poet", system="Be brief.", max_tokens=10, temperature=0.5, extra={"top_p": 0.9}
     )
     assert (result.text, result.cost_usd, result.files, result.job_id) == ("Meow.", Decimal("0.0000125"), (), "gen-1")
-    assert raw_server.requests[0].target == "/chat/completions"
-    assert json.loads(raw_server.requests[0].body) == {
+    assert wire.requests[0].target == "/chat/completions"
+    assert json.loads(wire.requests[0].body) == {
         "model": "a/poet",
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "a poem"}],
         "max_tokens": 10,
@@ -74,10 +72,10 @@ FORMS: dict[str, Any] = {
 
 @pytest.mark.parametrize(("choice", "text", "reason"), FORMS.values(), ids=FORMS)
 async def test_every_form_of_text_is_a_result(
-    raw_server: RawServer, provider: OpenRouterProvider, choice: Mapping[str, Any], text: str, reason: str | None
+    wire: Wire, choice: Mapping[str, Any], text: str, reason: str | None
 ) -> None:
-    raw_server.script(answer(said(**choice)))
-    result = await provider.complete_text(REQUEST)
+    wire.script(answer(said(**choice)))
+    result = await wire.provider.complete_text(REQUEST)
     assert (result.text, result.finish_reason) == (text, reason)
 
 
@@ -93,12 +91,10 @@ WITHOUT_TEXT: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("body", WITHOUT_TEXT.values(), ids=WITHOUT_TEXT)
-async def test_an_answer_without_text_is_unusable_and_says_what_it_cost(
-    raw_server: RawServer, provider: OpenRouterProvider, body: Mapping[str, Any]
-) -> None:
-    raw_server.script(answer(body))
+async def test_an_answer_without_text_is_unusable_and_says_what_it_cost(wire: Wire, body: Mapping[str, Any]) -> None:
+    wire.script(answer(body))
     with pytest.raises(UnusableResultError, match=r"returned no text.*charged 0\.0000125 USD") as caught:
-        await provider.complete_text(REQUEST)
+        await wire.provider.complete_text(REQUEST)
     assert (caught.value.may_resend, caught.value.generation_id) == (False, "gen-1")
     assert caught.value.usage is not None
     assert caught.value.raw["id"] == "gen-1"
@@ -116,28 +112,26 @@ LOST: list[object] = [
 
 @pytest.mark.parametrize(("script", "kind"), LOST)
 async def test_an_answer_that_is_lost_leaves_the_payment_unknown(
-    raw_server: RawServer, provider: OpenRouterProvider, script: Any, kind: type[OpenRouterError]
+    wire: Wire, script: Any, kind: type[OpenRouterError]
 ) -> None:
-    raw_server.script(script)
+    wire.script(script)
     with pytest.raises(kind) as caught:
-        await provider.complete_text(REQUEST)
+        await wire.provider.complete_text(REQUEST)
     assert not caught.value.nothing_started
-    assert len(raw_server.requests) == 1
+    assert len(wire.requests) == 1
 
 
-async def test_a_stream_is_refused_before_anything_is_sent(raw_server: RawServer, provider: OpenRouterProvider) -> None:
+async def test_a_stream_is_refused_before_anything_is_sent(wire: Wire) -> None:
     with pytest.raises(ConfigurationError, match="remove stream"):
-        await provider.generate_text("a poem", "a/poet", extra={"stream": True})
-    assert raw_server.connections == 0
+        await wire.provider.generate_text("a poem", "a/poet", extra={"stream": True})
+    assert wire.server.connections == 0
 
 
-async def test_json_that_was_asked_for_is_read_where_it_is_valid(
-    raw_server: RawServer, provider: OpenRouterProvider
-) -> None:
-    raw_server.script(answer(said(message={"content": '{"a": 1}'})), answer(said(message={"content": '{"a": '})))
-    assert (await provider.complete_text(REQUEST)).json() == {"a": 1}
+async def test_json_that_was_asked_for_is_read_where_it_is_valid(wire: Wire) -> None:
+    wire.script(answer(said(message={"content": '{"a": 1}'})), answer(said(message={"content": '{"a": '})))
+    assert (await wire.provider.complete_text(REQUEST)).json() == {"a": 1}
     with pytest.raises(ValueError, match="line 1"):
-        (await provider.complete_text(REQUEST)).json()
+        (await wire.provider.complete_text(REQUEST)).json()
     assert TextRequest("a/b", "p", response_format={"type": "json_schema"}).wants_json
     assert not TextRequest("a/b", "p", response_format={"type": "text"}).wants_json
 
