@@ -16,7 +16,7 @@ from orbatch.batchfile.loader import load_config
 from orbatch.batchfile.rows import read_prompts
 from orbatch.plan.jobs import Job, expand
 from orbatch_provider.requests import VideoRequest
-from tests.pictures import picture
+from tests.images import painted
 
 Jobs = Callable[..., list[Job]]
 
@@ -178,7 +178,7 @@ def test_problems_of_the_batch_file_and_of_the_header_come_together(jobs: Jobs) 
 
 def test_paths_in_a_row_are_relative_to_the_file_of_the_row(jobs: Jobs, tmp_path: Path) -> None:
     (tmp_path / "rows").mkdir()
-    (tmp_path / "rows" / "a.png").write_bytes(picture())
+    (tmp_path / "rows" / "a.png").write_bytes(painted())
     (job,) = jobs("rows/p.csv", "first_frame\na.png\n")
     frames = video(job).frame_images
     assert frames is not None

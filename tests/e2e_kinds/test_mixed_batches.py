@@ -14,7 +14,7 @@ from PIL import Image
 
 from orbatch_simulator import Fault
 from tests.desk import LITE, Desk
-from tests.pictures import picture
+from tests.images import painted
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 LONG = 1e6  # simulated seconds: far beyond a test
@@ -175,7 +175,7 @@ def test_urls_that_cannot_be_fetched_are_reported_by_the_plan(desk: Desk) -> Non
 
 
 def test_a_picture_that_is_cut_short_is_found_before_anything_is_sent(desk: Desk) -> None:
-    (desk.folder / "a.png").write_bytes(picture(size=(90, 90))[:-20])
+    (desk.folder / "a.png").write_bytes(painted(size=(90, 90))[:-20])
     path = mixed(desk, models=[IMAGE | {"references": "a.png"}], prompts=["a cat"])
     assert "does not open as an image" in desk.run(path, code=2).err
     assert desk.accepted() == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 from orbatch_provider.errors import STATUS_RULES
 from tests.faults.workshop import CALLS, Healthy, clip, job_of, pictures, words
-from tests.pictures import picture
+from tests.images import painted
 from tests.provider.rawserver import (
     Exchange,
     Step,
@@ -126,7 +126,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "unknown-word": answers(
         submit=lambda _: {"id": f"job-{uuid.uuid4()}", "status": "dreaming"},
-        images=pictures({"b64_json": base64.b64encode(picture()).decode(), "media_type": "image/dreaming"}),
+        images=pictures({"b64_json": base64.b64encode(painted()).decode(), "media_type": "image/dreaming"}),
         text=words({"message": {"content": "A cat."}, "finish_reason": "dreaming"}),
         poll=lambda job: {"id": job, "status": "dreaming"},
         content={"status": "dreaming"},

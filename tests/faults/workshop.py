@@ -35,7 +35,7 @@ from orbatch_provider.responses import Generation, KeyInfo, VideoJob
 from orbatch_simulator.clips import TINY, payload
 from orbatch_simulator.images import image_examples
 from orbatch_simulator.text import text_examples
-from tests.pictures import picture
+from tests.images import painted
 from tests.provider.rawserver import Exchange, RawServer, Step, raw_answer, read_request
 
 KEY = "sk-or-v1-c0ffee0123456789"
@@ -107,7 +107,7 @@ class Healthy:
                 return raw_answer({"id": job, "status": "pending", "polling_url": f"/videos/{job}"}, 202)
             case "images":
                 return raw_answer(
-                    pictures({"b64_json": base64.b64encode(picture()).decode(), "media_type": "image/png"})
+                    pictures({"b64_json": base64.b64encode(painted()).decode(), "media_type": "image/png"})
                 )
             case "text":
                 return raw_answer(words({"message": {"content": "A cat."}, "finish_reason": "stop"}))

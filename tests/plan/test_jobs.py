@@ -16,7 +16,7 @@ from orbatch.batchfile.errors import ConfigError
 from orbatch.batchfile.loader import load_config
 from orbatch.plan.jobs import Job, expand, job_key
 from orbatch_provider import VideoRequest
-from tests.pictures import picture
+from tests.images import painted
 from tests.plan.conftest import Jobs
 
 HEAD = "name: cats\nmodels: [alibaba/wan-2.6, google/veo-3.1-lite]\n"
@@ -138,11 +138,11 @@ def test_what_buys_something_else_changes_the_key(jobs: Jobs, change: str) -> No
 
 
 def test_a_local_picture_counts_by_its_content_not_by_its_path(jobs: Jobs, tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(picture("red"))
-    (tmp_path / "b.dat").write_bytes(picture("red"))
+    (tmp_path / "a.png").write_bytes(painted("red"))
+    (tmp_path / "b.dat").write_bytes(painted("red"))
     text = "name: a\nmodels: [a/b]\nprompts: [{prompt: x, first_frame: a.png}]\n"
     [first], [moved] = jobs(text), jobs(text.replace("a.png", "./b.dat"))
-    (tmp_path / "b.dat").write_bytes(picture("blue"))
+    (tmp_path / "b.dat").write_bytes(painted("blue"))
     [changed] = jobs(text.replace("a.png", "b.dat"))
     assert first.key == moved.key != changed.key
     assert changed.key == job_key(changed.request)

@@ -20,7 +20,7 @@ from orbatch.plan.kinds import KINDS, request_of
 from orbatch_provider.catalog import Catalog, ImageModel, TextModel, snapshot
 from orbatch_simulator.images import image_examples
 from orbatch_simulator.text import text_examples
-from tests.pictures import picture
+from tests.images import painted
 from tests.plan.conftest import Jobs
 
 OFFERS = Catalogs({"video": snapshot(), "image": image_examples(), "text": text_examples()})
@@ -211,7 +211,7 @@ def test_the_same_words_for_another_kind_are_another_job(jobs: Jobs) -> None:
 
 
 def test_a_local_reference_counts_by_content_and_by_the_size_it_is_sent_with(jobs: Jobs, tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(picture())
+    (tmp_path / "a.png").write_bytes(painted())
     head = "name: x\nmodels: [{model: a/b, kind: image}]\nprompts: [{prompt: a, references: a.png"
 
     def key(more: str) -> str:

@@ -22,8 +22,8 @@ from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.plan import Plan, make_plan
 from orbatch_provider import inputs
 from orbatch_provider.catalog import Catalog, VideoModel, snapshot
+from tests.images import painted
 from tests.ledger.books import NO_CAPS, Books
-from tests.pictures import picture
 
 ORIGIN = "https://openrouter.ai"
 LITE, WAN = "google/veo-3.1-lite", "alibaba/wan-2.7"
@@ -53,8 +53,8 @@ class Shop:
         self.prompts = folder / "more.csv"
         rows = "".join(f"cat {number},\n" for number in range(1, 40))
         self.prompts.write_text(f"prompt,first_frame\n{rows}last,two.png\n")
-        (folder / "one.png").write_bytes(picture("red"))
-        (folder / "two.png").write_bytes(picture("lime"))
+        (folder / "one.png").write_bytes(painted("red"))
+        (folder / "two.png").write_bytes(painted("lime"))
         self.write()
 
     def write(self, **changes: Any) -> None:
@@ -248,7 +248,7 @@ def _move_the_batch(shop: Shop) -> None:
     shop.file = Path(shutil.copy(shop.file, other))
     shutil.copy(shop.prompts, other)
     for name in ("one.png", "two.png"):
-        (other / name).write_bytes(picture("blue"))
+        (other / name).write_bytes(painted("blue"))
 
 
 def _lengthen_the_prompt_file(shop: Shop) -> None:
@@ -262,8 +262,8 @@ def _change_the_prices(shop: Shop) -> None:
 CHANGES: dict[str, Callable[[Shop], None]] = {
     "a prompt": lambda shop: _same_look(shop.prompts, shop.prompts.read_bytes().replace(b"cat 7", b"dog 7")),
     "a longer prompt file": _lengthen_the_prompt_file,
-    "an image of the batch file": lambda shop: _same_look(shop.folder / "one.png", picture("#fe0000")),
-    "an image of the prompt file": lambda shop: _same_look(shop.folder / "two.png", picture("#00fe00")),
+    "an image of the batch file": lambda shop: _same_look(shop.folder / "one.png", painted("#fe0000")),
+    "an image of the prompt file": lambda shop: _same_look(shop.folder / "two.png", painted("#00fe00")),
     "the prices": _change_the_prices,
     "the batch file": lambda shop: shop.write(prompts=["another"]),
     "the names of files": lambda shop: shop.write(filename="{{ index }}"),

@@ -19,9 +19,9 @@ from orbatch_provider.client import OpenRouterProvider
 from orbatch_provider.errors import ConfigurationError, InvalidResponseError, NotSentError, OutcomeUnknownError
 from orbatch_provider.image_stream import ImageFile, ImageStream
 from orbatch_provider.responses import UnusableResultError
-from tests.provider.conftest import KEY
-from tests.provider.paintings import SVG, answer_with, painted, usage
-from tests.provider.rawserver import RawServer, answer, raw_answer, read_request, reset, send
+from tests.images import SVG, answer_with, painted, usage
+from tests.provider.conftest import KEY, Wire
+from tests.provider.rawserver import answer, raw_answer, read_request, reset, send
 
 REQUEST = {"model": "openrouter/a/painter", "prompt": "a cat", "n": 2}
 
@@ -33,7 +33,7 @@ def folder_of(tmp_path: Path) -> dict[str, int]:
 async def test_pictures_come_as_verified_parts_and_the_rest_of_the_answer_without_them(
     wire: Wire, tmp_path: Path
 ) -> None:
-    png, jpeg = painted("PNG", (40, 30)), painted("JPEG")
+    png, jpeg = painted(size=(40, 30)), painted(file_format="JPEG")
     wire.script(answer(answer_with(png, jpeg), chunked=True))
 
     result = await wire.provider.create_images(REQUEST, tmp_path, "cat")
@@ -55,8 +55,8 @@ async def test_pictures_come_as_verified_parts_and_the_rest_of_the_answer_withou
 
 
 async def test_one_call_gives_files_with_the_ending_of_what_they_are(wire: Wire, tmp_path: Path) -> None:
-    pictures = [painted("PNG"), painted("JPEG"), painted("WEBP"), SVG]
-    wire.script(answer(answer_with(*pictures)))
+    images = [painted(), painted(file_format="JPEG"), painted(file_format="WEBP"), SVG]
+    wire.script(answer(answer_with(*images)))
 
     result = await wire.provider.generate_image(
         "a cat", "a/painter", n=4, resolution="2K", directory=tmp_path / "new", extra={"steps": 30}
@@ -68,8 +68,8 @@ async def test_one_call_gives_files_with_the_ending_of_what_they_are(wire: Wire,
         (".webp", "image/webp"),
         (".svg", "image/svg+xml"),
     ]
-    assert [file.get_bytes() for file in result.files] == pictures
-    assert [file.size for file in result.files] == [len(each) for each in pictures]
+    assert [file.get_bytes() for file in result.files] == images
+    assert [file.size for file in result.files] == [len(each) for each in images]
     assert result.cost_usd == Decimal("0.04")
     assert len(folder_of(tmp_path / "new")) == 4
     sent = json.loads(wire.requests[0].body)
@@ -96,7 +96,7 @@ async def test_fewer_pictures_than_asked_for_are_a_result(wire: Wire, tmp_path: 
     [
         pytest.param(b"hello, I am text", "it is not a PNG", id="text"),
         pytest.param(painted()[:-40], "does not open as image/png", id="truncated PNG"),
-        pytest.param(painted("JPEG")[:-30], "does not open as image/jpeg", id="truncated JPEG"),
+        pytest.param(painted(file_format="JPEG")[:-30], "does not open as image/jpeg", id="truncated JPEG"),
         pytest.param(b"", "it is empty", id="empty"),
     ],
 )
@@ -125,7 +125,7 @@ async def test_an_answer_without_pictures_is_unusable_and_says_what_it_cost(wire
 
 
 @pytest.mark.parametrize("cost", [pytest.param(None, id="null"), pytest.param("free", id="unreadable")])
-async def test_a_cost_that_is_not_told_does_not_lose_the_picture(wire: Wire, tmp_path: Path, cost: object) -> None:
+async def test_a_cost_that_is_not_told_does_not_lose_the_image(wire: Wire, tmp_path: Path, cost: object) -> None:
     wire.script(answer(answer_with(painted(), usage=usage(cost=cost)), headers={"X-Generation-Id": "gen-1"}))
     result = await wire.provider.create_images(REQUEST, tmp_path, "cat")
     assert result.usage is None or result.usage.cost is None
@@ -168,22 +168,22 @@ async def test_the_whole_pictures_of_an_answer_that_broke_off_are_kept_and_named
     assert str(tmp_path / "cat.part") in caught.value.__notes__[-1]
 
 
-async def test_a_folder_that_cannot_be_written_to_is_found_out_before_anything_is_sent(
-    wire: Wire, tmp_path: Path
+REFUSED: dict[str, Any] = {
+    "a folder that cannot be written to": ("file", "cat", {}, OSError, "file"),
+    "no name": ("", "", {}, ConfigurationError, "not a file name"),
+    "a name that leaves the folder": ("", "../up", {}, ConfigurationError, "not a file name"),
+    "a name with a folder": ("", "a/b", {}, ConfigurationError, "not a file name"),
+    "a stream": ("", "cat", {"stream": True}, ConfigurationError, "remove stream"),
+}
+
+
+@pytest.mark.parametrize(("folder", "stem", "fields", "kind", "message"), REFUSED.values(), ids=REFUSED)
+async def test_what_cannot_work_is_refused_before_anything_is_sent(
+    wire: Wire, tmp_path: Path, folder: str, stem: str, fields: dict[str, Any], kind: type[Exception], message: str
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
-    wire.script(answer(answer_with(painted())))
-    with pytest.raises(OSError, match="file"):
-        await wire.provider.create_images(REQUEST, tmp_path / "file", "cat")
-    assert wire.server.connections == 0
-
-
-@pytest.mark.parametrize("stem", ["", "../up", "a/b"])
-async def test_a_name_that_leaves_the_folder_is_refused_before_anything_is_sent(
-    wire: Wire, tmp_path: Path, stem: str
-) -> None:
-    with pytest.raises(ConfigurationError, match="not a file name"):
-        await wire.provider.create_images(REQUEST, tmp_path, stem)
+    with pytest.raises(kind, match=message):
+        await wire.provider.create_images({**REQUEST, **fields}, tmp_path / folder, stem)
     assert wire.server.connections == 0
 
 
@@ -192,12 +192,6 @@ async def test_a_request_that_never_left_leaves_no_file(tmp_path: Path) -> None:
         with pytest.raises(NotSentError):
             await provider.create_images(REQUEST, tmp_path, "cat")
     assert folder_of(tmp_path) == {}
-
-
-async def test_a_stream_is_refused_before_anything_is_sent(wire: Wire, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="remove stream"):
-        await wire.provider.generate_image("a cat", "a/painter", directory=tmp_path, extra={"stream": True})
-    assert wire.server.connections == 0
 
 
 def streamed(folder: Path, body: bytes, piece: int) -> tuple[list[ImageFile | str], bytes]:
@@ -230,7 +224,7 @@ SPELLINGS = {
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_base64_is_read_however_it_is_written_and_cut(tmp_path: Path, spelling: str, piece: int) -> None:
     value = SPELLINGS[spelling]
-    words = r"the words \"b64_json\": \"AAAA\" are no picture \\"
+    words = r"the words \"b64_json\": \"AAAA\" are no image \\"
     body = f'{{"note": "{words}", "data": [{{"b64_json" :\n "{value}"}}, {{"b64_json": null}}], "end": 1}}'.encode()
 
     [image], kept = streamed(tmp_path, body, piece)

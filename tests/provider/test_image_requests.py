@@ -182,32 +182,35 @@ def test_a_picture_whose_price_is_not_known_is_unpriced_and_never_free(model: st
     assert estimate_image(*wanted(model)).is_unpriced
 
 
-async def test_the_catalog_is_read_without_a_key_and_joined_with_the_endpoints() -> None:
+async def test_the_catalog_is_read_without_a_key_and_joined_with_the_endpoints(
+    router: respx.MockRouter, client: OpenRouterProvider
+) -> None:
     listed = {"id": "a/one", "name": "One", "endpoints": "/api/v1/images/models/a/one/endpoints"}
-    with respx.mock(using="httpx") as router:
-        router.get(f"{BASE}/images/models").respond(json={"data": [listed, {"id": "a/gone"}, {"id": "a/two"}, {}]})
-        one = router.get(f"{BASE}/images/models/a/one/endpoints").respond(
-            json={"id": "a/one", "endpoints": [endpoint("x", "0.03")]}
-        )
-        router.get(f"{BASE}/images/models/a/gone/endpoints").respond(404)
+    router.get(f"{BASE}/images/models").respond(json={"data": [listed, {"id": "a/gone"}, {"id": "a/two"}, {}]})
+    one = router.get(f"{BASE}/images/models/a/one/endpoints").respond(
+        json={"id": "a/one", "endpoints": [endpoint("x", "0.03")]}
+    )
+    router.get(f"{BASE}/images/models/a/gone/endpoints").respond(404)
 
-        async with OpenRouterProvider("sk-or-v1-c0ffee", base_url=BASE) as provider:
-            catalog = await provider.image_catalog(only=["openrouter/a/one", "a/gone"])
+    catalog = await client.image_catalog(only=["openrouter/a/one", "a/gone"])
 
-    assert list(catalog.models) == ["a/one", "a/gone", "a/two"]
-    assert [len(model.endpoints) for model in catalog.models.values()] == [1, 0, 0]
+    assert [(model.id, len(model.endpoints)) for model in catalog.models.values()] == [
+        ("a/one", 1),
+        ("a/gone", 0),
+        ("a/two", 0),
+    ]
     assert catalog.models["a/one"].endpoints[0].provider_slug == "x"
     assert "authorization" not in one.calls[0].request.headers
     assert catalog.nearest("a/onee") == "a/one"
     assert Catalog.from_text(ImageModel, catalog.to_json()) == catalog
 
 
-async def test_the_provider_checks_an_image_request_by_the_catalog_of_images() -> None:
-    with respx.mock(using="httpx") as router:
-        router.get(f"{BASE}/images/models").respond(json={"data": [{"id": "a/one"}]})
-        router.get(f"{BASE}/images/models/a/one/endpoints").respond(json={"endpoints": [endpoint("x", "0.03")]})
-        async with OpenRouterProvider("", base_url=BASE) as provider:
-            assert await provider.check(ImageRequest("a/one", "p")) == []
-            assert [each.field for each in await provider.check(ImageRequest("a/one", "p", seed=1))] == ["seed"]
-            assert [each.nearest for each in await provider.check(ImageRequest("a/ona", "p"))] == ["a/one"]
-        assert router.calls.call_count == 2  # read once
+async def test_the_provider_checks_an_image_request_by_the_catalog_of_images(
+    router: respx.MockRouter, client: OpenRouterProvider
+) -> None:
+    router.get(f"{BASE}/images/models").respond(json={"data": [{"id": "a/one"}]})
+    router.get(f"{BASE}/images/models/a/one/endpoints").respond(json={"endpoints": [endpoint("x", "0.03")]})
+    assert await client.check(ImageRequest("a/one", "p")) == []
+    assert [each.field for each in await client.check(ImageRequest("a/one", "p", seed=1))] == ["seed"]
+    assert [each.nearest for each in await client.check(ImageRequest("a/ona", "p"))] == ["a/one"]
+    assert router.calls.call_count == 2  # read once

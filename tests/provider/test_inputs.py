@@ -18,7 +18,7 @@ from orbatch_provider import ImageRequest, OpenRouterProvider, VideoRequest, inp
 from orbatch_provider.errors import BadRequestError, ConfigurationError
 from orbatch_provider.inputs import InputError, check_sizes, content_hash, hashed, inspect, materialise, resolve_image
 from orbatch_provider.requests import first_frame
-from tests.pictures import picture
+from tests.images import painted
 
 FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 
@@ -27,7 +27,7 @@ FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 def image(tmp_path: Path) -> Path:
     """A small PNG file."""
     path = tmp_path / "a.png"
-    path.write_bytes(picture())
+    path.write_bytes(painted())
     return path
 
 
@@ -36,12 +36,12 @@ def reference(path: Path | str, **more: Any) -> dict[str, Any]:
 
 
 def data_url() -> str:
-    return "data:image/png;base64," + base64.b64encode(picture()).decode()
+    return "data:image/png;base64," + base64.b64encode(painted()).decode()
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_the_type_is_taken_from_the_content(tmp_path: Path, file_format: str) -> None:
-    path, content = tmp_path / "picture.txt", picture(file_format=file_format)
+    path, content = tmp_path / "picture.txt", painted(file_format=file_format)
     path.write_bytes(content)
     found = inspect(path)
     assert (found.media_type, found.size) == (FORMATS[file_format], len(content))
@@ -52,19 +52,19 @@ def test_the_type_is_taken_from_the_content(tmp_path: Path, file_format: str) ->
     ("content", "reason"),
     [
         pytest.param(b"", "is empty", id="empty"),
-        pytest.param(picture(file_format="GIF"), "is neither PNG, JPEG nor WebP", id="gif"),
+        pytest.param(painted(file_format="GIF"), "is neither PNG, JPEG nor WebP", id="gif"),
         pytest.param(b"\0\0\0\x20ftypisom", "is a video; providers fetch video and audio themselves", id="mp4"),
         pytest.param(b"\x1aE\xdf\xa3....", "is a video", id="webm"),
         pytest.param(b"ID3\x04....", "is an audio file", id="mp3"),
         pytest.param(b"RIFF\x04\0\0\0WAVEfmt ", "is an audio file", id="wav"),
-        pytest.param(picture(size=(90, 90))[:-20], "does not open as an image", id="png cut short"),
-        pytest.param(picture("red", "JPEG", (90, 90))[:-40], "does not open as an image", id="jpeg cut short"),
-        pytest.param(picture("red", "WEBP", (90, 90))[:-10], "does not open as an image", id="webp cut short"),
+        pytest.param(painted(size=(90, 90))[:-20], "does not open as an image", id="png cut short"),
+        pytest.param(painted("red", "JPEG", (90, 90))[:-40], "does not open as an image", id="jpeg cut short"),
+        pytest.param(painted("red", "WEBP", (90, 90))[:-10], "does not open as an image", id="webp cut short"),
         pytest.param(b"\x89PNG\r\n\x1a\n<html>", "does not open as an image", id="a signature and nothing behind it"),
         pytest.param(
-            picture() + b"x" * 2_000_000, r"has 2\.0 MB, at most 1 MB can be sent; set downscale", id="too large"
+            painted() + b"x" * 2_000_000, r"has 2\.0 MB, at most 1 MB can be sent; set downscale", id="too large"
         ),
-        pytest.param(picture(size=(1001, 1000)), "more than 1 megapixels", id="small, and unpacks to a huge image"),
+        pytest.param(painted(size=(1001, 1000)), "more than 1 megapixels", id="small, and unpacks to a huge image"),
     ],
 )
 def test_what_is_no_whole_image_is_refused_with_the_reason(
@@ -83,7 +83,7 @@ def test_images_that_are_too_large_together_are_refused(tmp_path: Path, monkeypa
     monkeypatch.setattr(inputs, "MAX_REQUEST_BYTES", 1_500_000)
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     for path in paths:
-        path.write_bytes(picture() + b"x" * 1_000_000)
+        path.write_bytes(painted() + b"x" * 1_000_000)
     references = [reference(path) for path in paths]
     check_sizes({"input_references": references[:1]})
     with pytest.raises(InputError, match=r"the images of one request have 2\.0 MB, at most 1 MB"):
@@ -94,7 +94,7 @@ def test_images_that_are_too_large_together_are_refused(tmp_path: Path, monkeypa
 
 def test_a_changed_file_is_read_anew(image: Path) -> None:
     before = content_hash(str(image))
-    image.write_bytes(picture() + b"more")
+    image.write_bytes(painted() + b"more")
     assert content_hash(str(image)) != before
 
 
@@ -157,7 +157,7 @@ def test_what_cannot_be_put_into_a_request_is_noticed_before_it_is_sent(item: di
 
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_a_large_image_is_sent_smaller_only_when_asked(image: Path, file_format: str) -> None:
-    image.write_bytes(picture("red", file_format, (400, 200)))
+    image.write_bytes(painted("red", file_format, (400, 200)))
 
     def sent(**more: Any) -> tuple[tuple[int, int], str | None]:
         request = materialise(ImageRequest("a/b", "x", input_references=[reference(image, **more)]))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from orbatch_provider.media import SNIFF_BYTES, NotAnImageError, extension, inspect_image, is_cut_short, video_type
-from tests.provider.paintings import SVG, painted
+from tests.images import SVG, painted
 from tests.provider.rawserver import WEBM, clip
 
 CLIP = clip()
@@ -82,10 +82,10 @@ def file_with(tmp_path: Path, content: bytes) -> Path:
 @pytest.mark.parametrize(
     ("content", "mime_type", "ending", "size"),
     [
-        pytest.param(painted("PNG"), "image/png", ".png", (30, 20), id="png"),
-        pytest.param(painted("JPEG"), "image/jpeg", ".jpg", (30, 20), id="jpeg"),
-        pytest.param(painted("WEBP"), "image/webp", ".webp", (30, 20), id="webp"),
-        pytest.param(painted("GIF"), "image/gif", ".gif", (30, 20), id="gif"),
+        pytest.param(painted(), "image/png", ".png", (30, 20), id="png"),
+        pytest.param(painted(file_format="JPEG"), "image/jpeg", ".jpg", (30, 20), id="jpeg"),
+        pytest.param(painted(file_format="WEBP"), "image/webp", ".webp", (30, 20), id="webp"),
+        pytest.param(painted(file_format="GIF"), "image/gif", ".gif", (30, 20), id="gif"),
         pytest.param(SVG, "image/svg+xml", ".svg", (30, 20), id="svg"),
         pytest.param(
             b"\xef\xbb\xbf\n" + b"<svg viewBox='0 0 300.4 150'/>", "image/svg+xml", ".svg", (300, 150), id="box"
@@ -112,8 +112,8 @@ def test_a_picture_is_what_its_content_says(
         pytest.param(SVG[:-20], "nor a well-formed SVG", id="svg that breaks off"),
         pytest.param(BOMB, "declares entities", id="entities that unfold"),
         pytest.param(OUTSIDE, "declares entities", id="an entity from outside"),
-        pytest.param(painted("PNG")[:60], "does not open as image/png", id="png that breaks off"),
-        pytest.param(painted("WEBP")[:-8], "does not open as image/webp", id="webp that breaks off"),
+        pytest.param(painted()[:60], "does not open as image/png", id="png that breaks off"),
+        pytest.param(painted(file_format="WEBP")[:-8], "does not open as image/webp", id="webp that breaks off"),
     ],
 )
 def test_what_is_no_picture_is_refused_with_the_reason(tmp_path: Path, content: bytes, reason: str) -> None:

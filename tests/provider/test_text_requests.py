@@ -16,7 +16,8 @@ from orbatch_provider.errors import ConfigurationError, InvalidResponseError, Op
 from orbatch_provider.pricing import estimate_text
 from orbatch_provider.requests import TextRequest
 from orbatch_provider.responses import UnusableResultError
-from tests.provider.rawserver import RawServer, answer, raw_answer, read_request, reset, send
+from tests.provider.conftest import Wire
+from tests.provider.rawserver import answer, raw_answer, read_request, reset, send
 
 BASE = "https://openrouter.ai/api/v1"
 USAGE = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13, "cost": 0.0000125}
@@ -246,23 +247,21 @@ def test_a_model_that_is_free_is_free_without_a_limit_too() -> None:
     assert found.low == found.exact == found.high == 0
 
 
-async def test_the_catalog_of_texts_is_read_without_a_key() -> None:
-    with respx.mock(using="httpx") as router:
-        route = router.get(f"{BASE}/models").respond(json={"data": [{"id": "a/poet", "pricing": {"prompt": "0.1"}}, 5]})
-        async with OpenRouterProvider("sk-or-v1-c0ffee", base_url=BASE) as provider:
-            assert [model.prices for model in await provider.text_models()] == [{"prompt": "0.1"}]
-            catalog = await provider.text_catalog()
-            assert await provider.check(poem()) == []
-            assert [each.nearest for each in await provider.check(poem(model="a/poets"))] == ["a/poet"]
-        assert "authorization" not in route.calls[0].request.headers
-        assert route.call_count == 2
+async def test_the_catalog_of_texts_is_read_without_a_key(router: respx.MockRouter, client: OpenRouterProvider) -> None:
+    route = router.get(f"{BASE}/models").respond(json={"data": [{"id": "a/poet", "pricing": {"prompt": "0.1"}}, 5]})
+    assert [model.prices for model in await client.text_models()] == [{"prompt": "0.1"}]
+    catalog = await client.text_catalog()
+    assert await client.check(poem()) == []
+    assert [each.nearest for each in await client.check(poem(model="a/poets"))] == ["a/poet"]
+    assert "authorization" not in route.calls[0].request.headers
+    assert route.call_count == 2
     assert Catalog.from_text(TextModel, catalog.to_json()) == catalog
 
 
 @pytest.mark.parametrize("body", [{}, [], {"data": {}}])
-async def test_a_catalog_that_cannot_be_read_says_so(body: object) -> None:
-    with respx.mock(using="httpx") as router:
-        router.get(f"{BASE}/models").respond(json=body)
-        async with OpenRouterProvider("", base_url=BASE) as provider:
-            with pytest.raises(InvalidResponseError, match="no list of models"):
-                await provider.text_models()
+async def test_a_catalog_that_cannot_be_read_says_so(
+    router: respx.MockRouter, client: OpenRouterProvider, body: object
+) -> None:
+    router.get(f"{BASE}/models").respond(json=body)
+    with pytest.raises(InvalidResponseError, match="no list of models"):
+        await client.text_models()

@@ -38,7 +38,7 @@ from orbatch_provider.responses import UnusableResultError, Usage
 from orbatch_simulator.images import image_examples
 from orbatch_simulator.text import text_examples
 from tests.faults.fakes import FakeProvider
-from tests.pictures import picture
+from tests.images import painted
 
 BATCH = """
 name: made
@@ -76,7 +76,7 @@ class Service(FakeProvider):
         await self._arrived()
         files = []
         for index, color in enumerate(self.says if isinstance(self.says, list) else ()):
-            part, content = directory / f"{stem}-{index}.part", picture(color)
+            part, content = directory / f"{stem}-{index}.part", painted(color)
             part.write_bytes(content)
             digest = hashlib.sha256(content).hexdigest()
             files.append(ImageFile(part, "image/png", len(content), digest, 8, 6))
@@ -162,8 +162,8 @@ async def test_images_are_in_place_before_the_job_is_done(bench: Bench) -> None:
         ("image-1-2.png", 8, 6),
     ]
     assert [path.read_bytes() for path in (bench.out / "image-1.png", bench.out / "image-1-2.png")] == [
-        picture("red"),
-        picture("blue"),
+        painted("red"),
+        painted("blue"),
     ]
     assert bench.history(done) == ["submitting", "done"]
     assert (bench.charged(), bench.reserved()) == (80_000_000, 0)

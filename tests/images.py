@@ -1,4 +1,4 @@
-"""Small real pictures, and answers that bring them."""
+"""Small real images, each colour with another content, and answers that bring them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ SVG = (
 )
 
 
-def painted(name: str = "PNG", size: tuple[int, int] = (30, 20)) -> bytes:
+def painted(color: str = "red", file_format: str = "PNG", size: tuple[int, int] = (30, 20)) -> bytes:
+    """An image of one colour in a Pillow format: PNG, JPEG, WEBP or GIF."""
     target = io.BytesIO()
-    Image.new("RGB", size, "#1f3a5f").save(target, name)
+    Image.new("RGB", size, color).save(target, file_format)
     return target.getvalue()
 
 
-def answer_with(*pictures: bytes, **fields: Any) -> dict[str, Any]:
+def answer_with(*images: bytes, **fields: Any) -> dict[str, Any]:
     """The answer to an image request, with a cost of 0.04 unless ``fields`` say otherwise."""
-    data = [{"b64_json": base64.b64encode(each).decode(), "media_type": "image/png"} for each in pictures]
+    data = [{"b64_json": base64.b64encode(each).decode(), "media_type": "image/png"} for each in images]
     return {"created": 1, "data": data, "usage": usage()} | fields
 
 
