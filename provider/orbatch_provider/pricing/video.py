@@ -31,7 +31,6 @@ from orbatch_provider.pricing.skus import PriceList, Rate, Unit, price_list
 from orbatch_provider.pricing.video_cases import (
     BilledModel,
     BilledRequest,
-    PriceCase,
     Size,
     alternatives,
     frame_area,
@@ -109,23 +108,23 @@ def _unpriced_model(model: BilledModel, prices: PriceList) -> str:
     return f"the meaning of the price line {line} ({text}) of {model.id} is not known"
 
 
-def _bounds(case: PriceCase, model: BilledModel, prices: PriceList, hints: Hints) -> PriceBounds:
+def _bounds(case: BilledRequest, model: BilledModel, prices: PriceList, hints: Hints) -> PriceBounds:
     """The charge for one case, from the cheapest to the most expensive line that may apply."""
     rates = match_lines(prices, case)
     if not rates:
-        kind = f"{case.resolution or ''} {case.request.mode} requests".strip()
+        kind = f"{case.resolution or ''} {case.mode} requests".strip()
         return PriceBounds(None, None, None, gap=f"no price line of {model.id} covers {kind}")
     charges = [_charge(rate, case, model, prices, hints) for rate in rates]
     likely = most_likely(rates, case)
     exact = None if likely is None else charges[rates.index(likely)].exact
     bounds = replace(union(charges), exact=exact).with_bounding_lines()
     without_video = _highest_without_video(prices, case)
-    if case.request.has_video and rates[0].unit is Unit.TOKEN and without_video is not None:
+    if case.has_video and rates[0].unit is Unit.TOKEN and without_video is not None:
         return replace(bounds, lines=bounds.lines | {without_video.line})
     return bounds
 
 
-def match_lines(prices: PriceList, case: PriceCase) -> list[Rate]:
+def match_lines(prices: PriceList, case: BilledRequest) -> list[Rate]:
     """The lines that may be charged, in the catalog's order: docs/pricing.md, "How an estimate is made", step 2.
 
     A line is dropped where another has all its qualifiers and more. Two ties are settled by evidence: a line for audio
@@ -134,7 +133,7 @@ def match_lines(prices: PriceList, case: PriceCase) -> list[Rate]:
     accepted = _accepted(prices, case)
     matching = [rate for rate in prices.rates if all(text in accepted[part] for part, text in rate.qualifiers.items())]
     # The continuation qualifier makes a line more specific only while a job is continued.
-    ignored = () if case.request.continues else ("continuation",)
+    ignored = () if case.continues else ("continuation",)
     named = [frozenset(pair for pair in rate.qualifiers.items() if pair[0] not in ignored) for rate in matching]
     # Between sets, < means "proper subset".
     chosen = [rate for rate, parts in zip(matching, named, strict=True) if not any(parts < other for other in named)]
@@ -143,36 +142,36 @@ def match_lines(prices: PriceList, case: PriceCase) -> list[Rate]:
     if any(rate.unit is not Unit.SECOND for rate in chosen):
         return chosen
     with_audio = [rate for rate in chosen if "audio" in rate.qualifiers]
-    continuing = [rate for rate in chosen if "continuation" in rate.qualifiers and case.request.continues]
+    continuing = [rate for rate in chosen if "continuation" in rate.qualifiers and case.continues]
     return with_audio or continuing or chosen
 
 
-def most_likely(rates: Sequence[Rate], case: PriceCase) -> Rate | None:
+def most_likely(rates: Sequence[Rate], case: BilledRequest) -> Rate | None:
     """The line for the exact amount among those that may be charged, None where nothing favours one.
 
     Of token lines it is the one with the resolution; no charge has confirmed it, so ``high`` covers the others too.
     """
     if len(rates) == 1:
         return rates[0]
-    if all(rate.unit is Unit.TOKEN for rate in rates) and not case.request.has_video:
+    if all(rate.unit is Unit.TOKEN for rate in rates) and not case.has_video:
         qualified = [rate for rate in rates if "resolution" in rate.qualifiers]
         return qualified[0] if qualified and _is_one_price(qualified) else None
     return None
 
 
-def _accepted(prices: PriceList, case: PriceCase) -> Mapping[str, Sequence[str | None]]:
+def _accepted(prices: PriceList, case: BilledRequest) -> Mapping[str, Sequence[str | None]]:
     """For each part of a line's name: the texts with which the line can price this case."""
-    request = case.request
     # Whether references are priced as text or as image, where they have no lines of their own, is not published.
-    any_mode = request.mode == "reference" and not prices.has_reference_lines
-    creativity = request.creativity
+    any_mode = case.mode == "reference" and not prices.has_reference_lines
     return {
-        "mode": [*_LINE_MODES.values()] if any_mode else [_LINE_MODES[request.mode]],
-        "audio": ["with_audio" if case.audio else "without_audio"],
+        "mode": [*_LINE_MODES.values()] if any_mode else [_LINE_MODES[case.mode]],
+        "audio": ["with_audio" if case.generate_audio else "without_audio"],
         "resolution": [case.resolution],
-        "video_input": ["with_video_input"] if request.has_video else [],
-        "continuation": ["continuation"] if request.continues or request.has_video else [],
-        "creativity": [*_LINE_CREATIVITY.values()] if creativity is None else [_LINE_CREATIVITY.get(creativity)],
+        "video_input": ["with_video_input"] if case.has_video else [],
+        "continuation": ["continuation"] if case.continues or case.has_video else [],
+        "creativity": [*_LINE_CREATIVITY.values()]
+        if case.creativity is None
+        else [_LINE_CREATIVITY.get(case.creativity)],
     }
 
 
@@ -180,19 +179,19 @@ def _is_one_price(rates: Sequence[Rate]) -> bool:
     return len({(rate.usd, rate.unit) for rate in rates}) <= 1
 
 
-def _charge(rate: Rate, case: PriceCase, model: BilledModel, prices: PriceList, hints: Hints) -> PriceBounds:
+def _charge(rate: Rate, case: BilledRequest, model: BilledModel, prices: PriceList, hints: Hints) -> PriceBounds:
     if rate.unit is Unit.MEGAPIXEL_SECOND:
         return _megapixels(rate, case, model, hints)
-    if case.seconds is None:
+    if case.duration is None:
         return unknown(rate.line, "the length of the source is not known")
     if rate.unit is Unit.TOKEN:
-        return _tokens(rate, case, case.seconds, model, prices, hints)
-    return _seconds(rate, case, case.seconds, prices, hints)
+        return _tokens(rate, case, case.duration, model, prices, hints)
+    return _seconds(rate, case, case.duration, prices, hints)
 
 
-def _seconds(rate: Rate, case: PriceCase, seconds: Decimal, prices: PriceList, hints: Hints) -> PriceBounds:
+def _seconds(rate: Rate, case: BilledRequest, seconds: Decimal, prices: PriceList, hints: Hints) -> PriceBounds:
     term = Term(seconds, "s", rate.usd, rate.line)
-    if not (case.request.mode == "reference" and case.request.has_video and prices.has_reference_lines):
+    if not (case.mode == "reference" and case.has_video and prices.has_reference_lines):
         return fixed(term)
     # Whether the seconds of the reference itself are billed is not published.
     if hints.video_input_seconds is None:
@@ -203,14 +202,14 @@ def _seconds(rate: Rate, case: PriceCase, seconds: Decimal, prices: PriceList, h
 
 
 def _tokens(
-    rate: Rate, case: PriceCase, seconds: Decimal, model: BilledModel, prices: PriceList, hints: Hints
+    rate: Rate, case: BilledRequest, seconds: Decimal, model: BilledModel, prices: PriceList, hints: Hints
 ) -> PriceBounds:
     """docs/pricing.md, "Video tokens"."""
     area = frame_area(model, case)
     if area is None:
         return unknown(rate.line, f"the pixels of {case.resolution or 'the video'} are not known")
     low, lines = _nominal_tokens(rate, area.smallest, seconds), frozenset({rate.line})
-    if not case.request.has_video:
+    if not case.has_video:
         most = _most_tokens(rate, area.most_pixels, seconds)
         return PriceBounds(low, low if area.is_exact else None, most, lines)
     # The line for requests with a video is cheaper, but the reference's seconds may count as well, and a job was billed
@@ -224,7 +223,7 @@ def _tokens(
     return PriceBounds(low, None, max(readings, key=lambda term: term.amount), lines)
 
 
-def _highest_without_video(prices: PriceList, case: PriceCase) -> Rate | None:
+def _highest_without_video(prices: PriceList, case: BilledRequest) -> Rate | None:
     """The most expensive token line that takes no notice of a video reference."""
     lines = [
         rate
@@ -249,8 +248,8 @@ def _most_tokens(rate: Rate, most_pixels: Decimal, seconds: Decimal) -> Term:
     return Term(tokens, "tokens", rate.usd, rate.line, origin)
 
 
-def _megapixels(rate: Rate, case: PriceCase, model: BilledModel, hints: Hints) -> PriceBounds:
-    factor = case.request.upscale_factor
+def _megapixels(rate: Rate, case: BilledRequest, model: BilledModel, hints: Hints) -> PriceBounds:
+    factor = case.upscale_factor
     factors = model.upscale_factors if factor is None else (factor,)
     if hints.source_seconds is None or hints.source_width is None or hints.source_height is None or not factors:
         return unknown(rate.line, "the size or the length of the source video is not known")

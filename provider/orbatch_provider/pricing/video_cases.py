@@ -112,17 +112,9 @@ class BilledRequest(NamedTuple):
         )
 
 
-class PriceCase(NamedTuple):
-    """A request with one value for each field that it may not set. ``seconds`` None: unknown."""
-
-    request: BilledRequest
-    audio: bool
-    resolution: str | None
-    seconds: Decimal | None
-
-
-def price_cases(model: BilledModel, request: BilledRequest, source_seconds: Decimal | None) -> Iterator[PriceCase]:
-    """All that the request may be billed for: docs/pricing.md, "How an estimate is made", steps 1 and 5."""
+def price_cases(model: BilledModel, request: BilledRequest, source_seconds: Decimal | None) -> Iterator[BilledRequest]:
+    """The request with each combination of values for the fields that are not set; a duration or resolution that stays
+    None is not known. docs/pricing.md, "How an estimate is made", steps 1 and 5."""
     # The API's documented default of generate_audio is the model's own flag.
     audio = model.generate_audio if request.generate_audio is None else request.generate_audio
     resolutions: tuple[str | None, ...] = model.resolutions or (None,)
@@ -133,8 +125,8 @@ def price_cases(model: BilledModel, request: BilledRequest, source_seconds: Deci
     seconds: tuple[Decimal | None, ...] = _ends(model.durations) or (source_seconds,)
     if request.duration is not None:
         seconds = (request.duration,)
-    for values in product((True, False) if audio is None else (audio,), resolutions, seconds):
-        yield PriceCase(request, *values)
+    for flag, resolution, length in product((True, False) if audio is None else (audio,), resolutions, seconds):
+        yield request._replace(generate_audio=flag, resolution=resolution, duration=length)
 
 
 def alternatives(model: BilledModel, request: BilledRequest) -> Mapping[str, Sequence[BilledRequest]]:
@@ -166,9 +158,9 @@ class FrameArea(NamedTuple):
     is_exact: bool
 
 
-def frame_area(model: BilledModel, case: PriceCase) -> FrameArea | None:
+def frame_area(model: BilledModel, case: BilledRequest) -> FrameArea | None:
     """The pixels of a frame of this case, None where nothing is known: docs/pricing.md, "Video tokens"."""
-    resolution, size, ratio = case.resolution, case.request.size, case.request.aspect_ratio
+    resolution, size, ratio = case.resolution, case.size, case.aspect_ratio
     if size is not None:
         fitting = [size]
         resolution = resolution or resolution_of(size, CLASS_SIZE)
