@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from orbatch.ledger.reports import ExportedJob
+from orbatch.ledger import ExportedJob
 from orbatch.money import from_nano
 
 TEXT_EXTENSIONS = (".txt", ".json")  # text jobs write these two only

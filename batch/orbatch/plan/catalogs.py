@@ -23,8 +23,7 @@ from urllib.parse import urlsplit
 from platformdirs import user_cache_dir
 
 from orbatch.plan.kinds import KINDS, Kind
-from orbatch_provider.catalog import AnyModel, Catalog, PriceChange, price_changes
-from orbatch_provider.errors import OpenRouterError
+from orbatch_provider import AnyModel, Catalog, OpenRouterError, PriceChange, price_changes
 
 CACHE_DIR_VARIABLE = "ORBATCH_CACHE_DIR"
 MAX_AGE = timedelta(hours=1)  # one reading for a morning of edits, and no price older than that

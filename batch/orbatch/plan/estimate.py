@@ -10,8 +10,7 @@ from orbatch.money import to_nano, to_nano_up_to
 from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.jobs import Job
 from orbatch.plan.kinds import KINDS
-from orbatch_provider import Estimate, Problem
-from orbatch_provider.pricing import UnsetField
+from orbatch_provider import Estimate, Problem, UnsetField
 
 _KEPT = 1000  # price checks that are remembered, so that a batch whose jobs all differ does not fill the memory
 UNPRICED = Estimate(low=None, exact=None, high=None, why="no price is known")

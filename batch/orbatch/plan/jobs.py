@@ -20,7 +20,7 @@ from orbatch.batchfile.settings import INPUTS, OBSERVABILITY, kind_of, merge, re
 from orbatch.batchfile.templates import TemplateError, template
 from orbatch.plan.filenames import model_slug, safe_stem, safe_value
 from orbatch.plan.kinds import KINDS, AnyRequest, Kind
-from orbatch_provider.inputs import InputError, check_sizes, hashed
+from orbatch_provider import InputError, check_sizes, hashed
 
 KEY_TAG = "k1:"  # identifies the form of the hashed text, so that the form can change without mixing old and new keys
 MAX_JOBS = 1_000_000

@@ -8,21 +8,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from orbatch_provider.catalog import (
+from orbatch_provider import (
     AnyModel,
     Catalog,
+    Estimate,
     ImageModel,
+    ImageRequest,
     Problem,
     TextModel,
+    TextRequest,
+    UnsetField,
     VideoModel,
+    VideoRequest,
     check_image,
     check_text,
     check_video,
+    estimate_image,
+    estimate_text,
+    estimate_video,
     image_snapshot,
+    named_fields,
     snapshot,
+    unset_fields,
 )
-from orbatch_provider.pricing import Estimate, UnsetField, estimate_image, estimate_text, estimate_video, unset_fields
-from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest, named_fields
 
 AnyRequest = VideoRequest | ImageRequest | TextRequest
 

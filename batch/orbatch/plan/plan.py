@@ -14,14 +14,12 @@ from operator import attrgetter
 from urllib.parse import urlsplit
 
 from orbatch.batchfile.models import BatchConfig, BudgetConfig
-from orbatch.ledger import BatchFile, BatchRecord, Ledger, ModelTotals, PriceGroup
-from orbatch.ledger.budget import Caps
+from orbatch.ledger import BatchFile, BatchRecord, Caps, Ledger, ModelTotals, PriceGroup
 from orbatch.money import to_nano, to_nano_up_to
 from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.estimate import PricedJob, planned_job, price_jobs
 from orbatch.plan.jobs import expand
-from orbatch_provider.catalog import PriceChange
-from orbatch_provider.pricing import UnsetField
+from orbatch_provider import PriceChange, UnsetField
 
 SHOWN_JOBS = 3  # jobs named per problem; the others are counted
 _SUMMED = tuple(column.name for column in fields(ModelTotals) if column.name != "model")
