@@ -62,6 +62,19 @@ def model_named(name: str) -> VideoModel:
     return model
 
 
+@dataclass(frozen=True)
+class Mocked:
+    """A provider of a service that is mocked below the HTTP library; ``folder``: where its files go."""
+
+    router: respx.MockRouter
+    provider: OpenRouterProvider
+    folder: Path
+
+    async def call(self, name: str) -> object:
+        """One of CALLS."""
+        return await CALLS[name](self.provider, self.folder)
+
+
 @pytest.fixture
 async def servers() -> AsyncIterator[Servers]:
     started = Servers()
@@ -96,17 +109,10 @@ async def hasty(raw_server: RawServer, tmp_path: Path) -> AsyncIterator[Wire]:
 
 
 @pytest.fixture
-def router() -> Iterator[respx.MockRouter]:
-    """The service, mocked below the HTTP library."""
-    with respx.mock(using="httpx", assert_all_called=False) as mocked:
-        yield mocked
-
-
-@pytest.fixture
-async def client(router: respx.MockRouter) -> AsyncIterator[OpenRouterProvider]:
-    """A provider of the mocked service."""
-    async with OpenRouterProvider(KEY) as client:
-        yield client
+async def mocked(tmp_path: Path) -> AsyncIterator[Mocked]:
+    with respx.mock(using="httpx", assert_all_called=False) as router:
+        async with OpenRouterProvider(KEY) as provider:
+            yield Mocked(router, provider, tmp_path)
 
 
 @pytest.fixture(autouse=True)

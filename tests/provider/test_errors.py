@@ -3,15 +3,11 @@ long to wait."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-import respx
 
-from orbatch_provider import OpenRouterProvider
 from orbatch_provider.errors import (
     MESSAGE_LIMIT,
     STATUS_RULES,
@@ -30,7 +26,7 @@ from orbatch_provider.errors import (
 )
 from orbatch_provider.http.decode import LONGEST_RETRY_AFTER_S, retry_after
 from orbatch_provider.responses import JobEndedError, Usage, VideoJob
-from tests.provider.conftest import CALLS, PAID
+from tests.provider.conftest import CALLS, PAID, Mocked
 
 DOCUMENTED = [400, 401, 402, 403, 404, 408, 409, 410, 413, 422, 429, 499, 500, 502, 503, 504, 524, 529]
 # Statuses after which a request of the kind was certainly not started, and those after which it may be sent again.
@@ -56,14 +52,14 @@ WAIT = {"Retry-After": "Wed, 21 Oct 2026 07:28:12 GMT", "Date": NOW}
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("status", DOCUMENTED)
 async def test_every_status_raises_its_class_whatever_the_body_and_says_what_happened_to_the_money(
-    client: OpenRouterProvider, router: respx.MockRouter, tmp_path: Path, status: int, call: str
+    mocked: Mocked, status: int, call: str
 ) -> None:
     for number, (content_type, text, has_words) in enumerate(BODIES, start=1):
         headers = {"content-type": content_type, **WAIT}
-        router.route().respond(status, headers=headers, content=text.encode("latin-1"))
+        mocked.router.route().respond(status, headers=headers, content=text.encode("latin-1"))
 
         with pytest.raises(STATUS_RULES[status].error) as caught:
-            await CALLS[call](client, tmp_path)
+            await mocked.call(call)
 
         error, shown = caught.value, str(caught.value)
         assert shown.startswith(f"OpenRouter answered {status} to ")
@@ -76,20 +72,20 @@ async def test_every_status_raises_its_class_whatever_the_body_and_says_what_hap
             assert (error.nothing_started, error.may_resend) == (refused, status in SENT_AGAIN[call])
             assert ("Nothing was started or charged" in shown) is refused
             assert ("It may have been charged, so it is not retried" in shown) is not refused
-            assert router.calls.call_count == number
+            assert mocked.router.calls.call_count == number
         else:
             assert "charged" not in shown
-    assert list(tmp_path.iterdir()) == []
+    assert list(mocked.folder.iterdir()) == []
 
 
 def test_an_undocumented_status_has_a_class_too() -> None:
-    assert [status_rule(status).error for status in (418, 599, 302)] == [
-        BadRequestError,
-        UnexpectedStatusError,
-        UnexpectedStatusError,
-    ]
+    assert status_rule(418).error is BadRequestError
+    assert status_rule(599).error is status_rule(302).error is UnexpectedStatusError
     assert not ServerError(502).nothing_started  # made by hand, an error is one of a video
     assert ServerError(502, kind="image").nothing_started
+
+
+RESENT, UNKNOWN = (True, True), (False, False)  # whether nothing was started, and whether it may be sent again
 
 
 def again(retryable: object, code: int = 500) -> dict[str, Any]:
@@ -97,52 +93,39 @@ def again(retryable: object, code: int = 500) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "status", "error", "expected", "not_started", "resend"),
+    ("call", "status", "error", "expected", "money"),
     [
-        *(
-            ("text", status, again(True), STATUS_RULES[status].error, True, True)
-            for status in (408, 500, 502, 504, 524)
-        ),
-        pytest.param("text", 503, again(False), APIError, True, False, id="not again, although the status allows it"),
-        pytest.param("text", 500, again(False), APIError, False, False, id="not again says nothing of the money"),
-        pytest.param("text", 500, again("yes"), APIError, False, False, id="not a flag"),
-        pytest.param("image", 500, again(True), APIError, False, False, id="an image is not covered by the promise"),
-        pytest.param("video", 500, again(True), APIError, False, False, id="nor is a video"),
-        pytest.param("text", 200, again(True, 429), RateLimitError, True, True, id="inside a 200"),
-        pytest.param("text", 200, again(True, 500), ServerError, True, True, id="inside a 200: 500"),
-        pytest.param("text", 200, {"code": 429}, InvalidResponseError, False, False, id="inside a 200, nothing said"),
-        pytest.param("image", 200, again(True, 502), InvalidResponseError, False, False, id="inside a 200 for images"),
-        pytest.param("video", 200, {"code": 429}, InvalidResponseError, False, False, id="inside a 200 for a video"),
+        *(("text", status, again(True), STATUS_RULES[status].error, RESENT) for status in (408, 500, 502, 504, 524)),
+        pytest.param("text", 503, again(False), APIError, (True, False), id="not again, although the status allows it"),
+        pytest.param("text", 500, again(False), APIError, UNKNOWN, id="not again says nothing of the money"),
+        pytest.param("text", 500, again("yes"), APIError, UNKNOWN, id="not a flag"),
+        pytest.param("image", 500, again(True), APIError, UNKNOWN, id="an image is not covered by the promise"),
+        pytest.param("video", 500, again(True), APIError, UNKNOWN, id="nor is a video"),
+        pytest.param("text", 200, again(True, 429), RateLimitError, RESENT, id="inside a 200"),
+        pytest.param("text", 200, again(True, 500), ServerError, RESENT, id="inside a 200: 500"),
+        pytest.param("text", 200, {"code": 429}, InvalidResponseError, UNKNOWN, id="inside a 200, nothing said"),
+        pytest.param("image", 200, again(True, 502), InvalidResponseError, UNKNOWN, id="inside a 200 for images"),
+        pytest.param("video", 200, {"code": 429}, InvalidResponseError, UNKNOWN, id="inside a 200 for a video"),
     ],
 )
 async def test_what_an_error_says_of_sending_it_again_counts_for_texts_alone(
-    client: OpenRouterProvider,
-    router: respx.MockRouter,
-    tmp_path: Path,
-    kind: str,
-    status: int,
-    error: Mapping[str, Any],
-    expected: type[OpenRouterError],
-    not_started: bool,
-    resend: bool,
+    mocked: Mocked, call: str, status: int, error: Any, expected: type[OpenRouterError], money: tuple[bool, bool]
 ) -> None:
-    router.post().respond(status, json={"error": {"message": "Slow down.", **error}})
+    mocked.router.post().respond(status, json={"error": {"message": "Slow down.", **error}})
 
     with pytest.raises(expected, match="Slow down") as caught:
-        await PAID[kind](client, tmp_path)
+        await mocked.call(call)
 
-    assert (caught.value.nothing_started, caught.value.may_resend) == (not_started, resend)
+    assert (caught.value.nothing_started, caught.value.may_resend) == money
     assert not isinstance(caught.value, APIError) or caught.value.retry_after_s == 7
-    assert router.calls.call_count == 1
+    assert mocked.router.calls.call_count == 1
 
 
-async def test_the_header_is_believed_before_the_body_on_how_long_to_wait(
-    client: OpenRouterProvider, router: respx.MockRouter, tmp_path: Path
-) -> None:
-    router.post().respond(503, json={"error": again(True)}, headers={"Retry-After": "3"})
+async def test_the_header_is_believed_before_the_body_on_how_long_to_wait(mocked: Mocked) -> None:
+    mocked.router.post().respond(503, json={"error": again(True)}, headers={"Retry-After": "3"})
 
     with pytest.raises(APIError) as caught:
-        await PAID["text"](client, tmp_path)
+        await mocked.call("text")
 
     assert caught.value.retry_after_s == 3
 
@@ -181,27 +164,19 @@ def test_a_message_names_what_happened_and_what_to_do() -> None:
     assert "do not submit it again" in str(JobTimeoutError("j", "pending", 600.0))
 
 
-@pytest.mark.parametrize(
-    ("headers", "expected"),
-    [
-        pytest.param({"retry-after": "30"}, 30.0, id="seconds"),
-        pytest.param({"retry-after": "0"}, 0.0, id="zero"),
-        pytest.param({"retry-after": "1.5"}, 1.5, id="fraction"),
-        pytest.param({"retry-after": "-5"}, 0.0, id="negative"),
-        pytest.param({"retry-after": "99999999"}, LONGEST_RETRY_AFTER_S, id="absurd"),
-        pytest.param({"retry-after": "inf"}, None, id="infinite"),
-        pytest.param({"retry-after": "nan"}, None, id="not-a-number"),
-        pytest.param({"retry-after": "soon"}, None, id="word"),
-        pytest.param({"retry-after": ""}, None, id="empty"),
-        pytest.param({}, None, id="absent"),
-        pytest.param({"retry-after": "Wed, 21 Oct 2026 07:28:45 GMT", "date": NOW}, 45.0, id="date"),
-        pytest.param({"retry-after": "Wed, 21 Oct 2026 07:28:05 GMT"}, 5.0, id="date-by-our-clock"),
-        pytest.param({"retry-after": "Wed, 21 Oct 2026 07:27:00 GMT", "date": NOW}, 0.0, id="date-gone-by"),
-        pytest.param({"retry-after": "Wed, 21 Oct 2026 09:28:10 +0200", "date": NOW}, 10.0, id="date-elsewhere"),
-        pytest.param({"retry-after": "Wed, 99 Oct 2026 07:28:45 GMT", "date": NOW}, None, id="no-such-date"),
-        pytest.param({"retry-after-ms": "250", "retry-after": "30"}, 0.25, id="milliseconds-win"),
-    ],
-)
-def test_retry_after_is_read_in_every_form(headers: dict[str, str], expected: float | None) -> None:
-    ours = None if "date" in headers else datetime(2026, 10, 21, 7, 28, tzinfo=UTC)
-    assert retry_after(headers, now=ours) == expected
+SECONDS = {"30": 30, "0": 0, "1.5": 1.5, "-5": 0, "99999999": LONGEST_RETRY_AFTER_S, "inf": None, "nan": None, "": None}
+DATES = {
+    "Wed, 21 Oct 2026 07:28:45 GMT": 45,
+    "Wed, 21 Oct 2026 07:27:00 GMT": 0,  # it has gone by
+    "Wed, 21 Oct 2026 09:28:10 +0200": 10,
+    "Wed, 99 Oct 2026 07:28:45 GMT": None,
+    "soon": None,
+}
+
+
+@pytest.mark.parametrize(("value", "expected"), [*SECONDS.items(), *DATES.items()])
+def test_retry_after_is_read_in_every_form(value: str, expected: float | None) -> None:
+    assert retry_after({"retry-after": value, "date": NOW}) == expected
+    assert retry_after({"retry-after": value}, now=datetime(2026, 10, 21, 7, 28, tzinfo=UTC)) == expected
+    assert retry_after({"retry-after-ms": "250", "retry-after": value}) == 0.25
+    assert retry_after({}) is None

@@ -7,12 +7,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-import respx
 
 from orbatch_provider.catalog import Catalog, ImageModel, check_image, image_snapshot
-from orbatch_provider.client import OpenRouterProvider
 from orbatch_provider.pricing import Hints, estimate_image
 from orbatch_provider.requests import ImageRequest
+from tests.provider.conftest import Mocked
 
 BASE = "https://openrouter.ai/api/v1"
 GEMINI = "google/gemini-3-pro-image"
@@ -182,17 +181,15 @@ def test_a_picture_whose_price_is_not_known_is_unpriced_and_never_free(model: st
     assert estimate_image(*wanted(model)).is_unpriced
 
 
-async def test_the_catalog_is_read_without_a_key_and_joined_with_the_endpoints(
-    router: respx.MockRouter, client: OpenRouterProvider
-) -> None:
+async def test_the_catalog_is_read_without_a_key_and_joined_with_the_endpoints(mocked: Mocked) -> None:
     listed = {"id": "a/one", "name": "One", "endpoints": "/api/v1/images/models/a/one/endpoints"}
-    router.get(f"{BASE}/images/models").respond(json={"data": [listed, {"id": "a/gone"}, {"id": "a/two"}, {}]})
-    one = router.get(f"{BASE}/images/models/a/one/endpoints").respond(
+    mocked.router.get(f"{BASE}/images/models").respond(json={"data": [listed, {"id": "a/gone"}, {"id": "a/two"}, {}]})
+    one = mocked.router.get(f"{BASE}/images/models/a/one/endpoints").respond(
         json={"id": "a/one", "endpoints": [endpoint("x", "0.03")]}
     )
-    router.get(f"{BASE}/images/models/a/gone/endpoints").respond(404)
+    mocked.router.get(f"{BASE}/images/models/a/gone/endpoints").respond(404)
 
-    catalog = await client.image_catalog(only=["openrouter/a/one", "a/gone"])
+    catalog = await mocked.provider.image_catalog(only=["openrouter/a/one", "a/gone"])
 
     assert [(model.id, len(model.endpoints)) for model in catalog.models.values()] == [
         ("a/one", 1),
@@ -205,12 +202,10 @@ async def test_the_catalog_is_read_without_a_key_and_joined_with_the_endpoints(
     assert Catalog.from_text(ImageModel, catalog.to_json()) == catalog
 
 
-async def test_the_provider_checks_an_image_request_by_the_catalog_of_images(
-    router: respx.MockRouter, client: OpenRouterProvider
-) -> None:
-    router.get(f"{BASE}/images/models").respond(json={"data": [{"id": "a/one"}]})
-    router.get(f"{BASE}/images/models/a/one/endpoints").respond(json={"endpoints": [endpoint("x", "0.03")]})
-    assert await client.check(ImageRequest("a/one", "p")) == []
-    assert [each.field for each in await client.check(ImageRequest("a/one", "p", seed=1))] == ["seed"]
-    assert [each.nearest for each in await client.check(ImageRequest("a/ona", "p"))] == ["a/one"]
-    assert router.calls.call_count == 2  # read once
+async def test_the_provider_checks_an_image_request_by_the_catalog_of_images(mocked: Mocked) -> None:
+    mocked.router.get(f"{BASE}/images/models").respond(json={"data": [{"id": "a/one"}]})
+    mocked.router.get(f"{BASE}/images/models/a/one/endpoints").respond(json={"endpoints": [endpoint("x", "0.03")]})
+    assert await mocked.provider.check(ImageRequest("a/one", "p")) == []
+    assert [each.field for each in await mocked.provider.check(ImageRequest("a/one", "p", seed=1))] == ["seed"]
+    assert [each.nearest for each in await mocked.provider.check(ImageRequest("a/ona", "p"))] == ["a/one"]
+    assert mocked.router.calls.call_count == 2  # read once

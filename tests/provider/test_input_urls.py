@@ -6,9 +6,9 @@ import asyncio
 
 import httpx
 import pytest
-import respx
 
 from orbatch_provider.input_urls import check_urls
+from tests.provider.conftest import Mocked
 
 URL = "https://cdn.example/a.png?signature=secret"
 
@@ -17,8 +17,8 @@ def answer(status: int = 200, content_type: str = "image/png", header: tuple[str
     return httpx.Response(status, headers=[("content-type", content_type), *([header] if header else [])])
 
 
-async def test_an_image_is_fine_and_its_size_is_known(router: respx.MockRouter) -> None:
-    route = router.head(URL).mock(return_value=answer(header=("content-length", "1234")))
+async def test_an_image_is_fine_and_its_size_is_known(mocked: Mocked) -> None:
+    route = mocked.router.head(URL).mock(return_value=answer(header=("content-length", "1234")))
 
     [link] = await check_urls({URL: "image"})
 
@@ -46,10 +46,10 @@ async def test_an_image_is_fine_and_its_size_is_known(router: respx.MockRouter) 
     ],
 )
 async def test_what_is_behind_a_url_is_reported_without_its_query(
-    router: respx.MockRouter, response: httpx.Response | Exception, expected: str
+    mocked: Mocked, response: httpx.Response | Exception, expected: str
 ) -> None:
-    router.head(URL).mock(side_effect=[response] * 9)
-    router.head("https://cdn.example/b.png").mock(return_value=answer())
+    mocked.router.head(URL).mock(side_effect=[response] * 9)
+    mocked.router.head("https://cdn.example/b.png").mock(return_value=answer())
 
     [link] = await check_urls({URL: "image"})
 
@@ -59,9 +59,9 @@ async def test_what_is_behind_a_url_is_reported_without_its_query(
 
 
 @pytest.mark.parametrize("status", [403, 404, 405, 501])
-async def test_a_server_that_knows_only_get_is_asked_for_one_byte(router: respx.MockRouter, status: int) -> None:
-    router.head(URL).mock(return_value=answer(status))
-    get = router.get(URL).mock(return_value=answer(206, header=("content-range", "bytes 0-0/99")))
+async def test_a_server_that_knows_only_get_is_asked_for_one_byte(mocked: Mocked, status: int) -> None:
+    mocked.router.head(URL).mock(return_value=answer(status))
+    get = mocked.router.get(URL).mock(return_value=answer(206, header=("content-range", "bytes 0-0/99")))
 
     [link] = await check_urls({URL: "image"})
 
@@ -69,7 +69,7 @@ async def test_a_server_that_knows_only_get_is_asked_for_one_byte(router: respx.
     assert get.calls.last.request.headers["range"] == "bytes=0-0"
 
 
-async def test_only_so_many_are_asked_at_a_time(router: respx.MockRouter) -> None:
+async def test_only_so_many_are_asked_at_a_time(mocked: Mocked) -> None:
     now, most = 0, 0
 
     async def slow(_: httpx.Request) -> httpx.Response:
@@ -80,7 +80,7 @@ async def test_only_so_many_are_asked_at_a_time(router: respx.MockRouter) -> Non
         now -= 1
         return answer()
 
-    router.route().mock(side_effect=slow)
+    mocked.router.route().mock(side_effect=slow)
     urls = [f"https://cdn.example/{at}.png" for at in range(20)]
 
     links = await check_urls(dict.fromkeys(urls, "image"), at_once=3)

@@ -11,14 +11,14 @@ from typing import Any
 
 import httpx
 import pytest
-import respx
 from PIL import Image
 
-from orbatch_provider import ImageRequest, OpenRouterProvider, VideoRequest, inputs
+from orbatch_provider import ImageRequest, VideoRequest, inputs
 from orbatch_provider.errors import BadRequestError, ConfigurationError
 from orbatch_provider.inputs import InputError, check_sizes, content_hash, hashed, inspect, materialise, resolve_image
 from orbatch_provider.requests import first_frame
 from tests.images import painted
+from tests.provider.conftest import Mocked
 
 FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 
@@ -179,18 +179,16 @@ def test_an_image_that_is_sent_smaller_is_another_one(image: Path) -> None:
     assert plain[0]["image_url"] == {"url": content_hash(str(image))}
 
 
-async def test_the_sdk_takes_a_local_file_wherever_a_url_is_allowed(
-    router: respx.MockRouter, client: OpenRouterProvider, image: Path
-) -> None:
+async def test_the_sdk_takes_a_local_file_wherever_a_url_is_allowed(mocked: Mocked, image: Path) -> None:
     refusal = httpx.Response(400, json={"error": {"code": 400, "message": "no"}})
-    sent = router.post(path__in=["/api/v1/videos", "/api/v1/images"]).mock(return_value=refusal)
+    sent = mocked.router.post(path__in=["/api/v1/videos", "/api/v1/images"]).mock(return_value=refusal)
 
     with pytest.raises(BadRequestError):
-        await client.generate_video("x", "a/b", image_url=str(image))
+        await mocked.provider.generate_video("x", "a/b", image_url=str(image))
     with pytest.raises(BadRequestError):
-        await client.generate_image("x", "a/b", input_references=[reference(image)])
+        await mocked.provider.generate_image("x", "a/b", input_references=[reference(image)])
     with pytest.raises(ConfigurationError, match="does not exist"):
-        await client.generate_image("x", "a/b", input_references=[reference("gone.png")])
+        await mocked.provider.generate_image("x", "a/b", input_references=[reference("gone.png")])
 
     video, picture = (json.loads(call.request.content) for call in sent.calls)
     assert video["frame_images"] == [first_frame(data_url())]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
-from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -19,33 +17,37 @@ import orbatch_provider
 from orbatch_provider import OpenRouterProvider, requests
 from orbatch_provider.errors import OutcomeUnknownError
 from orbatch_simulator import SimulatorSettings, simulator_thread
+from tests.provider.conftest import REQUEST, Mocked
 from tests.provider.rawserver import clip
 
-KEY = "sk-or-v1-c0ffee0123456789"
+KEY = "sk-or-v1-c0ffee0123456789"  # the simulator knows no other form
 KINDS = ["image", "text", "video"]
-BASE = "https://openrouter.ai/api/v1"
+VIDEO: dict[str, Any] = {"duration": 4, "resolution": "720p", "generate_audio": False}
 
 
-def job(status: str) -> Mapping[str, str]:
-    return {"id": "job-1", "status": status}
+def service(request: httpx.Request) -> httpx.Response:
+    """Of one job that is completed at once."""
+    if request.url.path.endswith("content"):
+        return httpx.Response(200, headers={"content-type": "video/mp4"}, content=clip())
+    started = request.method == "POST"
+    return httpx.Response(
+        202 if started else 200, json={"id": "job-1", "status": "pending" if started else "completed"}
+    )
 
 
 def test_every_kind_in_one_blocking_call(tmp_path: Path) -> None:
-    with simulator_thread() as simulator:
+    with simulator_thread(SimulatorSettings(speed=1000)) as simulator:
         where: Any = {"api_key": KEY, "base_url": simulator.base_url}
         image = orbatch.generate_image("A cat", "openrouter/recraft/recraft-v4", n=2, directory=tmp_path, **where)
         text = orbatch_provider.generate_text("Hi", "openai/gpt-4o-mini", max_tokens=5, **where)
-        assert image.cost_usd == Decimal("0.08")
         assert sorted(file.path for file in image.images) == sorted(tmp_path.iterdir())
-        assert (text.text, text.files) == ("A simulated answer o", ())
-        assert simulator.journal.charged == Decimal("0.08") + (text.cost_usd or 0)
-    with respx.mock(base_url=BASE, using="httpx") as router:
-        submit = router.post("/videos").respond(202, json=job("pending"))
-        router.get("/videos/job-1").respond(200, json=job("completed"))
-        router.get("/videos/job-1/content").respond(200, headers={"content-type": "video/mp4"}, content=clip())
-        video = orbatch.generate_video("a cat", "m/m", api_key=KEY, duration=5, poll_interval=0, directory=tmp_path)
-    assert video.videos[0].get_bytes() == clip()
-    assert json.loads(submit.calls.last.request.content)["duration"] == 5
+        video = orbatch.generate_video(
+            "a cat", "google/veo-3.1-lite", poll_interval=0.01, directory=tmp_path, **VIDEO, **where
+        )
+    assert (text.text, text.files) == ("A simulated answer o", ())
+    assert video.videos[0].path.parent == tmp_path
+    assert (image.cost_usd, video.cost_usd) == (Decimal("0.08"), Decimal("0.12"))  # 2 images, 4 s without audio
+    assert simulator.journal.charged == Decimal("0.20") + (text.cost_usd or 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -74,50 +76,36 @@ def test_the_keywords_are_the_fields_of_the_request(kind: str) -> None:
         pytest.param("text", "zzz", r"extra=\{\.\.\.\}", id="nothing near"),
     ],
 )
-async def test_an_unknown_keyword_is_refused_before_anything_is_sent(kind: str, typo: str, hint: str) -> None:
-    with respx.mock(using="httpx"):
-        async with OpenRouterProvider(KEY) as provider:
-            with pytest.raises(TypeError, match=hint.replace("?", r"\?")):
-                await getattr(provider, f"generate_{kind}")("a cat", "a/b", **{typo: 5})
+async def test_an_unknown_keyword_is_refused_before_anything_is_sent(
+    mocked: Mocked, kind: str, typo: str, hint: str
+) -> None:
+    with pytest.raises(TypeError, match=hint.replace("?", r"\?")):
+        await getattr(mocked.provider, f"generate_{kind}")("a cat", "a/b", **{typo: 5})
 
 
-def service(request: httpx.Request) -> httpx.Response:
-    if request.method == "POST":
-        return httpx.Response(202, json=job("pending"))
-    if request.url.path.endswith("content"):
-        return httpx.Response(200, headers={"content-type": "video/mp4"}, content=clip())
-    return httpx.Response(200, json=job("completed"))
-
-
-def test_a_transport_of_httpx_can_replace_the_network(tmp_path: Path) -> None:
-    async def generate() -> bytes:
-        async with OpenRouterProvider(KEY, transport=httpx.MockTransport(service)) as provider:
+def test_httpx_transports_and_respx_can_stand_in_for_the_whole_service(tmp_path: Path) -> None:
+    async def generate(**options: Any) -> bytes:
+        async with OpenRouterProvider(KEY, **options) as provider:
             result = await provider.generate_video("a cat", "m/m", poll_interval=0, directory=tmp_path)
             return result.videos[0].get_bytes()
 
-    assert asyncio.run(generate()) == clip()
+    assert asyncio.run(generate(transport=httpx.MockTransport(service))) == clip()
+    with respx.mock(using="httpx") as router:
+        router.route().mock(side_effect=service)
+        assert asyncio.run(generate()) == clip()
 
 
 def test_a_provider_works_in_one_event_loop_after_another(tmp_path: Path) -> None:
     with simulator_thread(SimulatorSettings(speed=1000)) as simulator:
         provider = OpenRouterProvider(KEY, base_url=simulator.base_url)
-        request = {"model": "google/veo-3.1-lite", "prompt": "a cat", "duration": 4, "resolution": "720p"}
+        request = {"model": "google/veo-3.1-lite", "prompt": "a cat", **VIDEO}
         first, second = [asyncio.run(provider.submit(request)) for _ in range(2)]
         assert first.id != second.id
         for submitted in (first, second):
             assert asyncio.run(provider.poll(submitted.id)).id == submitted.id
-        for _ in range(2):
-            result = asyncio.run(
-                provider.generate_video(
-                    "a cat",
-                    "google/veo-3.1-lite",
-                    duration=4,
-                    resolution="720p",
-                    poll_interval=0.01,
-                    directory=tmp_path,
-                )
-            )
-            assert result.videos[0].size > 0
+            done = asyncio.run(provider.wait(submitted.id, poll_interval=0.01))
+            (file,) = asyncio.run(provider.fetch(done, tmp_path))
+            assert file.size > 0
         asyncio.run(provider.aclose())
 
 
@@ -126,15 +114,15 @@ def test_a_read_that_waits_for_a_connection_works_in_the_second_loop_too() -> No
         return len(await asyncio.gather(*(provider.poll("job-1") for _ in range(300))))
 
     with respx.mock(using="httpx") as router:
-        router.get().respond(200, json=job("pending"))
+        router.route().mock(side_effect=service)
         provider = OpenRouterProvider(KEY)
         assert [asyncio.run(polls(provider)) for _ in range(2)] == [300, 300]
 
 
 def test_an_error_in_the_second_loop_says_what_happened_there() -> None:
     provider = OpenRouterProvider(KEY, transport=httpx.MockTransport(service))
-    asyncio.run(provider.submit({"model": "a/b", "prompt": "x"}))
+    asyncio.run(provider.submit(REQUEST))
     with respx.mock(using="httpx") as router:
         router.post().mock(side_effect=httpx.ReadError("cut"))
         with pytest.raises(OutcomeUnknownError, match="ReadError: cut"):
-            asyncio.run(provider.submit({"model": "a/b", "prompt": "x"}))
+            asyncio.run(provider.submit(REQUEST))

@@ -8,15 +8,13 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-import respx
 
 from orbatch_provider.catalog import Catalog, TextModel, check_text
-from orbatch_provider.client import OpenRouterProvider
 from orbatch_provider.errors import ConfigurationError, InvalidResponseError, OpenRouterError, OutcomeUnknownError
 from orbatch_provider.pricing import estimate_text
 from orbatch_provider.requests import TextRequest
 from orbatch_provider.responses import UnusableResultError
-from tests.provider.conftest import Wire
+from tests.provider.conftest import Mocked, Wire
 from tests.provider.rawserver import answer, raw_answer, read_request, reset, send
 
 BASE = "https://openrouter.ai/api/v1"
@@ -247,21 +245,21 @@ def test_a_model_that_is_free_is_free_without_a_limit_too() -> None:
     assert found.low == found.exact == found.high == 0
 
 
-async def test_the_catalog_of_texts_is_read_without_a_key(router: respx.MockRouter, client: OpenRouterProvider) -> None:
-    route = router.get(f"{BASE}/models").respond(json={"data": [{"id": "a/poet", "pricing": {"prompt": "0.1"}}, 5]})
-    assert [model.prices for model in await client.text_models()] == [{"prompt": "0.1"}]
-    catalog = await client.text_catalog()
-    assert await client.check(poem()) == []
-    assert [each.nearest for each in await client.check(poem(model="a/poets"))] == ["a/poet"]
+async def test_the_catalog_of_texts_is_read_without_a_key(mocked: Mocked) -> None:
+    route = mocked.router.get(f"{BASE}/models").respond(
+        json={"data": [{"id": "a/poet", "pricing": {"prompt": "0.1"}}, 5]}
+    )
+    assert [model.prices for model in await mocked.provider.text_models()] == [{"prompt": "0.1"}]
+    catalog = await mocked.provider.text_catalog()
+    assert await mocked.provider.check(poem()) == []
+    assert [each.nearest for each in await mocked.provider.check(poem(model="a/poets"))] == ["a/poet"]
     assert "authorization" not in route.calls[0].request.headers
     assert route.call_count == 2
     assert Catalog.from_text(TextModel, catalog.to_json()) == catalog
 
 
 @pytest.mark.parametrize("body", [{}, [], {"data": {}}])
-async def test_a_catalog_that_cannot_be_read_says_so(
-    router: respx.MockRouter, client: OpenRouterProvider, body: object
-) -> None:
-    router.get(f"{BASE}/models").respond(json=body)
+async def test_a_catalog_that_cannot_be_read_says_so(mocked: Mocked, body: object) -> None:
+    mocked.router.get(f"{BASE}/models").respond(json=body)
     with pytest.raises(InvalidResponseError, match="no list of models"):
-        await client.text_models()
+        await mocked.provider.text_models()
