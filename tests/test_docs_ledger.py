@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.ledger import Ledger
-from orbatch.ledger.status import Status
-from tests.ledger.books import Books, planned, video
+from orbatch.ledger import Ledger, Status
+from tests.ledger.books import Books, in_order, video
 
 PAGE = (Path(__file__).parent.parent / "docs" / "ledger.md").read_text("utf-8")
 QUERIES = re.findall(r"\n([^\n]+):\n\n```sql\n(.*?)```", PAGE, re.DOTALL)
@@ -33,8 +32,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connect
     with Ledger.open(path) as opened:
         books = Books(opened)
         states = [status for status in Status if status is not Status.PENDING]
-        batch = books.plan_and_claim(planned(status, position=n) for n, status in enumerate(states))
-        for job_id, status in zip(books.job_ids(batch.id), states, strict=True):
+        for job_id, status in zip(books.plan_and_claim(in_order(states)), states, strict=True):
             attempt_id = books.bring_to(job_id, status, cost_nusd=300_000_000)
             if status is Status.COMPLETED and attempt_id is not None:
                 opened.attempts.mark_done(attempt_id, [video("/outputs/odd.mp4")])

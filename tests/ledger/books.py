@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 from orbatch.ledger import (
+    ENDED_REMOTELY,
     AttemptRecord,
     BatchFile,
     BatchRecord,
+    Caps,
     Charge,
     Holder,
     Ledger,
     OutputRecord,
     PlannedJob,
+    Refused,
     Reservation,
+    Status,
     utc_now,
 )
-from orbatch.ledger.budget import Caps, Refused
-from orbatch.ledger.status import Status
 
 ORIGIN = "https://openrouter.ai"
 ACCOUNT = "key-1"
@@ -49,40 +51,41 @@ def planned(
     usd: str | None = "0.40",
     low: str | None = None,
     position: int = 1,
-    prompt_id: str | None = None,
     stem: str | None = None,
-    duration: int = 5,
-    lines: Sequence[str] = ("per_second",),
+    lines: str = "per_second",
     path: str | None = None,
 ) -> PlannedJob:
     """A job that costs ``usd`` (None: unpriced). ``path``: a local input, which is not in the key."""
-    body: dict[str, object] = {"model": model, "prompt": prompt, "duration": duration}
+    body: dict[str, object] = {"model": model, "prompt": prompt, "duration": 5}
     if path:
-        frame = {"type": "image_url", "image_url": {"url": path}, "frame_type": "first_frame"}
-        body["frame_images"] = [frame]
-    name = prompt_id or prompt
+        body["frame_images"] = [{"type": "image_url", "image_url": {"url": path}, "frame_type": "first_frame"}]
     price = None if usd is None else int(Decimal(usd) * USD)
     return PlannedJob(
-        key="ob1:" + hashlib.sha256(f"{model} {prompt} {duration}".encode()).hexdigest(),
+        key="ob1:" + hashlib.sha256(f"{model} {prompt}".encode()).hexdigest(),
         position=position,
         kind="video",
         model=model,
-        prompt_id=name,
+        prompt_id=prompt,
         prompt=prompt,
         variables={},
         request=body,
         repeat=1,
-        stem=stem or name,
+        stem=stem or prompt,
         estimate_low_nusd=int(Decimal(low) * USD) if low else price,
         estimate_exact_nusd=None if low else price,
         estimate_high_nusd=price,
-        price_lines=" ".join(lines),
+        price_lines=lines,
         price_why="said so",
     )
 
 
-def batch_file(name: str = "cats", origin: str = ORIGIN) -> BatchFile:
-    return BatchFile(name, Path("/batches") / f"{name}.yaml", "sha256:2", Path("/outputs") / name, origin)
+def in_order(prompts: Iterable[object], **settings: str) -> list[PlannedJob]:
+    """Jobs of these prompts, in the order of the file."""
+    return [planned(str(prompt), position=n, **settings) for n, prompt in enumerate(prompts)]
+
+
+def batch_file(name: str = "cats") -> BatchFile:
+    return BatchFile(name, Path("/batches") / f"{name}.yaml", "sha256:2", Path("/outputs") / name, ORIGIN)
 
 
 def video(path: str = "/outputs/cat.mp4", seconds: float | None = 5.0) -> OutputRecord:
@@ -96,31 +99,41 @@ class Books:
     ledger: Ledger
     holder: Holder = field(default_factory=Holder.this_process)
 
-    def plan(self, jobs: Iterable[PlannedJob], name: str = "cats") -> BatchRecord:
-        return self.ledger.plans.write(batch_file(name), StubCatalog(), jobs)
+    def __post_init__(self) -> None:
+        ledger = self.ledger
+        self.database, self.attempts, self.plans, self.leases = (
+            ledger.database,
+            ledger.attempts,
+            ledger.plans,
+            ledger.leases,
+        )
+        self.queries, self.reports, self.usage = ledger.queries, ledger.reports, ledger.usage
 
-    def plan_and_claim(self, jobs: Iterable[PlannedJob], name: str = "cats") -> BatchRecord:
+    def plan(self, jobs: Iterable[PlannedJob], name: str = "cats") -> BatchRecord:
+        return self.plans.write(batch_file(name), StubCatalog(), jobs)
+
+    def plan_and_claim(self, jobs: Iterable[PlannedJob], name: str = "cats") -> list[str]:
+        """The ids of the jobs, in the order of the file."""
         batch = self.plan(jobs, name)
-        self.ledger.leases.claim(batch.id, self.holder, utc_now())
-        return batch
+        self.leases.claim(batch.id, self.holder, utc_now())
+        return self.job_ids(batch.id)
 
     def one(self, usd: str | None = "0.40", name: str = "cats") -> str:
         """The id of the only job of a new batch."""
-        batch = self.plan_and_claim([planned(f"prompt of {name}", usd=usd)], name)
-        return self.job_ids(batch.id)[0]
+        return self.plan_and_claim([planned(f"prompt of {name}", usd=usd)], name)[0]
+
+    def several(self, count: int) -> list[str]:
+        """The ids of as many jobs, each in a batch of its own."""
+        return [self.one(name=f"batch-{number}") for number in range(count)]
 
     def job_ids(self, batch_id: int = 1) -> list[str]:
-        with self.ledger.database.read() as db:
-            return [
-                row[0] for row in db.execute("select id from jobs where batch_id = ? order by position", [batch_id])
-            ]
+        query = "select id from jobs where batch_id = :batch_id order by position"
+        return [row["id"] for row in self.database.rows(query, batch_id=batch_id)]
 
     def try_to_reserve(
         self, job_id: str, caps: Caps = NO_CAPS, *, now: datetime | None = None
     ) -> Reservation | Refused:
-        return self.ledger.attempts.reserve(
-            job_id, caps, owner=self.holder.owner, origin=ORIGIN, account=ACCOUNT, now=now
-        )
+        return self.attempts.reserve(job_id, caps, owner=self.holder.owner, origin=ORIGIN, account=ACCOUNT, now=now)
 
     def reserve(self, job_id: str, caps: Caps = NO_CAPS) -> int:
         """The attempt's id."""
@@ -132,38 +145,33 @@ class Books:
         """Lead a pending job to ``status``; the attempt's id. ``cost_nusd``: what is charged where something is."""
         if status is Status.PENDING:
             return None
-        ledger = self.ledger
-        attempt_id = self.reserve(job_id)
+        verbs, attempt_id = self.attempts, self.reserve(job_id)
         if status is Status.REJECTED:
-            ledger.attempts.reject(attempt_id, "no such model")
+            verbs.reject(attempt_id, "no such model")
         elif status in (Status.UNCERTAIN, Status.LOST):
-            ledger.attempts.mark_uncertain(attempt_id, "the connection was cut")
+            verbs.mark_uncertain(attempt_id, "the connection was cut")
             if status is Status.LOST:
-                ledger.attempts.resolve_charged(self.attempt(job_id), cost_nusd or 0)
+                verbs.resolve_charged(self.attempt(job_id), cost_nusd or 0)
         elif status is not Status.SUBMITTING:
-            ledger.attempts.accept(attempt_id, f"remote-{attempt_id}", f"gen-{attempt_id}")
-            self._follow(attempt_id, status, cost_nusd)
+            verbs.accept(attempt_id, f"remote-{attempt_id}", f"gen-{attempt_id}")
+            if status in ENDED_REMOTELY:
+                verbs.end(attempt_id, status, Charge(cost_nusd), NO_CAPS, error="it ended so")
+            elif status in (Status.COMPLETED, Status.DONE):
+                verbs.end(attempt_id, Status.COMPLETED, Charge(cost_nusd), NO_CAPS)
+            if status is Status.DONE:
+                verbs.mark_done(attempt_id, [video(f"/outputs/{attempt_id}.mp4")])
         return attempt_id
 
-    def _follow(self, attempt_id: int, status: Status, cost_nusd: int | None) -> None:
-        if status in (Status.FAILED, Status.CANCELLED, Status.EXPIRED):
-            self.ledger.attempts.end(attempt_id, status, Charge(cost_nusd), NO_CAPS, error="it ended so")
-        elif status in (Status.COMPLETED, Status.DONE):
-            self.ledger.attempts.end(attempt_id, Status.COMPLETED, Charge(cost_nusd), NO_CAPS)
-            if status is Status.DONE:
-                self.ledger.attempts.mark_done(attempt_id, [video(f"/outputs/{attempt_id}.mp4")])
-
     def status(self, job_id: str) -> Status:
-        return self.ledger.queries.job(job_id).status
+        return self.queries.job(job_id).status
 
-    def attempt(self, job_id: str, number: int = -1) -> AttemptRecord:
-        """Attempt ``number``, counted from 1; or the newest."""
-        return self.ledger.queries.attempts(job_id)[number if number < 0 else number - 1]
+    def attempt(self, job_id: str, number: int = 0) -> AttemptRecord:
+        """Attempt ``number``, counted from 1; 0: the newest."""
+        return self.queries.attempts(job_id)[number - 1]
 
     def history(self, job_id: str) -> list[str]:
-        return [f"{event.from_status} -> {event.to_status}" for event in self.ledger.queries.events(job_id)]
+        return [f"{event.from_status} -> {event.to_status}" for event in self.queries.events(job_id)]
 
     def changes(self) -> int:
         """Rows that this connection has ever changed."""
-        with self.ledger.database.read() as db:
-            return int(db.execute("select total_changes()").fetchone()[0])
+        return int(self.database.rows("select total_changes()")[0][0])

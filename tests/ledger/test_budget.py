@@ -1,4 +1,4 @@
-"""What may still be reserved: every cap alone, and the tightest of several."""
+"""What may still be reserved, as a pure function: every cap alone, and the tightest of several."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbatch.ledger.budget import Allowed, Caps, Committed, Refused, broken_cap, decide, room
+from orbatch.ledger import Allowed, Caps, Committed, Refused, room
+from orbatch.ledger.budget import broken_cap, decide
+from tests.ledger.books import USD
 
-USD = 1_000_000_000
 NOTHING = Committed()
 
 
@@ -64,17 +65,6 @@ def test_a_job_without_an_upper_price_is_refused_under_any_cap(caps: Caps) -> No
     assert isinstance(decision, Refused)
     assert decision.missing is None
     assert "budget.unpriced" in decision.reason
-
-
-@pytest.mark.parametrize(
-    ("committed", "broken"),
-    [
-        pytest.param(Committed(total=10, job=10), None, id="used up is not broken"),
-        pytest.param(Committed(total=11), "budget.total_usd", id="broken"),
-    ],
-)
-def test_a_cap_is_broken_by_what_lies_above_it(committed: Committed, broken: str | None) -> None:
-    assert broken_cap("a/one", Caps(total=10, per_job=10), committed) == broken
 
 
 AMOUNTS = st.integers(0, 10**13)

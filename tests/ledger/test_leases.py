@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.ledger import BatchHeld, Holder, LeaseLost, Ledger
-from orbatch.ledger.leases import LEASE_S, host_identity, is_provably_dead
+from orbatch.ledger import LEASE_S, BatchHeld, Holder, LeaseLost, Ledger
+from orbatch.ledger.leases import host_identity, is_provably_dead
 from tests.ledger.books import Books, planned
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -21,6 +21,10 @@ ANOTHER_HOST = "elsewhere 1234 pid:[1]"
 
 def later(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
+
+
+def holder(owner: str = "other", host: str | None = None, pid: int | None = None) -> Holder:
+    return Holder(owner, host or host_identity(), pid or os.getpid())
 
 
 @pytest.fixture
@@ -36,25 +40,24 @@ def dead_pid() -> int:
     return process.pid
 
 
-def holder(owner: str = "other", host: str | None = None, pid: int | None = None) -> Holder:
-    return Holder(owner, host or host_identity(), pid or os.getpid())
-
-
-def test_a_batch_that_is_run_is_refused_with_who_and_how_long(books: Books, batch_id: int) -> None:
-    books.ledger.leases.claim(batch_id, holder(), NOW)
-    with pytest.raises(BatchHeld, match=rf"Batch cats is being run by process {os.getpid()}.*in 60 s"):
-        books.ledger.leases.claim(batch_id, books.holder, NOW)
+def test_a_batch_that_is_run_is_refused_with_who_and_how_long(books: Books, batch_id: int, path: Path) -> None:
+    books.leases.claim(batch_id, holder(), NOW)
+    # Another process sees the same lease.
+    with (
+        Ledger.open(path) as other,
+        pytest.raises(BatchHeld, match=rf"cats is being run by process {os.getpid()}.*in 60 s"),
+    ):
+        other.leases.claim(batch_id, books.holder, NOW)
 
 
 def test_the_holder_may_claim_again_and_others_when_it_has_released(books: Books, batch_id: int) -> None:
-    leases = books.ledger.leases
-    leases.claim(batch_id, holder(), NOW)
-    leases.claim(batch_id, holder(), NOW)
-    leases.release(batch_id, holder("a third one"))  # not its to release
+    books.leases.claim(batch_id, holder(), NOW)
+    books.leases.claim(batch_id, holder(), NOW)
+    books.leases.release(batch_id, holder("a third one"))  # not its to release
     with pytest.raises(BatchHeld):
-        leases.claim(batch_id, books.holder, NOW)
-    leases.release(batch_id, holder())
-    leases.claim(batch_id, books.holder, NOW)
+        books.leases.claim(batch_id, books.holder, NOW)
+    books.leases.release(batch_id, holder())
+    books.leases.claim(batch_id, books.holder, NOW)
 
 
 @pytest.mark.parametrize(
@@ -70,62 +73,44 @@ def test_the_holder_may_claim_again_and_others_when_it_has_released(books: Books
 def test_a_lease_is_taken_over_at_its_expiry_or_on_proof_of_death(
     books: Books, batch_id: int, dead_pid: int, host: str | None, dead: bool, after_s: float, taken: bool
 ) -> None:
-    books.ledger.leases.claim(batch_id, holder(host=host, pid=dead_pid if dead else None), NOW)
+    books.leases.claim(batch_id, holder(host=host, pid=dead_pid if dead else None), NOW)
     if taken:
-        books.ledger.leases.claim(batch_id, books.holder, later(after_s))
+        books.leases.claim(batch_id, books.holder, later(after_s))
         with pytest.raises(LeaseLost):
-            books.ledger.leases.renew(batch_id, holder(), later(after_s))
+            books.leases.renew(batch_id, holder(), later(after_s))
     else:
         with pytest.raises(BatchHeld):
-            books.ledger.leases.claim(batch_id, books.holder, later(after_s))
+            books.leases.claim(batch_id, books.holder, later(after_s))
 
 
 @pytest.mark.parametrize("part", [0, 1, 2], ids=["host name", "boot", "process namespace"])
 def test_a_death_is_proven_only_where_the_process_ids_are_the_same_ones(dead_pid: int, part: int) -> None:
     parts = host_identity().split()
     assert is_provably_dead(host_identity(), dead_pid) is ("-" not in parts)
-    parts[part] = "another"
-    assert not is_provably_dead(" ".join(parts), dead_pid)
-    parts[part] = "-"
-    assert not is_provably_dead(" ".join(parts), dead_pid)
+    for other in ("another", "-"):
+        parts[part] = other
+        assert not is_provably_dead(" ".join(parts), dead_pid)
 
 
-def test_without_the_means_to_tell_boots_apart_nobody_is_provably_dead(
-    dead_pid: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("orbatch.ledger.leases.host_identity", lambda: "mac - -")
+def test_who_lives_or_cannot_be_told_apart_is_not_provably_dead(dead_pid: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not is_provably_dead(host_identity(), os.getpid())
+    assert not is_provably_dead(host_identity(), 1)  # perhaps another user's, which only the refusal tells
+    monkeypatch.setattr("orbatch.ledger.leases.host_identity", lambda: "mac - -")  # no means to tell boots apart
     assert not is_provably_dead("mac - -", dead_pid)
 
 
-def test_a_living_process_is_not_provably_dead() -> None:
-    assert not is_provably_dead(host_identity(), os.getpid())
-    assert not is_provably_dead(host_identity(), 1)  # perhaps another user's, which only the refusal tells
-
-
 def test_a_renewed_lease_lasts_from_the_heartbeat_on(books: Books, batch_id: int) -> None:
-    books.ledger.leases.claim(batch_id, holder(), NOW)
-    books.ledger.leases.renew(batch_id, holder(), later(50))
+    books.leases.claim(batch_id, holder(), NOW)
+    books.leases.renew(batch_id, holder(), later(1000))  # silent for long, but nobody wanted the batch
     with pytest.raises(BatchHeld):
-        books.ledger.leases.claim(batch_id, books.holder, later(100))
-
-
-def test_a_silent_runner_keeps_its_lease_when_nobody_wanted_it(books: Books, batch_id: int) -> None:
-    books.ledger.leases.claim(batch_id, holder(), NOW)
-    books.ledger.leases.renew(batch_id, holder(), later(1000))
+        books.leases.claim(batch_id, books.holder, later(1050))
 
 
 def test_other_batches_that_are_run_now_are_counted(books: Books, batch_id: int) -> None:
     second, third = (books.plan([planned("a")], name).id for name in ("dogs", "birds"))
-    books.ledger.leases.claim(second, holder("b"), NOW)
-    books.ledger.leases.claim(third, holder("c"), later(-LEASE_S))
-    assert books.ledger.leases.other_runners(batch_id, NOW) == 1
-    assert books.ledger.leases.other_runners(second, NOW) == 0
-
-
-def test_two_processes_see_the_same_lease(books: Books, batch_id: int, path: Path) -> None:
-    books.ledger.leases.claim(batch_id, holder(), NOW)
-    with Ledger.open(path) as other, pytest.raises(BatchHeld):
-        other.leases.claim(batch_id, books.holder, NOW)
+    books.leases.claim(second, holder("b"), NOW)
+    books.leases.claim(third, holder("c"), later(-LEASE_S))
+    assert [books.leases.other_runners(batch, NOW) for batch in (batch_id, second)] == [1, 0]
 
 
 def test_every_process_has_an_owner_name_of_its_own() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,19 +12,29 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from orbatch.ledger import GROUPINGS, Charge, Filter, Ledger, LedgerConflict, LedgerError, ReportRow
-from orbatch.ledger.budget import Caps, Refused
-from orbatch.ledger.database import Database
+from orbatch.ledger import (
+    GROUPINGS,
+    Caps,
+    Charge,
+    Filter,
+    Ledger,
+    LedgerConflict,
+    LedgerError,
+    Refused,
+    ReportRow,
+    Status,
+    reports,
+)
+from orbatch.ledger.database import Database, prepare
 from orbatch.ledger.reports import BILLS_NEEDED
 from orbatch.ledger.schema import COUNTED
-from orbatch.ledger.status import Status
-from tests.ledger.books import NO_CAPS, USD, Books, planned, video
+from tests.ledger.books import NO_CAPS, USD, Books, in_order, planned, video
 
 S = Status
 
 
 def total(books: Books, which: Filter | None = None) -> ReportRow:
-    return books.ledger.reports.total(which or Filter())
+    return books.reports.total(which or Filter())
 
 
 @pytest.fixture
@@ -34,15 +43,14 @@ def mixed(books: Books) -> Books:
     states = [status for status in Status if status is not S.PENDING]
     for name in ("one", "two"):
         jobs = [planned(f"{status} {name}", model=f"a/{name}", position=n) for n, status in enumerate(states)]
-        batch = books.plan_and_claim(jobs, name)
-        for number, (job_id, status) in enumerate(zip(books.job_ids(batch.id), states, strict=True)):
+        for number, (job_id, status) in enumerate(zip(books.plan_and_claim(jobs, name), states, strict=True)):
             books.bring_to(job_id, status, cost_nusd=2**number * (1 if name == "one" else 2**20))
     return books
 
 
 @pytest.mark.parametrize("by", GROUPINGS)
 def test_the_groups_add_up_to_the_total(mixed: Books, by: str) -> None:
-    rows, whole = mixed.ledger.reports.report(by, Filter())  # type: ignore[arg-type] # parametrised by its values
+    rows, whole = mixed.reports.report(by, Filter())  # type: ignore[arg-type] # parametrised by its values
     for name in ("charged_nusd", "reserved_nusd", "attempts", "uncertain_nusd", "failed_charged_nusd", "billed_nusd"):
         assert sum(getattr(row, name) for row in rows) == getattr(whole, name) == getattr(total(mixed), name) > 0
     assert whole.jobs == 20
@@ -53,16 +61,16 @@ def test_a_report_of_one_batch_leaves_the_others_out(mixed: Books) -> None:
     one, two = total(mixed, Filter(1)), total(mixed, Filter(2))
     assert (one.jobs, two.jobs) == (10, 10)
     assert two.charged_nusd == one.charged_nusd << 20
-    assert [row.key for row in mixed.ledger.reports.report("batch", Filter(2))[0]] == ["two"]
-    assert mixed.ledger.reports.spend(1) == (one.charged_nusd, one.reserved_nusd)
+    assert [row.key for row in mixed.reports.report("batch", Filter(2))[0]] == ["two"]
+    assert mixed.reports.spend(1) == (one.charged_nusd, one.reserved_nusd)
 
 
 def test_the_dearest_group_comes_first(mixed: Books) -> None:
-    assert [row.key for row in mixed.ledger.reports.report("model", Filter())[0]] == ["a/two", "a/one"]
+    assert [row.key for row in mixed.reports.report("model", Filter())[0]] == ["a/two", "a/one"]
 
 
 def test_a_report_by_status_says_what_failures_cost(mixed: Books) -> None:
-    rows = {row.key: row for row in mixed.ledger.reports.report("status", Filter(1))[0]}
+    rows = {row.key: row for row in mixed.reports.report("status", Filter(1))[0]}
     assert rows[S.FAILED].charged_nusd == rows[S.FAILED].failed_charged_nusd > 0
     assert (rows[S.UNCERTAIN].uncertain, rows[S.UNCERTAIN].reserved_nusd) == (1, 400_000_000)
     assert (rows[S.DONE].failed_charged_nusd, rows[S.DONE].jobs) == (0, 1)
@@ -70,10 +78,9 @@ def test_a_report_by_status_says_what_failures_cost(mixed: Books) -> None:
 
 
 def test_a_report_of_days_counts_each_job_where_it_was_sent_first(books: Books) -> None:
-    books.plan_and_claim(planned(str(number), position=number) for number in range(3))
-    for day, job_id in zip((1, 1, 2), books.job_ids(), strict=True):
+    for day, job_id in zip((1, 1, 2), books.plan_and_claim(in_order(range(3))), strict=True):
         books.try_to_reserve(job_id, now=datetime(2026, 3, day, tzinfo=UTC))
-    rows, whole = books.ledger.reports.report("day", Filter())
+    rows, whole = books.reports.report("day", Filter())
     assert [(row.key, row.jobs, row.reserved_nusd) for row in rows] == [
         ("2026-03-01", 2, 800_000_000),
         ("2026-03-02", 1, 400_000_000),
@@ -87,25 +94,25 @@ def test_a_report_of_days_counts_each_job_where_it_was_sent_first(books: Books) 
         (Filter(2, since="2026-03-01"), 0),
     ):
         assert (total(books, which).jobs, total(books, which).attempts) == (expected, expected)
-        assert sum(row.jobs for row in books.ledger.reports.report("prompt", which)[0]) == expected
+        assert sum(row.jobs for row in books.reports.report("prompt", which)[0]) == expected
 
 
 def test_a_finished_second_costs_what_those_cost_whose_charge_is_known(books: Books) -> None:
-    for number, (cost, byok) in enumerate([(USD, False), (None, False), (7, True)]):
-        attempt_id = books.reserve(books.one(name=f"batch-{number}"))
-        books.ledger.attempts.accept(attempt_id, f"remote-{number}")
-        books.ledger.attempts.end(attempt_id, Status.COMPLETED, Charge(cost, byok), NO_CAPS)
-        books.ledger.attempts.mark_done(attempt_id, [video(seconds=2.5), video("/outputs/second.mp4", 1.5)])
+    for job_id, cost, byok in zip(books.several(3), (USD, None, 7), (False, False, True), strict=True):
+        attempt_id = books.reserve(job_id)
+        books.attempts.accept(attempt_id, f"remote-{attempt_id}")
+        books.attempts.end(attempt_id, Status.COMPLETED, Charge(cost, byok), NO_CAPS)
+        books.attempts.mark_done(attempt_id, [video(seconds=2.5), video("/outputs/second.mp4", 1.5)])
     assert (total(books).seconds, total(books).nusd_per_second) == (12.0, USD // 4)
     assert ReportRow("nothing").nusd_per_second is None
 
 
 def test_estimates_are_compared_only_with_bills_of_the_same_shape(books: Books) -> None:
     bills = {}
-    for number, lines in enumerate([("per_second",)] * BILLS_NEEDED + [("per_token",)]):
-        batch = books.plan_and_claim([planned("a", usd="0.40", lines=lines)], f"batch-{number}")
-        books.bring_to(books.job_ids(batch.id)[0], S.DONE, cost_nusd=100_000_000)
-        bills = books.ledger.reports.bills(["a/one", "a/two"])
+    for number, lines in enumerate(["per_second"] * BILLS_NEEDED + ["per_token"]):
+        [job_id] = books.plan_and_claim([planned("a", usd="0.40", lines=lines)], f"batch-{number}")
+        books.bring_to(job_id, S.DONE, cost_nusd=100_000_000)
+        bills = books.reports.bills(["a/one", "a/two"])
         assert bool(bills) is (number + 1 >= BILLS_NEEDED)
     assert list(bills) == [("a/one", "per_second")]
     found = bills["a/one", "per_second"]
@@ -113,32 +120,23 @@ def test_estimates_are_compared_only_with_bills_of_the_same_shape(books: Books) 
 
 
 def test_rows_of_jobs_come_in_the_order_of_the_file_and_by_status(books: Books) -> None:
-    books.plan_and_claim([planned(prompt, position=n) for n, prompt in enumerate("dacb")])
-    ids = books.job_ids()
+    ids = books.plan_and_claim(in_order("dacb"))
     for job_id in (ids[3], ids[0]):
         books.bring_to(job_id, S.FAILED, cost_nusd=3)
-    rows = list(books.ledger.reports.job_rows(1, "failed"))
+    rows = list(books.reports.job_rows(1, "failed"))
     assert [row["prompt"] for row in rows] == ["d", "b"]
-    assert [row["prompt"] for row in books.ledger.reports.job_rows(limit=3)] == ["d", "a", "c"]
-    first = rows[0]
-    assert (first["error"], first["attempts"], first["batch"], first["estimate_high_usd"]) == (
-        "it ended so",
-        1,
-        "cats",
-        0.4,
-    )
-    assert list(books.ledger.reports.job_rows(99)) == []
+    assert [row["prompt"] for row in books.reports.job_rows(limit=3)] == ["d", "a", "c"]
+    shown = [rows[0][name] for name in ("error", "attempts", "batch", "estimate_high_usd")]
+    assert shown == ["it ended so", 1, "cats", 0.4]
+    assert list(books.reports.job_rows(99)) == []
 
 
 def test_rows_and_total_are_of_one_moment_while_a_run_writes(
     books: Books, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    books.plan_and_claim([planned("a"), planned("b")])
-    first, second = books.job_ids()
+    first, second = books.plan_and_claim(in_order("ab"))
     books.bring_to(first, S.DONE, cost_nusd=1)
     with Ledger.open(path) as reader:
-        from orbatch.ledger import reports
-
         count = reports._job_counts
 
         def after_another_wrote(*arguments: object) -> object:
@@ -155,6 +153,7 @@ def test_rows_and_total_are_of_one_moment_while_a_run_writes(
 # -- any sequence of steps --------------------------------------------------------------------------------------------
 
 BATCHES, JOBS = ("cats", "dogs"), 3
+ATTEMPTS = st.integers(1, 12)
 COSTS = st.one_of(st.none(), st.integers(0, 2 * USD))
 CAPS = Caps(total=2 * USD, per_job=USD, unpriced=USD // 2)
 
@@ -165,11 +164,9 @@ class AnyHistory(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.books = Books(Ledger(Database(Path("memory"), sqlite3.connect(":memory:", isolation_level=None))))
-        from orbatch.ledger.database import prepare
-
-        with self.books.ledger.database.read() as db:
-            prepare(db, Path("memory"))
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        prepare(connection, Path("memory"))
+        self.books = Books(Ledger(Database(Path("memory"), connection)))
 
     @initialize()
     def plan(self) -> None:
@@ -188,91 +185,64 @@ class AnyHistory(RuleBasedStateMachine):
         except LedgerConflict:
             return
         if not isinstance(decision, Refused):
-            assert self.books.ledger.attempts.committed(batch, "a/one").total <= 2 * USD
+            assert self.books.attempts.committed(batch, "a/one").total <= 2 * USD
 
-    @rule(which=st.integers(1, 12), verb=st.sampled_from(["accept", "reject", "release", "doubt", "lose"]))
+    @rule(which=ATTEMPTS, verb=st.sampled_from(["accept", "reject", "release", "mark_uncertain", "mark_lost"]))
     def step(self, which: int, verb: str) -> None:
-        ledger = self.books.ledger
-        self.attempted(
-            lambda: {
-                "accept": lambda: ledger.attempts.accept(which, f"remote-{which}"),
-                "reject": lambda: ledger.attempts.reject(which, "no"),
-                "release": lambda: ledger.attempts.release(which, "busy"),
-                "doubt": lambda: ledger.attempts.mark_uncertain(which, "cut"),
-                "lose": lambda: ledger.attempts.mark_lost(which, "gone"),
-            }[verb]()
-        )
+        self.attempted(verb, which, f"remote-{which}")  # to all but one of them a reason
 
-    @rule(
-        which=st.integers(1, 12),
-        cost=COSTS,
-        byok=st.booleans(),
-        end=st.sampled_from([S.COMPLETED, S.FAILED, S.EXPIRED]),
-    )
+    @rule(which=ATTEMPTS, cost=COSTS, byok=st.booleans(), end=st.sampled_from([S.COMPLETED, S.FAILED, S.EXPIRED]))
     def end(self, which: int, cost: int | None, byok: bool, end: Status) -> None:
-        ledger = self.books.ledger
-        if end is S.COMPLETED:
-            self.attempted(lambda: ledger.attempts.end(which, Status.COMPLETED, Charge(cost, byok), CAPS))
-        else:
-            self.attempted(lambda: ledger.attempts.end(which, end, Charge(cost, byok), CAPS, error="so"))
+        self.attempted("end", which, end, Charge(cost, byok), CAPS)
 
-    @rule(which=st.integers(1, 12), cost=COSTS, byok=st.booleans())
+    @rule(which=ATTEMPTS, cost=COSTS, byok=st.booleans())
     def answer(self, which: int, cost: int | None, byok: bool) -> None:
-        charge = Charge(cost, byok)
-        self.attempted(
-            lambda: self.books.ledger.attempts.end_answered(
-                which, Status.DONE, charge, CAPS, outputs=[video(seconds=None)]
-            )
-        )
+        self.attempted("end_answered", which, S.DONE, Charge(cost, byok), CAPS, outputs=[video(seconds=None)])
 
-    @rule(which=st.integers(1, 12), seconds=st.floats(0, 60))
+    @rule(which=ATTEMPTS, seconds=st.floats(0, 60))
     def finish(self, which: int, seconds: float) -> None:
-        self.attempted(lambda: self.books.ledger.attempts.mark_done(which, [video(seconds=seconds)]))
+        self.attempted("mark_done", which, [video(seconds=seconds)])
 
-    @rule(which=st.integers(1, 12), cost=st.integers(0, 2 * USD), byok=st.booleans())
+    @rule(which=ATTEMPTS, cost=st.integers(0, 2 * USD), byok=st.booleans())
     def settle(self, which: int, cost: int, byok: bool) -> None:
-        self.attempted(lambda: self.books.ledger.attempts.settle(which, Charge(cost, byok), CAPS))
+        self.attempted("settle", which, Charge(cost, byok), CAPS)
 
     @rule(which=st.integers(0, 5), cost=st.integers(0, 2 * USD), found=st.sampled_from(["found", "free", "charged"]))
     def resolve(self, which: int, cost: int, found: str) -> None:
-        ledger = self.books.ledger
-        uncertain = [job.attempt for job in ledger.queries.uncertain() if job.attempt is not None]
+        verbs = self.books.attempts
+        uncertain = [job.attempt for job in self.books.queries.uncertain() if job.attempt is not None]
         for attempt in uncertain[which : which + 1]:
             if found == "found":
-                ledger.attempts.attach_remote_id(attempt, f"found-{attempt.id}")
+                verbs.attach_remote_id(attempt, f"found-{attempt.id}")
             elif found == "free":
-                ledger.attempts.resolve_not_charged(attempt)
+                verbs.resolve_not_charged(attempt)
             else:
-                ledger.attempts.resolve_charged(attempt, cost)
+                verbs.resolve_charged(attempt, cost)
 
     @rule(batch=st.integers(1, 2), forgive=st.booleans())
     def reopen(self, batch: int, forgive: bool) -> None:
-        self.books.ledger.attempts.reopen(self.books.job_ids(batch), reset_attempts=forgive)
+        self.books.attempts.reopen(self.books.job_ids(batch), reset_attempts=forgive)
 
-    def attempted(self, verb: Callable[[], object]) -> None:
+    def attempted(self, verb: str, *arguments: object, **named: object) -> None:
         with contextlib.suppress(LedgerError):
-            verb()
+            getattr(self.books.attempts, verb)(*arguments, **named)
 
     @invariant()
     def the_kept_sum_is_the_sum_of_the_attempts(self) -> None:
-        with self.books.ledger.database.read() as db:
-            by = "group by batch_id, model, day order by batch_id, model, day"
-            kept = db.execute(f"select batch_id, model, day, sum(committed_nusd) from committed {by}").fetchall()  # noqa: S608
-            summed = db.execute(f"select batch_id, model, day, sum({COUNTED}) from attempts {by}").fetchall()  # noqa: S608
-            (plain,) = db.execute(
-                "select coalesce(sum(cost_nusd), 0) from attempts where settled = 1 and is_byok = 0"
-            ).fetchone()
+        rows, by = self.books.database.rows, "group by batch_id, model, day order by batch_id, model, day"
+        kept = rows(f"select batch_id, model, day, sum(committed_nusd) from committed {by}")  # noqa: S608
+        summed = rows(f"select batch_id, model, day, sum({COUNTED}) from attempts {by}")  # noqa: S608
+        [(plain,)] = rows("select coalesce(sum(cost_nusd), 0) from attempts where settled = 1 and is_byok = 0")
         assert [tuple(row) for row in kept] == [tuple(row) for row in summed]
-        assert total(self.books).charged_nusd == plain == sum(self.books.ledger.reports.spend(n)[0] for n in (1, 2))
+        assert total(self.books).charged_nusd == plain == sum(self.books.reports.spend(n)[0] for n in (1, 2))
 
     @invariant()
     def a_job_is_open_exactly_while_an_attempt_may_be_paid_for(self) -> None:
         """Above all: a job that may be sent without asking has no attempt that may have been accepted."""
-        with self.books.ledger.database.read() as db:
-            open_and_pending = db.execute(
-                "select count(*) from jobs join attempts on job_id = jobs.id where jobs.status = 'pending' "
-                "and attempts.status in ('submitting', 'submitted', 'completed', 'uncertain')"
-            ).fetchone()[0]
+        open_and_pending = self.books.database.count(
+            "from jobs join attempts on job_id = jobs.id where jobs.status = 'pending' "
+            "and attempts.status in ('submitting', 'submitted', 'completed', 'uncertain')"
+        )
         assert open_and_pending == 0
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from orbatch.ledger import Charge, Filter, Ledger, LedgerError
+from orbatch.ledger import Charge, Filter, Ledger, LedgerError, Status
 from orbatch.ledger.schema import APPLICATION_ID, MIGRATIONS
-from orbatch.ledger.status import Status
 from tests.ledger.books import NO_CAPS
 
 # design's order: other programs read these columns by name, people by place.
@@ -38,46 +39,35 @@ TABLES = {
 }
 
 
-def columns(path: Path, table: str) -> list[str]:
-    connection = sqlite3.connect(path)
-    try:
-        return [row[1] for row in connection.execute(f"pragma table_info({table})")]
-    finally:
-        connection.close()
+def rows(path: Path, query: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def schema(path: Path) -> list[tuple[Any, ...]]:
+    return rows(path, "select name, sql from sqlite_master where name not like 'sqlite_%' order by name")
+
+
+def test_the_tables_have_these_columns_and_there_are_no_others(path: Path) -> None:
+    names = {name for (name,) in rows(path, "select name from sqlite_master where type = 'table'")}
+    columns = {name: " ".join(row[1] for row in rows(path, f"pragma table_info({name})")) for name in names}
+    assert columns.pop("_sqlite_migrations")
+    assert columns == TABLES
+    report = [row[1] for row in rows(path, "pragma table_info(job_report)")]
+    assert report[: len(JOB_REPORT)] == JOB_REPORT
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_a_table_has_these_columns(path: Path, table: str) -> None:
-    assert columns(path, table) == TABLES[table].split()
-
-
-def test_there_are_no_other_tables(path: Path) -> None:
-    connection = sqlite3.connect(path)
-    found = {row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")}
-    connection.close()
-    assert found == {*TABLES, "_sqlite_migrations"}
-
-
-def test_the_report_of_jobs_begins_with_the_promised_columns(path: Path) -> None:
-    assert columns(path, "job_report")[: len(JOB_REPORT)] == JOB_REPORT
-
-
-def test_every_amount_of_money_is_a_whole_number_in_a_strict_table(path: Path) -> None:
-    connection = sqlite3.connect(path)
-    for table in TABLES:
-        [(strict,)] = connection.execute("select strict from pragma_table_list where name = ?", [table])
-        assert strict, table
-        types = {row[1]: row[2] for row in connection.execute(f"pragma table_info({table})")}
-        assert {types[name] for name in types if name.endswith("_nusd")} <= {"INTEGER"}
-    connection.close()
+def test_every_amount_of_money_is_a_whole_number_in_a_strict_table(path: Path, table: str) -> None:
+    assert rows(path, f"select strict from pragma_table_list where name = '{table}'") == [(1,)]  # noqa: S608 - constants
+    types = {row[1]: row[2] for row in rows(path, f"pragma table_info({table})")}
+    assert {types[name] for name in types if name.endswith("_nusd")} <= {"INTEGER"}
 
 
 def test_the_migrations_are_those_that_are_recorded_in_a_new_ledger(path: Path) -> None:
-    connection = sqlite3.connect(path)
-    recorded = [row[0] for row in connection.execute("select name from _sqlite_migrations order by id")]
+    recorded = [name for (name,) in rows(path, "select name from _sqlite_migrations order by id")]
     assert recorded == list(MIGRATIONS) == ["m001_ledger", "m002_plans", "m003_committed"]
-    assert connection.execute("pragma application_id").fetchone()[0] == APPLICATION_ID
-    connection.close()
+    assert rows(path, "pragma application_id") == [(APPLICATION_ID,)]
 
 
 def test_a_migration_that_fails_leaves_the_ledger_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,37 +85,23 @@ def test_a_migration_that_fails_leaves_the_ledger_as_it_was(path: Path, monkeypa
 def old(tmp_path: Path) -> Path:
     """A ledger that orbatch 0.1.0 wrote: batch cats with a job in every state, and dogs with what only it could do."""
     path = tmp_path / "old.db"
-    connection = sqlite3.connect(path)
-    connection.executescript((Path(__file__).parent / "data" / "ledger-0.1.0.sql").read_text("utf-8"))
-    connection.execute(f"pragma application_id = {APPLICATION_ID}")
-    connection.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((Path(__file__).parent / "data" / "ledger-0.1.0.sql").read_text("utf-8"))
+        connection.execute(f"pragma application_id = {APPLICATION_ID}")
     return path
 
 
-def rows(path: Path, query: str) -> list[tuple[object, ...]]:
-    connection = sqlite3.connect(path)
-    try:
-        return connection.execute(query).fetchall()
-    finally:
-        connection.close()
-
-
-def schema(path: Path) -> list[tuple[object, ...]]:
-    return rows(path, "select name, sql from sqlite_master where name not like 'sqlite_%' order by name")
-
-
 def test_an_old_ledger_becomes_as_a_new_one_and_keeps_every_row(old: Path, path: Path) -> None:
-    same = ("catalogs", "batches", "outputs", "usage_readings")
-    before = {table: rows(old, f"select * from {table} order by id") for table in same}  # noqa: S608 - constants
-    jobs = rows(old, "select * from jobs order by id")
-    events = rows(old, "select * from events order by id")
+    def content(table: str) -> list[tuple[Any, ...]]:
+        return rows(old, f"select * from {table} order by id")  # noqa: S608 - constants
+
+    same = ("catalogs", "batches", "jobs", "outputs", "usage_readings")
+    before, events = [content(table) for table in same], content("events")
     Ledger.open(old).close()
     assert schema(old) == schema(path)
-    assert {table: rows(old, f"select * from {table} order by id") for table in same} == before  # noqa: S608
-    assert rows(old, "select * from jobs order by id") == jobs
-    assert rows(old, "select * from events order by id")[: len(events)] == events
-    assert rows(old, "pragma foreign_key_check") == []
-    assert rows(old, "pragma integrity_check") == [("ok",)]
+    assert [content(table) for table in same] == before
+    assert content("events")[: len(events)] == events
+    assert (rows(old, "pragma foreign_key_check"), rows(old, "pragma integrity_check")) == ([], [("ok",)])
 
 
 def test_an_old_ledger_keeps_what_was_charged_and_reserved(old: Path) -> None:

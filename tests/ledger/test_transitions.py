@@ -8,134 +8,190 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.ledger import Charge, Ledger, LedgerConflict, LedgerError
-from orbatch.ledger.status import TRANSITIONS, Status
+from orbatch.ledger import (
+    ENDED_REMOTELY,
+    PAID_AND_OPEN,
+    TRANSITIONS,
+    Charge,
+    Ledger,
+    LedgerConflict,
+    LedgerError,
+    Status,
+)
 from tests.ledger.books import NO_CAPS, Books, video
 
 S = Status
-ENDED = (S.FAILED, S.CANCELLED, S.EXPIRED)
+
+
+# -- the table --------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_is_the_promised_one() -> None:
+    """A change here is a change of what users are promised: docs/lifecycle.md goes with it."""
+    assert {str(old): {str(new) for new in following} for old, following in TRANSITIONS.items()} == {
+        "pending": {"submitting"},
+        "submitting": {"submitted", "rejected", "pending", "uncertain", "done"},
+        "submitted": {"completed", "failed", "cancelled", "expired"},
+        "completed": {"done", "lost"},
+        "done": set(),
+        "rejected": {"pending"},
+        "failed": {"pending"},
+        "cancelled": {"pending"},
+        "expired": {"pending"},
+        "uncertain": {"submitted", "pending", "rejected", "lost"},
+        "lost": set(),
+    }
+
+
+@pytest.mark.parametrize("status", sorted({*PAID_AND_OPEN, S.DONE, S.LOST}))
+def test_what_was_accepted_is_never_sent_again_before_it_has_ended_without_a_result(status: Status) -> None:
+    """The money rule in one line: from there, pending is reached only through what the provider ended."""
+    reached = {status}
+    while more := {new for old in reached for new in TRANSITIONS[old] if new not in ENDED_REMOTELY} - reached:
+        reached |= more
+    assert S.PENDING not in reached
+
+
+# -- the verbs --------------------------------------------------------------------------------------------------------
+
 Verb = Callable[[Books, str, int], object]
 
 
-def _complete(books: Books, job_id: str, attempt_id: int) -> object:
-    return books.ledger.attempts.end(attempt_id, Status.COMPLETED, Charge(1), NO_CAPS)
+def end(status: Status) -> Verb:
+    return lambda books, _, attempt_id: books.attempts.end(attempt_id, status, Charge(1), NO_CAPS, error="so")
 
 
-def _end(status: Status) -> Verb:
-    return lambda books, job_id, attempt_id: books.ledger.attempts.end(
-        attempt_id, status, Charge(1), NO_CAPS, error="so"
-    )
+def answer(status: Status) -> Verb:
+    result = {"outputs": [video()]} if status is S.DONE else {"error": "so"}
+    return lambda books, _, attempt_id: books.attempts.end_answered(attempt_id, status, Charge(1), NO_CAPS, **result)
 
 
-# Each verb with what it makes of every state that it may leave.
-VERBS: dict[str, tuple[Verb, dict[Status, Status]]] = {
-    "reserve": (lambda books, job_id, _: books.reserve(job_id), {S.PENDING: S.SUBMITTING}),
-    "accept": (
-        lambda books, _, attempt_id: books.ledger.attempts.accept(attempt_id, f"late-{attempt_id}"),
-        {S.SUBMITTING: S.SUBMITTED, S.UNCERTAIN: S.SUBMITTED},
+# Each verb with what it makes of every state that it may leave; `unanswered` are submitting and uncertain.
+VERBS: dict[str, tuple[Verb, str, Status]] = {
+    "reserve": (lambda books, job_id, _: books.reserve(job_id), "pending", S.SUBMITTING),
+    "accept": (lambda books, _, n: books.attempts.accept(n, f"late-{n}"), "submitting uncertain", S.SUBMITTED),
+    "reject": (lambda books, _, n: books.attempts.reject(n, "no"), "submitting uncertain", S.REJECTED),
+    "release": (lambda books, _, n: books.attempts.release(n, "busy"), "submitting uncertain", S.PENDING),
+    "mark uncertain": (lambda books, _, n: books.attempts.mark_uncertain(n, "cut"), "submitting", S.UNCERTAIN),
+    **{f"end as {status}": (end(status), "submitted", status) for status in (S.COMPLETED, *sorted(ENDED_REMOTELY))},
+    "mark done": (lambda books, _, n: books.attempts.mark_done(n, [video()]), "completed", S.DONE),
+    "mark lost": (lambda books, _, n: books.attempts.mark_lost(n, "gone"), "completed", S.LOST),
+    **{
+        f"answer as {status}": (answer(status), "submitting uncertain", status) for status in (S.DONE, S.FAILED, S.LOST)
+    },
+    "found": (
+        lambda books, job_id, _: books.attempts.attach_remote_id(books.attempt(job_id), "r"),
+        "uncertain",
+        S.SUBMITTED,
     ),
-    "reject": (
-        lambda books, _, attempt_id: books.ledger.attempts.reject(attempt_id, "no"),
-        {S.SUBMITTING: S.REJECTED, S.UNCERTAIN: S.REJECTED},
+    "not charged": (
+        lambda books, job_id, _: books.attempts.resolve_not_charged(books.attempt(job_id)),
+        "uncertain",
+        S.PENDING,
     ),
-    "release": (
-        lambda books, _, attempt_id: books.ledger.attempts.release(attempt_id, "busy"),
-        {S.SUBMITTING: S.PENDING, S.UNCERTAIN: S.PENDING},
-    ),
-    "doubt": (
-        lambda books, _, attempt_id: books.ledger.attempts.mark_uncertain(attempt_id, "cut"),
-        {S.SUBMITTING: S.UNCERTAIN},
-    ),
-    "complete": (_complete, {S.SUBMITTED: S.COMPLETED}),
-    **{f"end as {status}": (_end(status), {S.SUBMITTED: status}) for status in ENDED},
-    "finish": (
-        lambda books, _, attempt_id: books.ledger.attempts.mark_done(attempt_id, [video()]),
-        {S.COMPLETED: S.DONE},
-    ),
-    "lose": (lambda books, _, attempt_id: books.ledger.attempts.mark_lost(attempt_id, "gone"), {S.COMPLETED: S.LOST}),
-    "answer": (
-        lambda books, _, attempt_id: books.ledger.attempts.end_answered(
-            attempt_id, Status.DONE, Charge(1), NO_CAPS, outputs=[video()]
-        ),
-        {S.SUBMITTING: S.DONE, S.UNCERTAIN: S.DONE},
-    ),
-    "answer with nothing": (
-        lambda books, _, attempt_id: books.ledger.attempts.end_answered(
-            attempt_id, Status.FAILED, Charge(1), NO_CAPS, error="empty"
-        ),
-        {S.SUBMITTING: S.FAILED, S.UNCERTAIN: S.FAILED},
-    ),
-    "answer that is lost": (
-        lambda books, _, attempt_id: books.ledger.attempts.end_answered(
-            attempt_id, Status.LOST, Charge(1), NO_CAPS, error="disk"
-        ),
-        {S.SUBMITTING: S.LOST, S.UNCERTAIN: S.LOST},
-    ),
-    "resolve as found": (
-        lambda books, job_id, _: books.ledger.attempts.attach_remote_id(books.attempt(job_id), "remote"),
-        {S.UNCERTAIN: S.SUBMITTED},
-    ),
-    "resolve as not charged": (
-        lambda books, job_id, _: books.ledger.attempts.resolve_not_charged(books.attempt(job_id)),
-        {S.UNCERTAIN: S.PENDING},
-    ),
-    "resolve as charged": (
-        lambda books, job_id, _: books.ledger.attempts.resolve_charged(books.attempt(job_id), 1),
-        {S.UNCERTAIN: S.LOST},
-    ),
-    "replace the files": (
-        lambda books, _, attempt_id: books.ledger.attempts.replace_outputs(attempt_id, [video()]),
-        {S.DONE: S.DONE},
-    ),
+    "charged": (lambda books, job_id, _: books.attempts.resolve_charged(books.attempt(job_id), 1), "uncertain", S.LOST),
+    "replace the files": (lambda books, _, n: books.attempts.replace_outputs(n, [video()]), "done", S.DONE),
 }
+REOPENABLE = {*ENDED_REMOTELY, S.REJECTED}
 
 
 @pytest.mark.parametrize("name", VERBS)
 def test_a_verb_leaves_only_the_states_it_names(books: Books, name: str) -> None:
-    verb, steps = VERBS[name]
+    verb, leaves, enters = VERBS[name]
     for status in Status:
         job_id = books.one(name=f"batch-{status}")
         attempt_id = books.bring_to(job_id, status)
-        if attempt_id is None and status not in steps:
+        if attempt_id is None and status not in leaves.split():
             continue  # it has no attempt that could be moved
-        before, history = books.ledger.queries.job(job_id), books.history(job_id)
-        if status in steps:
+        before, history = books.queries.job(job_id), books.history(job_id)
+        if status in leaves.split():
             verb(books, job_id, attempt_id or 0)
-            assert books.status(job_id) is steps[status], status
+            assert books.status(job_id) is enters, status
             assert_history_is_lawful(books, job_id)
             assert len(books.history(job_id)) > len(history)
         else:
             with pytest.raises(LedgerConflict):
                 verb(books, job_id, attempt_id or 0)
-            assert books.ledger.queries.job(job_id) == before
-            assert books.history(job_id) == history
+            assert (books.queries.job(job_id), books.history(job_id)) == (before, history)
 
 
 def assert_history_is_lawful(books: Books, job_id: str) -> None:
     steps = [tuple(map(Status, step.split(" -> "))) for step in books.history(job_id)]
-    assert steps[0][0] is S.PENDING
-    assert steps[-1][1] is books.status(job_id)
-    for (old, new), (then, _) in zip(steps, [*steps[1:], (steps[-1][1], None)], strict=True):
-        assert new is then
-        assert new in TRANSITIONS[old] or old is new
+    assert (steps[0][0], steps[-1][1]) == (S.PENDING, books.status(job_id))
+    assert [new for _, new in steps[:-1]] == [old for old, _ in steps[1:]]
+    assert all(new in TRANSITIONS[old] or old is new for old, new in steps)
 
 
-def test_only_what_ended_or_was_refused_is_reopened(books: Books) -> None:
-    for status in Status:
-        job_id = books.one(name=f"batch-{status}")
-        books.bring_to(job_id, status)
-        reopened = books.ledger.attempts.reopen([job_id], reset_attempts=False)
-        if status in (*ENDED, S.REJECTED):
-            assert (reopened, books.status(job_id)) == (1, S.PENDING)
-        else:
-            assert (reopened, books.status(job_id)) == (0, status)
+@pytest.mark.parametrize("status", Status)
+def test_only_what_ended_or_was_refused_is_reopened(books: Books, status: Status) -> None:
+    job_id = books.one()
+    books.bring_to(job_id, status)
+    reopened = books.attempts.reopen([job_id], reset_attempts=False)
+    assert (reopened, books.status(job_id)) == ((1, S.PENDING) if status in REOPENABLE else (0, status))
 
 
 def test_every_transition_of_the_table_is_made_by_some_verb() -> None:
-    made = {(old, new) for _, steps in VERBS.values() for old, new in steps.items()}
-    made |= {(status, S.PENDING) for status in (*ENDED, S.REJECTED)}  # by reopen
-    allowed = {(old, new) for old, following in TRANSITIONS.items() for new in following}
-    assert allowed <= made
+    made = {(S(old), enters) for _, leaves, enters in VERBS.values() for old in leaves.split()}
+    made |= {(status, S.PENDING) for status in REOPENABLE}
+    assert {(old, new) for old, following in TRANSITIONS.items() for new in following} <= made
+
+
+# -- several attempts of a job ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [S.SUBMITTING, S.SUBMITTED, S.COMPLETED, S.UNCERTAIN])
+def test_a_job_with_an_open_attempt_is_not_reserved_again(books: Books, status: Status) -> None:
+    job_id = books.one()
+    books.bring_to(job_id, status)
+    with pytest.raises(LedgerConflict, match="not pending any more"):
+        books.reserve(job_id)
+    assert len(books.queries.attempts(job_id)) == 1
+
+
+def test_a_late_answer_to_an_attempt_that_the_user_resolved_is_refused(books: Books) -> None:
+    job_id = books.one()
+    attempt_id = books.bring_to(job_id, S.UNCERTAIN) or 0
+    books.attempts.resolve_not_charged(books.attempt(job_id))
+    with pytest.raises(LedgerConflict):
+        books.attempts.accept(attempt_id, "late")
+    assert (books.status(job_id), books.attempt(job_id).status) == (S.PENDING, "released")
+
+
+def test_a_released_attempt_is_history_and_does_not_count(books: Books) -> None:
+    job_id = books.one()
+    first = books.bring_to(job_id, S.FAILED)
+    books.attempts.reopen([job_id], reset_attempts=True)
+    books.attempts.release(books.reserve(job_id), "429: slow down")
+    job = books.queries.job(job_id)
+    assert (job.status, job.wait_reason, books.attempt(job_id).status) == (S.PENDING, "429: slow down", "released")
+    assert job.attempt == books.attempt(job_id, 1)  # a job stands for its newest attempt that was started
+    assert books.queries.attempts_made(job_id) == 0
+    assert books.reports.spend(1) == (0, 0)
+    [row] = books.reports.job_rows(1)
+    assert (row["attempts"], row["cost_nusd"], row["remote_id"]) == (1, 0, f"remote-{first}")
+    assert books.history(job_id)[-2:] == ["pending -> submitting", "submitting -> pending"]
+
+
+def test_a_reopened_job_forgets_its_attempts_only_when_the_user_asked_for_it(books: Books) -> None:
+    job_id = books.one()
+    for reset, made in ((False, 1), (True, 2)):
+        books.bring_to(job_id, S.FAILED)
+        assert books.queries.attempts_made(job_id) == made
+        books.attempts.reopen([job_id], reset_attempts=reset)
+    assert books.queries.attempts_made(job_id) == 0
+
+
+def test_what_a_dead_run_left_becomes_uncertain_with_its_reservation(books: Books) -> None:
+    job_id, other = books.one(), books.one(name="other")
+    books.reserve(job_id)
+    books.reserve(other)
+    assert books.attempts.recover_interrupted(1) == [job_id]
+    assert (books.status(job_id), books.status(other)) == (S.UNCERTAIN, S.SUBMITTING)
+    assert (books.attempt(job_id).reserved_nusd, books.attempt(job_id).settled) == (400_000_000, False)
+    assert books.attempts.recover_interrupted(1) == []
+
+
+# -- what the file itself keeps ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -151,69 +207,44 @@ def test_every_transition_of_the_table_is_made_by_some_verb() -> None:
         pytest.param("update attempts set cost_nusd = 0.4, settled = 1", "REAL", id="a charge that is a float"),
         pytest.param("update jobs set status = 'finished'", "CHECK", id="a status that there is not"),
         pytest.param("delete from jobs", "FOREIGN KEY", id="a job with attempts is deleted"),
+        pytest.param(
+            "insert into attempts (job_id, batch_id, model, number, status, origin, account, day, price_lines, "
+            "created_at) select id, 1, '', 2, 'submitting', '', '', '', '', '' from jobs",
+            "UNIQUE",
+            id="a second open attempt of a job",
+        ),
     ],
 )
 def test_the_file_itself_refuses(books: Books, statement: str, why: str) -> None:
     books.reserve(books.one())
-    with pytest.raises(LedgerConflict, match=why), books.ledger.database.write() as db:
+    with pytest.raises(LedgerConflict, match=why), books.database.write() as db:
         db.execute(statement)
 
 
-def test_an_id_that_another_job_has_is_refused_and_the_attempt_stays_uncertain(books: Books) -> None:
-    first, second = books.one(name="one"), books.one(name="two")
-    books.bring_to(first, S.SUBMITTED)
-    remote_id = books.attempt(first).remote_id
-    assert remote_id is not None
-    books.bring_to(second, S.UNCERTAIN)
+def test_a_remote_id_that_another_job_has_is_refused(books: Books) -> None:
+    first, uncertain, submitting = (books.one(name=name) for name in ("one", "two", "three"))
+    books.attempts.accept(books.reserve(first), "twice")
+    books.bring_to(uncertain, S.UNCERTAIN)
     with pytest.raises(LedgerConflict, match=f"already belongs to job {re.escape(first)}"):
-        books.ledger.attempts.attach_remote_id(books.attempt(second), remote_id)
-    assert books.status(second) is S.UNCERTAIN
-
-
-def test_an_id_that_is_given_twice_by_the_provider_is_refused(books: Books) -> None:
-    first, second = books.one(name="one"), books.one(name="two")
-    books.ledger.attempts.accept(books.reserve(first), "twice")
-    attempt_id = books.reserve(second)
+        books.attempts.attach_remote_id(books.attempt(uncertain), "twice")
+    attempt_id = books.reserve(submitting)
     with pytest.raises(LedgerConflict):
-        books.ledger.attempts.accept(attempt_id, "twice")
-    assert books.status(second) is S.SUBMITTING
-
-
-def test_a_job_that_there_is_not_is_named(books: Books) -> None:
-    with pytest.raises(LedgerError, match="no job nowhere"):
-        books.ledger.attempts.add_event("nowhere", None, "text")
+        books.attempts.accept(attempt_id, "twice")
+    assert (books.status(uncertain), books.status(submitting)) == (S.UNCERTAIN, S.SUBMITTING)
 
 
 def test_a_note_is_shown_beside_the_job_and_stays_in_its_history(books: Books) -> None:
     job_id = books.one()
-    attempt_id = books.bring_to(job_id, S.COMPLETED)
-    books.ledger.attempts.add_event(job_id, attempt_id, "the disk is full")
-    assert (books.status(job_id), books.ledger.queries.job(job_id).error) == (S.COMPLETED, "the disk is full")
-    assert books.ledger.queries.events(job_id)[-1].detail == "the disk is full"
-
-
-def test_what_a_dead_run_left_becomes_uncertain_with_its_reservation(books: Books) -> None:
-    job_id, other = books.one(), books.one(name="other")
-    books.reserve(job_id)
-    books.reserve(other)
-    assert books.ledger.attempts.recover_interrupted(1) == [job_id]
-    assert (books.status(job_id), books.status(other)) == (S.UNCERTAIN, S.SUBMITTING)
-    assert books.attempt(job_id).reserved_nusd == 400_000_000
-    assert not books.attempt(job_id).settled
-    assert books.ledger.attempts.recover_interrupted(1) == []
-
-
-def test_a_reopened_job_forgets_its_attempts_only_when_the_user_asked_for_it(books: Books) -> None:
-    job_id = books.one()
-    for forgive, pluralize in ((False, 1), (True, 0)):
-        books.bring_to(job_id, S.FAILED)
-        assert books.ledger.queries.attempts_made(job_id) == pluralize + (0 if not forgive else 2)
-        books.ledger.attempts.reopen([job_id], reset_attempts=forgive)
-    assert books.ledger.queries.attempts_made(job_id) == 0
+    books.attempts.add_event(job_id, books.bring_to(job_id, S.COMPLETED), "the disk is full")
+    assert (books.status(job_id), books.queries.job(job_id).error) == (S.COMPLETED, "the disk is full")
+    assert books.queries.events(job_id)[-1].detail == "the disk is full"
+    with pytest.raises(LedgerError, match="no job nowhere"):
+        books.attempts.add_event("nowhere", None, "text")
 
 
 def test_what_a_step_has_written_is_on_disk_before_the_verb_returns(path: Path) -> None:
     with Ledger.open(path) as ledger, ledger.database.read() as db:
-        assert db.execute("pragma journal_mode").fetchone()[0] == "wal"
-        assert db.execute("pragma synchronous").fetchone()[0] == 2
-        assert db.execute("pragma foreign_keys").fetchone()[0] == 1
+        pragmas = [
+            db.execute(f"pragma {name}").fetchone()[0] for name in ("journal_mode", "synchronous", "foreign_keys")
+        ]
+    assert pragmas == ["wal", 2, 1]
