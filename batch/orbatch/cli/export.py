@@ -15,7 +15,7 @@ import typer
 from orbatch.cli.session import Batch, Session, find_batch
 from orbatch.cli.tables import harmless
 from orbatch.export import COLUMNS, record_of
-from orbatch.ledger.reports import ExportedJob
+from orbatch.ledger import ExportedJob
 
 
 def export(

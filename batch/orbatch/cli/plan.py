@@ -16,8 +16,7 @@ from orbatch.cli.provider import Connection, connect
 from orbatch.cli.resolve import retry_hint
 from orbatch.cli.session import Budget, Failure, Only, Refresh, Session, printable
 from orbatch.cli.tables import amount, as_data, json_usd, pluralize, span, table
-from orbatch.ledger import Counts, Ledger, ModelTotals
-from orbatch.ledger.budget import Caps
+from orbatch.ledger import Caps, Counts, Ledger, ModelTotals
 from orbatch.money import to_nano
 from orbatch.plan.jobs import expand, models_by_kind
 from orbatch.plan.plan import (

@@ -11,8 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from orbatch.cli.session import Session, printable
 from orbatch.cli.tables import amount, screen_counts
-from orbatch.ledger import BatchRecord, Ledger
-from orbatch.ledger.budget import Caps
+from orbatch.ledger import BatchRecord, Caps, Ledger
 from orbatch.runner.context import Event
 
 if TYPE_CHECKING:

@@ -79,7 +79,7 @@ def _day(text: str | None, option: str) -> str | None:
 async def _settle(session: Session, ledger: Ledger, batch_id: int | None) -> None:
     """Query the charges that were not known when their jobs ended."""
     from orbatch.cli.provider import connect  # not above: a report alone needs neither provider nor runner
-    from orbatch.ledger.budget import Caps
+    from orbatch.ledger import Caps
     from orbatch.runner.reconcile import reconcile
 
     unsettled = ledger.queries.unsettled(batch_id)

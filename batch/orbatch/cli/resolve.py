@@ -12,8 +12,7 @@ import typer
 
 from orbatch.cli.session import Batch, ExitCode, Failure, Only, Session, Yes, confirm, find_batch, find_job, parse_usd
 from orbatch.cli.tables import SCREEN, amount, jobs_are, json_usd, pluralize
-from orbatch.ledger import AttemptRecord, Counts, JobRecord, Ledger
-from orbatch.ledger.status import TRANSITIONS, Status
+from orbatch.ledger import TRANSITIONS, AttemptRecord, Counts, JobRecord, Ledger, Status
 from orbatch.money import to_nano
 
 ACTIVITY_PAGE = "https://openrouter.ai/activity"

@@ -23,8 +23,7 @@ from orbatch.cli.report import report_table, row_data
 from orbatch.cli.resolve import retry_hint, uncertain_data, uncertain_lines
 from orbatch.cli.session import Budget, ExitCode, Failure, Only, Refresh, Session, Speed, Yes, confirm
 from orbatch.cli.tables import SCREEN, amount, jobs_are, pluralize, screen_counts
-from orbatch.ledger import BatchRecord, Counts, Filter, Ledger
-from orbatch.ledger.status import Status
+from orbatch.ledger import BatchRecord, Counts, Filter, Ledger, Status
 from orbatch.plan.plan import Plan, caps_from_config, is_loopback
 from orbatch.plan.plan_file import check_against_file, read_plan_file
 from orbatch.runner.context import Clock, RunOptions

@@ -11,8 +11,7 @@ from orbatch.cli.resolve import uncertain_data, uncertain_lines
 from orbatch.cli.session import Failure, OneOrAll, Session, did_you_mean, find_batch, find_job
 from orbatch.cli.tables import amount, as_data, json_usd, pluralize, screen_counts, table
 from orbatch.export import text_of
-from orbatch.ledger import BatchRecord, Filter, JobRecord, Ledger, OutputRecord
-from orbatch.ledger.status import Status
+from orbatch.ledger import BatchRecord, Filter, JobRecord, Ledger, OutputRecord, Status
 from orbatch.money import format_usd
 
 _LISTED = ("job_id", "batch", "prompt_id", "model", "status", "retired", "cost_nusd", "output_path", "error")

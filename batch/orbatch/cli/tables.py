@@ -8,8 +8,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from typing import TYPE_CHECKING, Any
 
 from orbatch.cli.session import printable
-from orbatch.ledger import Counts
-from orbatch.ledger.status import Status
+from orbatch.ledger import Counts, Status
 from orbatch.money import from_nano
 
 if TYPE_CHECKING:

@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from orbatch.ledger import AttemptRecord, JobRecord, Ledger, OutputRecord
-from orbatch.ledger.budget import Caps
-from orbatch.ledger.status import Status
+from orbatch.ledger import AttemptRecord, Caps, JobRecord, Ledger, OutputRecord, Status
 from orbatch.runner.limits import Limits
 from orbatch.runner.poll_schedule import bounded_retry_after
 from orbatch_provider.errors import APIError, NotSentError, OutcomeUnknownError

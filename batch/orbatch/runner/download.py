@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from orbatch.ledger import AttemptRecord, JobRecord, Ledger, OutputRecord
-from orbatch.ledger.status import Status
+from orbatch.ledger import AttemptRecord, JobRecord, Ledger, OutputRecord, Status
 from orbatch.outputs.files import (
     FileConflict,
     NotPlayable,

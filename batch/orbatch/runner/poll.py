@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import random
 
-from orbatch.ledger import AttemptRecord, Charge, JobRecord, utc_now
-from orbatch.ledger.database import parse_timestamp
-from orbatch.ledger.status import Status
+from orbatch.ledger import AttemptRecord, Charge, JobRecord, Status, parse_timestamp, utc_now
 from orbatch.runner.context import OUTAGE_LIMIT_S, Clock, RunContext, StopRun, is_outage
 from orbatch.runner.poll_schedule import MIN_POLL_INTERVAL_S, Observation, PollSchedule, backoff, next_poll
 from orbatch.runner.reconcile import charged_text, report_end, report_overrun

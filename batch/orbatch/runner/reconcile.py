@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 
-from orbatch.ledger import Charge, JobRecord, Ledger, Settlement, utc_now
-from orbatch.ledger.budget import Caps
-from orbatch.ledger.status import Status
+from orbatch.ledger import Caps, Charge, JobRecord, Ledger, Settlement, Status, utc_now
 from orbatch.money import format_usd, to_nano
 from orbatch.runner.context import Provider, RunContext
 from orbatch_provider.errors import AuthenticationError, NotFoundError, OpenRouterError

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from orbatch.ledger import (
+    LEASE_S,
     AttemptRecord,
     BatchRecord,
     Holder,
@@ -19,12 +20,11 @@ from orbatch.ledger import (
     LedgerConflict,
     LedgerError,
     OnDisk,
+    Refused,
     Reservation,
+    Status,
     utc_now,
 )
-from orbatch.ledger.budget import Refused
-from orbatch.ledger.leases import LEASE_S
-from orbatch.ledger.status import Status
 from orbatch.outputs.files import discard, find_existing, is_empty, parts_below
 from orbatch.runner.context import Clock, Event, OnEvent, Provider, RunContext, RunOptions, StopRun, StopSubmits
 from orbatch.runner.download import Downloader

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import deque
 from datetime import timedelta
 
-from orbatch.ledger import JobRecord, utc_now
-from orbatch.ledger.budget import room
+from orbatch.ledger import JobRecord, room, utc_now
 from orbatch.runner.context import RunContext
 from orbatch.runner.limits import Wait
 

@@ -25,8 +25,8 @@ from orbatch.ledger import (
     OnDisk,
     OutputRecord,
     Reservation,
+    Status,
 )
-from orbatch.ledger.status import Status
 from orbatch.money import format_usd
 from orbatch.outputs.files import discard
 from orbatch.plan.jobs import job_key
