@@ -16,6 +16,7 @@ line that is no longer printed becomes the one most like it, so look at what it 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
@@ -143,7 +144,7 @@ class Terminal:
             return self._beside([*rest[:-1], f"--port={self._port()}"])
         if rest[0] == "run" and not step.is_interrupted and "--speed" not in rest:
             rest.append(f"--speed={SPEED}")
-        return self._interrupted(rest) if step.is_interrupted else self._whole(rest)
+        return self._printed(rest, is_interrupted=step.is_interrupted)
 
     def as_on_pages(self, line: str, folder_name: str) -> str:
         """The line as the page of a reader in ``folder_name`` shows it."""
@@ -174,18 +175,12 @@ class Terminal:
             encoding="utf-8",
         )
 
-    def _whole(self, arguments: Sequence[str]) -> list[str]:
-        with self._start(arguments) as process:
-            output, _ = process.communicate(timeout=PATIENCE_S)
-        self.last_code = process.returncode
-        return output.splitlines()
-
-    def _interrupted(self, arguments: Sequence[str]) -> list[str]:
+    def _printed(self, arguments: Sequence[str], *, is_interrupted: bool) -> list[str]:
         lines: list[str] = []
         with self._start(arguments) as process, _killed_when_late(process):
             assert process.stdout is not None
             for line in process.stdout:
-                if "accepted as" in line and not any("accepted as" in earlier for earlier in lines):
+                if is_interrupted and "accepted as" in line and not any("accepted as" in earlier for earlier in lines):
                     process.send_signal(signal.SIGINT)
                 lines.append(line.rstrip("\n"))
         self.last_code = process.returncode
@@ -199,15 +194,14 @@ class Terminal:
             return [process.stdout.readline().rstrip("\n")]
 
 
-class _killed_when_late:  # noqa: N801 - read as a phrase
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._timer = threading.Timer(PATIENCE_S, process.kill)
-
-    def __enter__(self) -> None:
-        self._timer.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
+@contextlib.contextmanager
+def _killed_when_late(process: subprocess.Popen[str]) -> Iterator[None]:
+    timer = threading.Timer(PATIENCE_S, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def terminal(folder: Path, base_url: str) -> Terminal:

@@ -1,4 +1,7 @@
-"""The pages say what the code does: their commands run, their tables are complete, their links lead somewhere."""
+"""The pages say what the code does: their commands run, their tables are complete, their links lead somewhere.
+
+CI runs the command lines of the README word for word.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,23 @@ import contextlib
 import inspect
 import io
 import re
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from orbatch.cli.app import COMMANDS
+from orbatch.cli.session import ExitCode
 from orbatch.ledger.status import TRANSITIONS, Status
 from orbatch_provider import OpenRouterProvider, errors
 from orbatch_simulator import SimulatorSettings, simulator_thread
 from tests.console import ROOT, SPEED, blocks, differences, steps, terminal
 
 DOCS = ROOT / "docs"
+README = (ROOT / "README.md").read_text("utf-8")
+COMMANDS_PAGE = (DOCS / "commands.md").read_text("utf-8")
 TYPED = ["README.md", "docs/guide.md", "docs/recipes.md"]
 PYTHON = [
     pytest.param(page, code, id=f"{page}:{line}")
@@ -166,3 +174,57 @@ def test_the_phases_of_the_sdk_page_have_the_parameters_of_the_code(name: str) -
     parameters = list(inspect.signature(getattr(OpenRouterProvider, name)).parameters.values())[1:]
     told = [p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters]
     assert signature.split(", ") == told
+
+
+# -- README.md and docs/commands.md
+
+
+def test_the_readme_fits_on_a_few_screens() -> None:
+    assert README.count("\n") <= 180
+
+
+@pytest.mark.parametrize("line", [line for _, block in blocks(README, "sh") for line in block.splitlines()])
+def test_ci_runs_the_command_lines_of_the_readme_word_for_word(line: str) -> None:
+    steps = [step.strip() for step in (ROOT / ".ci" / "run").read_text("utf-8").splitlines()]
+    assert line in steps
+
+
+def test_the_batch_of_the_readme_is_valid(tmp_path: Path) -> None:
+    [(_, text)] = blocks(README, "yaml")
+    (tmp_path / "batch.yaml").write_text(text, "utf-8")
+    command = [sys.executable, "-m", "orbatch", "plan", "batch.yaml", "--simulate"]
+    printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", check=True)
+    assert "my-cats: 6 jobs" in printed.stdout + printed.stderr
+
+
+def test_the_table_of_commands_names_every_command_and_no_other() -> None:
+    named = re.findall(r"^\| `orbatch ([a-z]+)", COMMANDS_PAGE, re.MULTILINE)
+    assert sorted(named) == sorted(COMMANDS)
+
+
+def test_the_exit_codes_are_those_of_the_code() -> None:
+    codes = re.findall(r"^\| (\d+) \| ", COMMANDS_PAGE, re.MULTILINE)
+    assert [int(code) for code in codes] == [code.value for code in ExitCode]
+
+
+def test_every_environment_variable_that_is_read_is_explained() -> None:
+    read = {
+        name
+        for folder in ("batch", "provider")
+        for path in (ROOT / folder).rglob("*.py")
+        for name in re.findall(r'"((?:OPENROUTER|ORBATCH)_[A-Z_]+)"', path.read_text("utf-8"))
+    }
+    assert set(re.findall(r"^\| `([A-Z_]+)` \|", COMMANDS_PAGE, re.MULTILINE)) == read
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_names_a_command_that_does_not_exist(page: str) -> None:
+    named = re.findall(r"(?:`|\$ )orbatch ([a-z]+)", (ROOT / page).read_text("utf-8"))
+    assert set(named) <= set(COMMANDS)
+
+
+def test_the_image_shows_a_run_and_loads_nothing_from_elsewhere() -> None:
+    image = (ROOT / "docs" / "images" / "run.svg").read_text("utf-8").replace("&#160;", " ")
+    assert re.search(r"\d of 7 done · \d running", image)
+    assert "orbatch run configs/cats.yaml --simulate" in image
+    assert not re.findall(r"url\(\W*http|href=", image)
