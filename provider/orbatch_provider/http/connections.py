@@ -53,18 +53,20 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     def __init__(self, *, reuse: bool) -> None:
         self._reuse = reuse
         # By loop: its session, and the generator that made it and will close it.
-        self._sessions: dict[asyncio.AbstractEventLoop, tuple[aiohttp.ClientSession, _Opening]] = {}
+        self._sessions: dict[
+            asyncio.AbstractEventLoop, tuple[aiohttp.ClientSession, AsyncGenerator[aiohttp.ClientSession]]
+        ] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send ``request``; its ``timeout`` extension is ``connect`` until connected, ``read`` for a silence."""
         session = await self._session()
         timeout = request.extensions.get("timeout", {})
-        proxy = proxy_for(request.url.scheme, request.url.host)
+        query, proxy = request.extensions.get(SECRET_QUERY), proxy_for(request.url.scheme, request.url.host)
         failure: httpx.TransportError
         try:
             response = await session.request(
                 request.method,
-                _full_url(request),
+                str(request.url if query is None else request.url.copy_with(query=query)),
                 headers=[(name.decode("ascii"), value.decode("latin-1")) for name, value in request.headers.raw],
                 data=request.content or None,
                 allow_redirects=False,
@@ -82,7 +84,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             forget_frames(exc)
             if not isinstance(exc, Exception):
                 raise
-            failure = _as_httpx(exc)
+            text = f"{type(exc).__name__}: {exc}".rstrip(": ")
+            failure = httpx.ConnectError(text) if isinstance(exc, NEVER_SENT) else httpx.ReadError(text)
         else:
             return httpx.Response(response.status, headers=response.raw_headers, stream=_Body(response))
         raise failure  # outside the handler, so that aiohttp's error, which holds the headers, is not its context
@@ -104,19 +107,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         return self._sessions[loop][0]
 
 
-_Opening = AsyncGenerator[aiohttp.ClientSession]
-
-
-async def _open_session(*, reuse: bool) -> _Opening:
+async def _open_session(*, reuse: bool) -> AsyncGenerator[aiohttp.ClientSession]:
     keepalive = {"keepalive_timeout": _KEEPALIVE_S} if reuse else {"force_close": True}
     connector = aiohttp.TCPConnector(limit=0, ssl=tls_context(), **keepalive)
     async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
         yield session
-
-
-def _as_httpx(error: Exception) -> httpx.TransportError:
-    text = f"{type(error).__name__}: {error}".rstrip(": ")
-    return httpx.ConnectError(text) if isinstance(error, NEVER_SENT) else httpx.ReadError(text)
 
 
 class _Body(httpx.AsyncByteStream):
@@ -135,12 +130,6 @@ class _Body(httpx.AsyncByteStream):
         await self._response.wait_for_close()
 
 
-def check_proxy(url: str) -> None:
-    """Raises ConfigurationError when requests to ``url`` would go through a proxy with an invalid URL."""
-    parts = urlsplit(url)
-    proxy_for(parts.scheme, parts.hostname or "")
-
-
 def forget_frames(error: BaseException) -> None:
     """Remove the frames, and with them the locals, of an exception and its causes and contexts."""
     remaining: list[BaseException | None] = [error]
@@ -151,11 +140,6 @@ def forget_frames(error: BaseException) -> None:
             seen.add(id(current))
             current.__traceback__ = None
             remaining += [current.__cause__, current.__context__]
-
-
-def _full_url(request: httpx.Request) -> str:
-    query = request.extensions.get(SECRET_QUERY)
-    return str(request.url if query is None else request.url.copy_with(query=query))
 
 
 @cache
