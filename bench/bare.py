@@ -32,11 +32,11 @@ async def one(
         await provider.download(job.id, 0, to / f"{number}.part")
 
 
-async def run(jobs: int, in_flight: int, poll_s: float, folder: Path) -> float:
+async def run(jobs: int, in_flight: int, poll_s: float, directory: Path) -> float:
     slots, files = asyncio.Semaphore(in_flight), asyncio.Semaphore(50)
     async with OpenRouterProvider() as provider:
         started = time.perf_counter()
-        await asyncio.gather(*[one(provider, number, poll_s, slots, files, folder) for number in range(jobs)])
+        await asyncio.gather(*[one(provider, number, poll_s, slots, files, directory) for number in range(jobs)])
         return time.perf_counter() - started
 
 

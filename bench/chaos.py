@@ -41,18 +41,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bench.chaos", description="Kill runs many times and audit what is left.")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--folder", type=Path, help="keep every round here, instead of in a temporary folder")
+    parser.add_argument("--directory", type=Path, help="keep every round here, instead of in a temporary directory")
     given = parser.parse_args(arguments)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
-        figures, findings = rampage(given.kills, given.seed, given.folder or Path(temporary))
+        figures, findings = rampage(given.kills, given.seed, given.directory or Path(temporary))
     say(table(figures))
     say("\n".join(findings))
     say(f"{given.kills} kills asked for, seed {given.seed}, {time.monotonic() - started:.0f} s")
     return 1 if findings else 0
 
 
-def rampage(kills: int, seed: int, folder: Path) -> tuple[dict[str, Counter[str]], list[str]]:
+def rampage(kills: int, seed: int, directory: Path) -> tuple[dict[str, Counter[str]], list[str]]:
     """Rounds at one point after another until there were ``kills``: the figures by point, and what was found wrong."""
     luck = random.Random(seed)
     figures: dict[str, Counter[str]] = {}
@@ -65,7 +65,7 @@ def rampage(kills: int, seed: int, folder: Path) -> tuple[dict[str, Counter[str]
                 break
             delay_s = ANSWER_DELAY_S if point in (AT_RANDOM, WITH_PROVIDER) else 0.0
             scene = Scene(prompts=4, in_flight=luck.randint(1, 6), ranges=luck.random() < 0.5, answer_delay_s=delay_s)
-            with Arena(folder / f"round-{number}", scene, launcher) as arena:
+            with Arena(directory / f"round-{number}", scene, launcher) as arena:
                 found = play_round(arena, luck, point, min(KILLS_PER_ROUND, left), figures.setdefault(point, Counter()))
             findings += [f"round {number}, killed {point}: {finding}" for finding in found]
     finally:

@@ -36,11 +36,11 @@ WARM_UP = 0.1  # of them, before the measuring begins
 _DONE = "select count(*) from jobs where status = 'done'"
 
 
-def plan(jobs: int, folder: Path) -> None:
+def plan(jobs: int, directory: Path) -> None:
     with simulator(speed=SPEED, render_s={MODEL: RENDER_S}, clip_bytes=20_000) as server:
         env = environment(server.base_url)
         batch = write_batch(
-            folder / "plan", jobs, limits=limits(max(1, min(IN_FLIGHT, jobs // 3))), polling={"interval": 5}
+            directory / "plan", jobs, limits=limits(max(1, min(IN_FLIGHT, jobs // 3))), polling={"interval": 5}
         )
         ledger = batch.parent / "bench.db"
         planned = measure(orbatch("plan", batch.name), env=env, cwd=batch.parent)
@@ -69,23 +69,23 @@ class Point:
     memory_mb: float
 
 
-def chart(sizes: Sequence[int], measured: int, output: Path | None, folder: Path) -> None:
-    points = [_measure(size, min(size, measured), folder / str(size)) for size in sizes]
+def chart(sizes: Sequence[int], measured: int, output: Path | None, directory: Path) -> None:
+    points = [_measure(size, min(size, measured), directory / str(size)) for size in sizes]
     rows = [[f"{p.jobs:,}", f"{p.jobs_per_s:.0f}", f"{p.cpu_ms:.1f} ms", f"{p.memory_mb:.0f} MB"] for p in points]
     show(["jobs in the batch", "jobs/s", "CPU per job", "memory"], rows)
     if output is not None:
         output.write_text(draw(points), "utf-8")
 
 
-def _measure(jobs: int, measured: int, folder: Path) -> Point:
+def _measure(jobs: int, measured: int, directory: Path) -> Point:
     """The middle of a run: what starting and ending cost is measured elsewhere."""
     with simulator(speed=SPEED, render_s={MODEL: RENDER_S}, clip_bytes=20_000) as server:
-        batch = write_batch(folder, jobs, limits=limits(IN_FLIGHT), polling={"interval": 5})
-        ledger = folder / "bench.db"
+        batch = write_batch(directory, jobs, limits=limits(IN_FLIGHT), polling={"interval": 5})
+        ledger = directory / "bench.db"
         env = environment(server.base_url)
-        measure(orbatch("plan", batch.name), env=env, cwd=folder)
+        measure(orbatch("plan", batch.name), env=env, cwd=directory)
         command = orbatch("--quiet", "run", batch.name, "--yes", "--speed", str(SPEED))
-        with running(command, env=env, cwd=folder) as run:
+        with running(command, env=env, cwd=directory) as run:
             run.wait_until(lambda: (ledger_value(ledger, _DONE) or 0) >= measured * WARM_UP)
             begun, cpu_s, since = ledger_value(ledger, _DONE), run.cpu_s(), time.perf_counter()
             # Not to the very last: then the slots empty, and the run waits for single jobs.

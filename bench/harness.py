@@ -167,10 +167,10 @@ def simulator(**settings: object) -> Iterator[Server]:
             process.stdout.close()
 
 
-def write_batch(folder: Path, jobs: int, **sections: Any) -> Path:
-    """A batch file of ``jobs`` text prompts in ``folder``; ``sections`` are further top-level keys."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "prompts.txt").open("w", encoding="utf-8") as prompts:
+def write_batch(directory: Path, jobs: int, **sections: Any) -> Path:
+    """A batch file of ``jobs`` text prompts in ``directory``; ``sections`` are further top-level keys."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "prompts.txt").open("w", encoding="utf-8") as prompts:
         prompts.writelines(f"A cat on roof number {number} at dusk, waiting for rain\n" for number in range(jobs))
     batch = {
         "name": "bench",
@@ -179,7 +179,7 @@ def write_batch(folder: Path, jobs: int, **sections: Any) -> Path:
         "prompts_from": "prompts.txt",
         "budget": {"total_usd": 1_000_000},
     }
-    path = folder / "batch.yaml"
+    path = directory / "batch.yaml"
     path.write_text(json.dumps(batch | sections), "utf-8")  # JSON is YAML
     return path
 
@@ -239,13 +239,13 @@ def machine() -> str:
 
 
 def _disk_ms() -> tuple[float, float]:
-    """Medians in the folder of the benchmarks (TMPDIR). Every job creates files, and on some disks that takes fifty
+    """Medians in the directory of the benchmarks (TMPDIR). Every job creates files, and on some disks that takes fifty
     times as long if many files have just been removed, as by a previous benchmark."""
     making, syncing = [], []
-    with tempfile.TemporaryDirectory(prefix="orbatch-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="orbatch-bench-") as directory:
         for number in range(FILES_TRIED):
             started = time.perf_counter()
-            with (Path(folder) / str(number)).open("wb", buffering=0) as file:
+            with (Path(directory) / str(number)).open("wb", buffering=0) as file:
                 making.append(time.perf_counter() - started)
                 file.write(bytes(4096))
                 started = time.perf_counter()
@@ -265,7 +265,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def python_path() -> dict[str, str]:
-    """What lets a process in another folder import the benchmarks."""
+    """What lets a process in another directory import the benchmarks."""
     return {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])}
 
 

@@ -73,11 +73,11 @@ def peak_bytes() -> int:
 
 async def measure(port: int) -> int:
     """How many bytes the peak grew by the large answer."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as directory:
         async with OpenRouterProvider("sk-or-v1-benchmark", base_url=f"http://127.0.0.1:{port}") as provider:
-            await provider.generate_image("noise", "bench/noise", directory=folder)
+            await provider.generate_image("noise", "bench/noise", directory=directory)
             before = peak_bytes()
-            await provider.generate_image("noise", "bench/noise", directory=folder)
+            await provider.generate_image("noise", "bench/noise", directory=directory)
             return peak_bytes() - before
 
 

@@ -151,18 +151,18 @@ def planned_jobs(count: int) -> Iterator[PlannedJob]:
         )
 
 
-def time_planning(folder: Path, count: int, runs: int = RUNS) -> list[Timing]:
+def time_planning(directory: Path, count: int, runs: int = RUNS) -> list[Timing]:
     jobs = list(planned_jobs(count))
     catalog: Catalog[VideoModel] = Catalog({}, datetime(2026, 1, 1, tzinfo=UTC), "bench", "sha256:0")
-    file = BatchFile("planned", folder / "batch.yaml", "sha256:0", folder / "out", ORIGIN)
-    with Ledger.open(folder / "planned.db") as ledger:
+    file = BatchFile("planned", directory / "batch.yaml", "sha256:0", directory / "out", ORIGIN)
+    with Ledger.open(directory / "planned.db") as ledger:
 
         def write() -> None:
             ledger.plans.write(file, catalog, jobs)
 
         first = timed(write)
         again = middle(write, runs)
-        status = middle(lambda: orbatch(folder / "planned.db", "status"), runs)
+        status = middle(lambda: orbatch(directory / "planned.db", "status"), runs)
     return [
         Timing(f"write a plan of {count:,} jobs", first),
         Timing("write it again, nothing changed", again),
@@ -208,11 +208,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=JOBS, help="jobs in the ledger that is read")
     parser.add_argument("--planned", type=int, default=PLANNED, help="jobs in the plan that is written")
-    parser.add_argument("--keep", type=Path, help="build the ledger in this folder and leave it there")
+    parser.add_argument("--keep", type=Path, help="build the ledger in this directory and leave it there")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = given.keep or Path(temporary)
-        path = folder / f"ledger-{given.jobs}.db"
+        directory = given.keep or Path(temporary)
+        path = directory / f"ledger-{given.jobs}.db"
         timings = []
         if not path.exists():
             with Ledger.open(path) as ledger:

@@ -35,21 +35,21 @@ _DOWNLOAD_S = "select (julianday(max(done_at)) - julianday((select min(completed
 DONE_FIRST = 100  # jobs that a run has finished before its memory is read
 
 
-def downloads(jobs: int, size: int, render_s: float, folder: Path) -> None:
+def downloads(jobs: int, size: int, render_s: float, directory: Path) -> None:
     """All files in parallel, compared with a bare loop over the same transport."""
     total_mb = jobs * size / 1e6
     rows = []
     with simulator(render_s={MODEL: render_s}, clip_bytes=size) as server:
         env = environment(server.base_url)
-        bare_folder = folder / "bare"
-        bare_folder.mkdir(parents=True)
-        command = [sys.executable, "-m", "bench.streaming", str(jobs), str(bare_folder)]
-        bare = measure(command, env=env | python_path(), cwd=bare_folder)
+        bare_directory = directory / "bare"
+        bare_directory.mkdir(parents=True)
+        command = [sys.executable, "-m", "bench.streaming", str(jobs), str(bare_directory)]
+        bare = measure(command, env=env | python_path(), cwd=bare_directory)
         bare_s = float(bare.output)
         rows.append(
             ["bare streaming loop", f"{bare_s:.2f}", f"{total_mb / bare_s:.0f} MB/s", "1.00x", f"{bare.peak_mb:.0f} MB"]
         )
-        batch = write_batch(folder / "run", jobs, limits=limits(jobs, min(jobs, 100)), polling={"interval": 600})
+        batch = write_batch(directory / "run", jobs, limits=limits(jobs, min(jobs, 100)), polling={"interval": 600})
         ledger = batch.parent / "bench.db"
         command = orbatch("--quiet", "run", batch.name, "--yes")
         # Interrupted when all jobs are submitted: the next run finds all of them completed, and downloads in parallel.
@@ -74,13 +74,13 @@ def downloads(jobs: int, size: int, render_s: float, folder: Path) -> None:
     )
 
 
-def pending(few: int, many: int, done_first: int, folder: Path) -> None:
+def pending(few: int, many: int, done_first: int, directory: Path) -> None:
     """The same run with a short and with a long queue."""
     rows = []
     resident = []
     with simulator(speed=SPEED, render_s={MODEL: RENDER_S}, clip_bytes=20_000) as server:
         for jobs in (few, many):
-            batch = write_batch(folder / str(jobs), jobs, limits=limits(16), polling={"interval": RENDER_S / 2})
+            batch = write_batch(directory / str(jobs), jobs, limits=limits(16), polling={"interval": RENDER_S / 2})
             ledger = batch.parent / "bench.db"
             env = environment(server.base_url)
             measure(orbatch("plan", batch.name), env=env, cwd=batch.parent)

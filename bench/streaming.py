@@ -36,13 +36,15 @@ async def download(transport: Transport, url: str, path: Path) -> None:
                 file.write(chunk)
 
 
-async def run(count: int, folder: Path, base_url: str) -> float:
+async def run(count: int, directory: Path, base_url: str) -> float:
     ids = await ready_jobs(count)
     transport = Transport(base_url, ApiKey(KEY), {}, Timeouts())
     try:
         started = time.perf_counter()
         urls = [f"{base_url}/videos/{job_id}/content?index=0" for job_id in ids]
-        await asyncio.gather(*[download(transport, url, folder / f"{number}.mp4") for number, url in enumerate(urls)])
+        await asyncio.gather(
+            *[download(transport, url, directory / f"{number}.mp4") for number, url in enumerate(urls)]
+        )
         return time.perf_counter() - started
     finally:
         await transport.aclose()

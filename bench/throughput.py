@@ -57,13 +57,13 @@ class Work:
         return RENDER_S / self.job_s
 
 
-def lifecycle(work: Work, yardstick_jobs: int, folder: Path) -> None:
+def lifecycle(work: Work, yardstick_jobs: int, directory: Path) -> None:
     """Submit, poll, download, record: all jobs from the first intent to the last file."""
     rows = []
     with simulator(speed=work.speed, render_s={MODEL: RENDER_S}, clip_bytes=work.size) as server:
         env = environment(server.base_url)
         batch = write_batch(
-            folder / "orbatch",
+            directory / "orbatch",
             work.jobs,
             limits=limits(work.in_flight),
             polling={"interval": RENDER_S / POLLS_PER_JOB},
@@ -80,17 +80,17 @@ def lifecycle(work: Work, yardstick_jobs: int, folder: Path) -> None:
         ):
             if jobs:
                 part = Work(jobs, work.in_flight, work.job_s, work.size)
-                rows.append(_other(name, module, part, env, folder / module))
+                rows.append(_other(name, module, part, env, directory / module))
     show(["", "jobs", "seconds", "jobs/s", "of the limit", "CPU per job", "peak memory"], rows)
 
 
-def _other(name: str, module: str, work: Work, env: dict[str, str], folder: Path) -> list[str]:
+def _other(name: str, module: str, work: Work, env: dict[str, str], directory: Path) -> list[str]:
     poll_s = work.job_s / POLLS_PER_JOB * 1.02  # so that the second poll sees the end
-    arguments = [str(work.jobs), str(work.in_flight), str(poll_s), str(folder)]
-    folder.mkdir()
+    arguments = [str(work.jobs), str(work.in_flight), str(poll_s), str(directory)]
+    directory.mkdir()
     here = env | python_path()
-    idle = measure([sys.executable, "-m", module, "0", *arguments[1:]], env=here, cwd=folder)
-    done = measure([sys.executable, "-m", module, *arguments], env=here, cwd=folder)
+    idle = measure([sys.executable, "-m", module, "0", *arguments[1:]], env=here, cwd=directory)
+    done = measure([sys.executable, "-m", module, *arguments], env=here, cwd=directory)
     return _row(name, work, float(done.output), done, idle.cpu_s)
 
 
@@ -106,13 +106,13 @@ def _row(name: str, work: Work, seconds: float, done: Measured, start_cpu_s: flo
     ]
 
 
-def polls(jobs: int, interval_s: float, settling_s: float, watch_s: float, folder: Path) -> None:
+def polls(jobs: int, interval_s: float, settling_s: float, watch_s: float, directory: Path) -> None:
     """Many jobs in flight that never end: what polling them costs, and whether any poll is late."""
-    gaps = folder / "gaps.json"
-    folder.mkdir(parents=True, exist_ok=True)
+    gaps = directory / "gaps.json"
+    directory.mkdir(parents=True, exist_ok=True)
     with simulator(watch=str(gaps), render_s={MODEL: 1e6}) as server:
         batch = write_batch(
-            folder / "polls", jobs, limits=limits(jobs), polling={"interval": interval_s, "timeout": 600_000}
+            directory / "polls", jobs, limits=limits(jobs), polling={"interval": interval_s, "timeout": 600_000}
         )
         command = orbatch("--quiet", "run", batch.name, "--yes")
         accepted = "select count(*) from attempts where status = 'submitted'"
@@ -143,11 +143,11 @@ def polls(jobs: int, interval_s: float, settling_s: float, watch_s: float, folde
     )
 
 
-def startup(jobs: int, repeats: int, folder: Path) -> None:
+def startup(jobs: int, repeats: int, directory: Path) -> None:
     """How long a user waits for the smallest commands."""
     env = environment("http://127.0.0.1:9/api/v1")
     with simulator() as server:
-        batch = write_batch(folder / "startup", jobs)
+        batch = write_batch(directory / "startup", jobs)
         measure(orbatch("plan", batch.name), env=environment(server.base_url), cwd=batch.parent)
     rows = []
     for arguments in (["--help"], ["status"]):
@@ -180,14 +180,14 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     raise_file_limit()
     with tempfile.TemporaryDirectory(prefix="orbatch-bench-") as name:
-        folder = Path(name)
+        directory = Path(name)
         if given.row == "polls":
-            polls(given.jobs, given.interval, given.settling, given.watch, folder)
+            polls(given.jobs, given.interval, given.settling, given.watch, directory)
         elif given.row == "startup":
-            startup(given.jobs, given.repeats, folder)
+            startup(given.jobs, given.repeats, directory)
         else:
             work = Work(given.jobs, given.in_flight, given.job_s, given.size)
-            lifecycle(work, given.yardstick_jobs, folder)
+            lifecycle(work, given.yardstick_jobs, directory)
 
 
 if __name__ == "__main__":

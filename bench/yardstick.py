@@ -17,7 +17,7 @@ from openrouter import OpenRouter
 from bench.harness import MODEL, SETTINGS, raise_file_limit
 
 
-async def one(sdk: OpenRouter, number: int, poll_s: float, slots: asyncio.Semaphore, folder: Path) -> None:
+async def one(sdk: OpenRouter, number: int, poll_s: float, slots: asyncio.Semaphore, directory: Path) -> None:
     async with slots:
         job = await sdk.video_generation.generate_async(
             model=MODEL, prompt=f"A cat on roof number {number} at dusk, waiting for rain", **SETTINGS
@@ -27,18 +27,18 @@ async def one(sdk: OpenRouter, number: int, poll_s: float, slots: asyncio.Semaph
             await asyncio.sleep(poll_s)
             status = str((await sdk.video_generation.get_generation_async(job_id=job.id)).status)
         answer = await sdk.video_generation.get_video_content_async(job_id=job.id)
-        with (folder / f"{number}.mp4").open("wb") as file:
+        with (directory / f"{number}.mp4").open("wb") as file:
             async for chunk in answer.aiter_bytes():
                 file.write(chunk)
 
 
-async def run(jobs: int, in_flight: int, poll_s: float, folder: Path) -> float:
+async def run(jobs: int, in_flight: int, poll_s: float, directory: Path) -> float:
     slots = asyncio.Semaphore(in_flight)
     async with OpenRouter(
         api_key=os.environ["OPENROUTER_API_KEY"], server_url=os.environ["OPENROUTER_BASE_URL"], timeout_ms=120_000
     ) as sdk:
         started = time.perf_counter()
-        await asyncio.gather(*[one(sdk, number, poll_s, slots, folder) for number in range(jobs)])
+        await asyncio.gather(*[one(sdk, number, poll_s, slots, directory) for number in range(jobs)])
         return time.perf_counter() - started
 
 

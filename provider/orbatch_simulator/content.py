@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -26,7 +25,12 @@ _WHILE_SENDING = frozenset({"delay", "cut_answer", "stall", "content_type"})
 async def content(request: web.Request, state: State, owner: str) -> web.StreamResponse:
     """An output of a completed job, for the key that submitted it."""
     job = state.job_of(owner, request.match_info["job_id"])
-    index = _index(request.query.get("index", "0"), state)
+    text = request.query.get("index", "0")
+    if not re.fullmatch(r"[0-9]{1,9}", text):  # int() would also take "+1" and thousands of digits
+        raise RefusedError(400, "index must be a whole number from 0")
+    index = int(text)
+    if index >= state.settings.outputs:
+        raise RefusedError(404, f"There is no output {index}")
     status = state.status(job)
     if status in ("pending", "in_progress"):
         raise RefusedError(409, f"Video generation {job.id} is not completed")
@@ -43,29 +47,21 @@ async def content(request: web.Request, state: State, owner: str) -> web.StreamR
 ROUTES = [web.get("/api/v1/videos/{job_id}/content", content, allow_head=False)]  # the live service has no HEAD
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Bytes ``start`` to ``stop`` of an output."""
-
-    start: int
-    stop: int
-    status: int
-
-
 async def _send(request: web.Request, state: State, job: Job, index: int, fault: Fault | None) -> web.StreamResponse:
     output = await _rendered(state, job, index)
     action = fault.action if fault is not None else ""
     media_type = fault.word if fault is not None and action == "content_type" else "video/mp4"
     response = web.StreamResponse(headers={"Content-Type": media_type})
-    part = _Part(0, output.size, 200)
+    part = range(output.size)
     if state.settings.ranges:
         tag = f'"{job.id}-{index}"'
-        part = _requested(request, output.size, tag)
+        requested = _requested(request, output.size, tag)
         response.headers.update({"Accept-Ranges": "bytes", "ETag": tag})
-        response.set_status(part.status)
-        response.content_length = part.stop - part.start
-        if part.status == 206:
-            response.headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{output.size}"
+        if requested is not None:
+            part = requested
+            response.set_status(206)
+            response.headers["Content-Range"] = f"bytes {part[0]}-{part[-1]}/{output.size}"
+        response.content_length = len(part)
     else:
         response.enable_chunked_encoding()
     await response.prepare(request)
@@ -97,32 +93,22 @@ async def _rendered(state: State, job: Job, index: int) -> Payload:
     return await asyncio.to_thread(payload, clip, f"{job.id}/{index}", size)
 
 
-def _fault_at(fault: Fault | None, part: _Part) -> int:
+def _fault_at(fault: Fault | None, part: range) -> int:
     """The byte of the output before which a cut or a stall happens; without either, the last one."""
-    length = part.stop - part.start
     if fault is None or fault.action not in ("cut_answer", "stall"):
-        return part.stop - 1
-    return part.start + (length // 2 if fault.at_byte is None else min(fault.at_byte, length - 1))
+        return part[-1]
+    return part[len(part) // 2 if fault.at_byte is None else min(fault.at_byte, len(part) - 1)]
 
 
-def _requested(request: web.Request, size: int, tag: str) -> _Part:
-    """The requested single range, else everything. Raises RefusedError 416 for a range beyond the end."""
+def _requested(request: web.Request, size: int, tag: str) -> range | None:
+    """The requested single range, None for everything. Raises RefusedError 416 for a range beyond the end."""
     match = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", request.headers.get("Range", ""))
     # RFC 9110: a range that cannot be read is ignored, and so is one whose If-Range names another version.
     if match is None or match[0] == "bytes=-" or request.headers.get("If-Range", tag) != tag:
-        return _Part(0, size, 200)
+        return None
     first, last = match[1], match[2]
     start = int(first) if first else max(0, size - int(last))  # "-5": the last five bytes
     stop = min(size, int(last) + 1) if first and last else size
     if start >= stop:
         raise RefusedError(416, "The range is not satisfiable", "invalid_request", {"Content-Range": f"bytes */{size}"})
-    return _Part(start, stop, 206)
-
-
-def _index(text: str, state: State) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text):  # int() would also take "+1" and thousands of digits
-        raise RefusedError(400, "index must be a whole number from 0")
-    index = int(text)
-    if index >= state.settings.outputs:
-        raise RefusedError(404, f"There is no output {index}")
-    return index
+    return range(start, stop)

@@ -210,11 +210,7 @@ async def _accept(
     price = charge_text(model, prompt_tokens, written)
     job = state.accept(owner, body, price, answer_fault, kind="text", prompt=prompt_of(body))
     message = {"role": "assistant", "content": reply.text, "refusal": None}
-    usage = {
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": written,
-        "total_tokens": prompt_tokens + written,
-    }
+    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": written, "total_tokens": prompt_tokens + written}
     content = {
         "id": job.generation_id,  # chat answers with the generation's id, not with a job's
         "object": "chat.completion",
