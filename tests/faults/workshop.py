@@ -24,7 +24,6 @@ from orbatch.runner.context import Clock, Event, Provider, RunContext, RunOption
 from orbatch.runner.download import Downloader
 from orbatch.runner.limits import Limits
 from orbatch.runner.poll import Poller
-from orbatch.runner.poll_schedule import PollSchedule
 from orbatch.runner.submit import Submitter
 from orbatch_provider import ImagesResult, TextResult
 from orbatch_provider.catalog import Catalog, VideoModel, snapshot
@@ -190,7 +189,7 @@ class Steps:
     def __init__(self, context: RunContext) -> None:
         self.context = context
         self.submit = Submitter(context).submit
-        self.poll = Poller(context, PollSchedule(30.0)).poll_until_ended
+        self.poll = Poller(context).poll_until_ended
         self.download = Downloader(context).download
 
 
@@ -242,9 +241,9 @@ class Workshop:
     ) -> Steps:
         self.said, self.blocked = [], {}
         options = RunOptions(LimitsConfig(), caps, self.output_dir, 30.0, timeout_s, attempts, retry_on)
-        limits = Limits(LimitsConfig(), speed=100_000)
         blocked = self.blocked.__setitem__
-        context = RunContext(self.ledger, provider, options, limits, InstantClock(), self.said.append, blocked)
+        context = RunContext(self.ledger, provider, options, InstantClock(), self.said.append, blocked)
+        context.limits = Limits(LimitsConfig(), speed=100_000)
         return Steps(context)
 
     def take(self) -> JobRecord:

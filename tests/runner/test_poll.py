@@ -7,12 +7,11 @@ from decimal import Decimal
 from orbatch.ledger.budget import Caps
 from orbatch.ledger.status import Status
 from orbatch.runner.context import OUTAGE_LIMIT_S
-from orbatch.runner.poll import PollDeadline
 from orbatch.runner.poll_schedule import MIN_POLL_INTERVAL_S
 from orbatch_provider.errors import NotFoundError, OutcomeUnknownError
 from orbatch_provider.responses import Usage, VideoJob
 from tests.faults.fakes import FakeProvider
-from tests.faults.workshop import MODEL, InstantClock, Workshop
+from tests.faults.workshop import MODEL, Workshop
 
 UNKNOWN = OutcomeUnknownError("cut off")
 
@@ -46,16 +45,17 @@ async def test_the_time_of_an_outage_is_not_held_against_the_job(workshop: Works
     assert await steps.poll(job, attempt) is not None
 
 
-def test_an_outage_without_end_leaves_the_job_for_the_next_run() -> None:
-    clock = InstantClock()
-    deadline = PollDeadline(clock)
+async def test_an_outage_without_end_leaves_the_job_for_the_next_run(
+    workshop: Workshop, provider: FakeProvider
+) -> None:
+    job, attempt = workshop.submitted()
+    steps = workshop.steps(provider, timeout_s=600)
+    provider.polls = lambda: UNKNOWN
 
-    clock.real(OUTAGE_LIMIT_S - 1)
-    deadline.failed(UNKNOWN)
-    assert not deadline.is_over(600)
-    clock.real(2)
-    deadline.failed(UNKNOWN)
-    assert deadline.is_over(600)
+    assert await steps.poll(job, attempt) is None
+
+    assert workshop.status(job) is Status.SUBMITTED
+    assert OUTAGE_LIMIT_S < steps.context.clock.now() < 1.1 * OUTAGE_LIMIT_S
 
 
 async def test_a_job_of_another_key_is_reported_as_one(workshop: Workshop, provider: FakeProvider) -> None:

@@ -21,7 +21,6 @@ from orbatch.plan.estimate import planned_job, price_jobs
 from orbatch.plan.jobs import expand
 from orbatch.runner import results
 from orbatch.runner.context import Clock, Event, RunContext, RunOptions, StopRun
-from orbatch.runner.limits import Limits
 from orbatch.runner.submit import Submitter
 from orbatch_provider import ImagesResult, TextResult
 from orbatch_provider.catalog import snapshot
@@ -129,8 +128,8 @@ class Bench:
 
     async def submit(self, job: JobRecord) -> JobRecord:
         options = RunOptions(LimitsConfig(), Caps(), self.out, 30.0, 60.0, self.attempts, frozenset({Status.FAILED}))
-        limits, blocked = Limits(LimitsConfig()), self.blocked.__setitem__
-        context = RunContext(self.ledger, self.service, options, limits, Clock(1000.0), self.said.append, blocked)
+        blocked = self.blocked.__setitem__
+        context = RunContext(self.ledger, self.service, options, Clock(1000.0), self.said.append, blocked)
         assert await Submitter(context).submit(job, self.reserve(job)) is None
         return self.ledger.queries.job(job.id)
 

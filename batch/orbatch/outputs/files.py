@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orbatch.ledger import OutputRecord
-from orbatch_provider.media import SNIFF_BYTES, video_type
+from orbatch_provider import SNIFF_BYTES, video_type
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -209,14 +209,6 @@ def discard(part: Path) -> None:
     """Remove the part of a file that the ledger has recorded. One that cannot be removed stays: the file is safe."""
     with contextlib.suppress(OSError):
         part.unlink()
-
-
-def is_empty(part: Path) -> bool:
-    """Whether the part has no content; False when it cannot be read."""
-    try:
-        return part.stat().st_size == 0
-    except OSError:
-        return False
 
 
 def parts_below(directory: Path) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,15 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from orbatch.ledger import AttemptRecord, Caps, JobRecord, Ledger, OutputRecord, Status
 from orbatch.runner.limits import Limits
-from orbatch.runner.poll_schedule import bounded_retry_after
-from orbatch_provider.errors import APIError, NotSentError, OutcomeUnknownError
+from orbatch.runner.poll_schedule import backoff, bounded_retry_after
+from orbatch_provider import APIError, NotSentError, OutcomeUnknownError
 
-if TYPE_CHECKING:  # a type alone: pydantic takes 0.1 s to import, and commands that only read the ledger do without
+if TYPE_CHECKING:  # types alone: pydantic takes 0.1 s to import, and commands that only read the ledger do without
     from orbatch.batchfile.models import LimitsConfig
-
-if TYPE_CHECKING:
-    from orbatch_provider.download import PartFile
-    from orbatch_provider.responses import Generation, KeyInfo, VideoJob
+    from orbatch_provider import Generation, KeyInfo, PartFile, VideoJob
 
 # How long polls and downloads of one job are repeated while the provider does not answer. The next run resumes them;
 # without an end, one job that is broken at the provider would keep a run alive for ever.
@@ -149,29 +147,36 @@ def _wake(sleeper: asyncio.Future[None]) -> None:
         sleeper.set_result(None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunContext:
-    """What the steps of one run share. ``block_model``: called with a model and the reason to submit no more of it."""
+    """What the steps of one run share. Create it inside the running loop.
+
+    ``block_model``: called with a model and the reason to submit no more of it.
+    """
 
     ledger: Ledger
     provider: Provider
     options: RunOptions
-    limits: Limits
     clock: Clock
     on_event: OnEvent
     block_model: Callable[[str, str], None]
     stop: StopEvent = field(default_factory=StopEvent)
+    limits: Limits = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.limits = Limits(self.options.limits, self.clock.speed)
 
     async def wait(self, real_s: float) -> bool:
         """Sleep; False when the run is being stopped."""
         await self.stop.sleep(real_s)
         return not self.stop.is_set()
 
-    def pause_s(self, error: Exception, backoff_s: float) -> float:
-        """Real seconds to wait after ``error``: its Retry-After within bounds, else ``backoff_s``."""
+    def pause_s(self, error: Exception, failures: int, first_s: float) -> float:
+        """Real seconds to wait after ``error``, the ``failures``-th in a row: its Retry-After within bounds, else a
+        backoff that begins with ``first_s``."""
         retry_after_s = error.retry_after_s if isinstance(error, APIError) else None
         if retry_after_s is None:
-            return self.clock.real(backoff_s)
+            return self.clock.real(backoff(failures, first_s, random.random()))
         # Retry-After is HTTP's and means real seconds, also where a simulator runs faster.
         return max(self.clock.real(MIN_PAUSE_S), bounded_retry_after(retry_after_s))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,18 +22,25 @@ from orbatch.outputs.files import (
     load_decoder,
     mime_type_of,
     part_path,
+    parts_below,
     place,
     probe,
     sha256_of,
     sync_directory,
     target_path,
 )
-from orbatch.runner.context import OUTAGE_LIMIT_S, Clock, Provider, RunContext, StopRun, is_outage
-from orbatch.runner.poll_schedule import backoff
-from orbatch_provider.download import PartFile, run_in_disk_pool
-from orbatch_provider.errors import APIError, AuthenticationError, GoneError, NotFoundError, OpenRouterError
-from orbatch_provider.media import extension
-from orbatch_provider.responses import VideoJob
+from orbatch.runner.context import OUTAGE_LIMIT_S, Provider, RunContext, StopRun, is_outage
+from orbatch_provider import (
+    APIError,
+    AuthenticationError,
+    GoneError,
+    NotFoundError,
+    OpenRouterError,
+    PartFile,
+    VideoJob,
+    extension,
+    run_in_disk_pool,
+)
 
 FIRST_BACKOFF_S = 5.0
 DOWNLOAD_TRIES = 5  # in one run; the next run tries again
@@ -57,56 +63,65 @@ class Downloader:
             self._is_warm = True
             run_in_disk_pool(load_decoder)
 
+    def sweep_parts(self) -> None:
+        """Remove the parts that a run left which was killed right after recording a file, and empty ones."""
+        directory = self._context.options.output_dir
+        for part in parts_below(directory) if directory.is_dir() else ():
+            existing = find_existing(part)
+            is_recorded = existing is not None and self._context.ledger.queries.path_owner(str(existing)) is not None
+            with contextlib.suppress(OSError):  # one that cannot be read is left alone
+                if is_recorded or part.stat().st_size == 0:
+                    discard(part)
+
     async def download(self, job: JobRecord, attempt: AttemptRecord, answer: VideoJob | None) -> None:
         """Download every output. ``answer``: the last poll's, None when an earlier run has seen it.
 
         Raises StopRun and LedgerError.
         """
-        outputs = _Outputs(self._context, self._directories, job, attempt, answer)
-        failures = _Failures(self._context.clock)
+        context, ledger = self._context, self._context.ledger
+        outputs = _Outputs(context, self._directories, job, attempt.remote_id or "", answer)
+        failures = _Failures(context)
         while True:
             try:
-                async with self._context.limits.downloads:
-                    if self._context.stop.is_set():
+                async with context.limits.downloads:
+                    if context.stop.is_set():
                         return
                     records = await outputs.download()
             except GoneError as exc:
-                self._context.ledger.attempts.mark_lost(attempt.id, f"paid, but {exc}")
-                self._context.log(job, f"lost: it was paid for, and {exc}", "error")
+                ledger.attempts.mark_lost(attempt.id, f"paid, but {exc}")
+                context.log(job, f"lost: it was paid for, and {exc}", "error")
                 return
             except AuthenticationError as exc:
                 raise StopRun(str(exc)) from exc
+            except FileConflict as exc:
+                context.leave_for_next_run(job, attempt, str(exc))
+                return
             except OSError as exc:
-                path = self._context.options.output_dir / job.stem
-                self._context.leave_for_next_run(job, attempt, _disk_error(exc, path))
+                path = exc.filename or context.options.output_dir / job.stem  # the system often names none
+                context.leave_for_next_run(job, attempt, f"{path} could not be written ({exc.strerror or exc})")
                 return
             except (OpenRouterError, NotPlayable) as exc:
-                if not await self._may_retry(job, attempt, failures, exc):
+                is_known = failures.add(exc)
+                if failures.are_enough:
+                    context.leave_for_next_run(job, attempt, f"the download failed: {exc}")
+                    return
+                pause_s = context.pause_s(exc, failures.count, FIRST_BACKOFF_S)
+                if not is_known:
+                    context.log(job, f"download failed: {exc} Retrying in {pause_s:.0f} s.", "warning")
+                if not await context.wait(pause_s):
                     return
             else:
-                ledger = self._context.ledger
                 await ledger.commits.durably(partial(ledger.attempts.mark_done, attempt.id, records))
                 outputs.discard_parts()  # only now: until it is recorded, a part proves that the file is ours
-                self._context.log_files(job, records)
+                context.log_files(job, records)
                 return
-
-    async def _may_retry(self, job: JobRecord, attempt: AttemptRecord, failures: _Failures, error: Exception) -> bool:
-        """Wait; False when the job is left for the next run."""
-        is_known = failures.add(error)
-        if failures.are_enough:
-            self._context.leave_for_next_run(job, attempt, f"the download failed: {error}")
-            return False
-        pause_s = self._context.pause_s(error, backoff(failures.count, FIRST_BACKOFF_S, random.random()))
-        if not is_known:
-            self._context.log(job, f"download failed: {error} Retrying in {pause_s:.0f} s.", "warning")
-        return await self._context.wait(pause_s)
 
 
 class _Failures:
     """Failures so far with one job's files: an outage is waited out, a wrong answer only met a number of times."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, context: RunContext) -> None:
+        self._clock = context.clock
         self._wrong = self._not_ready = 0
         self._outage_since: float | None = None
         self.count = 0
@@ -131,6 +146,27 @@ class _Failures:
         return self._wrong >= DOWNLOAD_TRIES or self._not_ready >= NOT_READY_TRIES or outage_s > OUTAGE_LIMIT_S
 
 
+@dataclass(slots=True)
+class _Directory:
+    """A directory that this run has created or found. Files placed in it together share a sync of their names."""
+
+    path: Path
+    running: asyncio.Task[None] | None = None  # a sync that has begun, and may miss what comes now
+    following: asyncio.Task[None] | None = None
+
+    async def sync(self) -> None:
+        """Return once the name of a file that was just placed is durable. Raises OSError."""
+        if self.following is None:
+            self.following = asyncio.create_task(self._sync_after(self.running))
+        await asyncio.shield(self.following)
+
+    async def _sync_after(self, running: asyncio.Task[None] | None) -> None:
+        if running is not None:
+            await asyncio.wait([running])
+        self.running, self.following = self.following, None
+        await run_in_disk_pool(sync_directory, self.path)
+
+
 class _Outputs:
     """The outputs of one attempt. What is placed is not downloaded again by the next ``download``."""
 
@@ -139,14 +175,14 @@ class _Outputs:
         context: RunContext,
         directories: dict[Path, _Directory],
         job: JobRecord,
-        attempt: AttemptRecord,
+        remote_id: str,
         answer: VideoJob | None,
     ) -> None:
         self._provider = context.provider
-        self._output_dir = context.options.output_dir
+        self._path = partial(target_path, context.options.output_dir, job.stem)
         self._directories = directories
-        self._job = job
-        self._remote_id = attempt.remote_id or ""
+        self._seconds = job.seconds
+        self._remote_id = remote_id
         self._answer = answer
         self._placed: dict[int, OutputRecord] = {}
         self._gone: dict[int, GoneError] = {}
@@ -177,9 +213,6 @@ class _Outputs:
         for index in self._placed:
             discard(self._part(index))
 
-    def _path(self, index: int, suffix: str) -> Path:
-        return target_path(self._output_dir, self._job.stem, index, suffix)
-
     def _part(self, index: int) -> Path:
         # The extension is known only with the content, so the part has none.
         return part_path(self._path(index, ""), self._remote_id)
@@ -188,36 +221,15 @@ class _Outputs:
         part = self._part(index)
         existing = find_existing(part)
         if existing is not None:
-            return await run_in_disk_pool(_describe_existing, self._job, existing, part)
+            return await run_in_disk_pool(_describe_existing, existing, part, self._seconds)
         directory = self._directories.get(part.parent)
         if directory is None:
             part.parent.mkdir(parents=True, exist_ok=True)
             directory = self._directories[part.parent] = _Directory(part.parent)
         received = await self._provider.receive(self._remote_id, index, part)
-        record = await run_in_disk_pool(_verify_and_place, received, partial(self._path, index), self._job.seconds)
+        record = await run_in_disk_pool(_verify_and_place, received, partial(self._path, index), self._seconds)
         await directory.sync()
         return record
-
-
-@dataclass(slots=True)
-class _Directory:
-    """A directory that this run has created or found. Files placed in it together share a sync of their names."""
-
-    path: Path
-    running: asyncio.Task[None] | None = None  # a sync that has begun, and may miss what comes now
-    following: asyncio.Task[None] | None = None
-
-    async def sync(self) -> None:
-        """Return once the name of a file that was just placed is durable. Raises OSError."""
-        if self.following is None:
-            self.following = asyncio.create_task(self._sync_after(self.running))
-        await asyncio.shield(self.following)
-
-    async def _sync_after(self, running: asyncio.Task[None] | None) -> None:
-        if running is not None:
-            await asyncio.wait([running])
-        self.running, self.following = self.following, None
-        await run_in_disk_pool(sync_directory, self.path)
 
 
 def _verify_and_place(
@@ -237,10 +249,10 @@ def _verify_and_place(
     return replace(record, path=str(path))
 
 
-def _describe_existing(job: JobRecord, path: Path, part: Path) -> OutputRecord:
+def _describe_existing(path: Path, part: Path, requested_s: int | None) -> OutputRecord:
     """A file that a killed run had placed. Should it not play any more, it is not taken for placed a second time."""
     try:
-        record = probe(path, mime_type_of(path), path.stat().st_size, sha256_of(path), job.seconds)
+        record = probe(path, mime_type_of(path), path.stat().st_size, sha256_of(path), requested_s)
     except NotPlayable:
         discard(part)
         raise
@@ -248,18 +260,12 @@ def _describe_existing(job: JobRecord, path: Path, part: Path) -> OutputRecord:
     return record
 
 
-def _disk_error(error: OSError, path: Path) -> str:
-    """A sentence that names the path, which the system's own message often lacks."""
-    if isinstance(error, FileConflict):
-        return str(error)
-    return f"{error.filename or path} could not be written ({error.strerror or error})"
-
-
 async def redownload(ledger: Ledger, provider: Provider, job: JobRecord) -> int:
     """Download the missing or changed files of a done job to the paths in the ledger; returns how many.
 
     A changed file is kept beside the new one, as ``NAME.changed``. Raises OpenRouterError, NotPlayable and OSError.
     """
+    # An earlier version could pay for a job twice, and both results are kept.
     attempts = [attempt for attempt in ledger.queries.attempts(job.id) if attempt.status == Status.DONE]
     return sum([await _redownload(ledger, provider, job, attempt) for attempt in attempts])
 
@@ -267,13 +273,14 @@ async def redownload(ledger: Ledger, provider: Provider, job: JobRecord) -> int:
 async def _redownload(ledger: Ledger, provider: Provider, job: JobRecord, attempt: AttemptRecord) -> int:
     records: list[OutputRecord] = []
     parts: list[Path] = []
+    remote_id = attempt.remote_id or ""
     for index, record in enumerate(ledger.queries.outputs(job.id, attempt.id)):
         path = Path(record.path)
         if await run_in_disk_pool(_is_intact_or_set_aside, path, record.sha256):
             records.append(record)
             continue
-        parts.append(part_path(path, attempt.remote_id or ""))
-        received = await provider.receive(attempt.remote_id or "", index, parts[-1])
+        parts.append(part_path(path, remote_id))
+        received = await provider.receive(remote_id, index, parts[-1])
         records.append(await run_in_disk_pool(_verify_and_place, received, path, job.seconds))
         await run_in_disk_pool(sync_directory, path.parent)
     if parts:

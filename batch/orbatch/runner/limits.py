@@ -16,7 +16,6 @@ from aiolimiter import AsyncLimiter
 if TYPE_CHECKING:  # a type alone: pydantic takes 0.1 s to import, and commands that only read the ledger do without
     from orbatch.batchfile.models import LimitsConfig
 
-
 BURST_SHARE = 0.1  # of a minute's submits
 RECHECK_SHARE = 0.1  # of the time to the next free place
 MIN_RECHECK_S = 0.01
@@ -35,11 +34,6 @@ def submit_limiter(per_minute: float, speed: float) -> AsyncLimiter:
     burst = max(1, int(per_minute * BURST_SHARE))
     per_second = (per_minute - burst + 1) / 60.0  # the last of a window's refills comes when the next one begins
     return AsyncLimiter(burst, burst / per_second / speed)
-
-
-def _recheck_s(limiter: AsyncLimiter) -> float:
-    # Only a part of the time to the next place: who comes a moment early would else wait for the one after.
-    return max(MIN_RECHECK_S, limiter.time_period / limiter.max_rate * RECHECK_SHARE)
 
 
 class Limits:
@@ -81,7 +75,9 @@ class Limits:
             return Wait(text, 1.0 if elsewhere_of_model else None)
         for limiter, name in ((self._account, "limits.submits_per_minute"), (self._models.get(model), "limits.models")):
             if limiter is not None and not limiter.has_capacity():
-                return Wait(f"rate limit of submits ({name})", _recheck_s(limiter))
+                # Only a part of the time to the next place: who comes a moment early would else wait for the one after.
+                recheck_s = limiter.time_period / limiter.max_rate * RECHECK_SHARE
+                return Wait(f"rate limit of submits ({name})", max(MIN_RECHECK_S, recheck_s))
         return None
 
     async def take(self, model: str) -> None:

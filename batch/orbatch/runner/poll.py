@@ -1,6 +1,6 @@
 """Poll a paid job until the provider has ended it. No failed poll ever ends a job.
 
-``poll_until_ended`` decides when to poll; ``apply`` records what an answer means, wherever the answer came from.
+``poll_until_ended`` decides when to poll; ``_record_end`` records what the last answer means.
 """
 
 from __future__ import annotations
@@ -8,11 +8,19 @@ from __future__ import annotations
 import random
 
 from orbatch.ledger import AttemptRecord, Charge, JobRecord, Status, parse_timestamp, utc_now
-from orbatch.runner.context import OUTAGE_LIMIT_S, Clock, RunContext, StopRun, is_outage
-from orbatch.runner.poll_schedule import MIN_POLL_INTERVAL_S, Observation, PollSchedule, backoff, next_poll
+from orbatch.runner.context import OUTAGE_LIMIT_S, RunContext, StopRun, is_outage
+from orbatch.runner.poll_schedule import MIN_POLL_INTERVAL_S, Observation, PollSchedule, next_poll
 from orbatch.runner.reconcile import charged_text, report_end, report_overrun
-from orbatch_provider.errors import AuthenticationError, NotFoundError, OpenRouterError, PermissionDeniedError, redact
-from orbatch_provider.responses import COMPLETED, ENDED_WITHOUT_RESULT, VideoJob
+from orbatch_provider import (
+    COMPLETED,
+    ENDED_WITHOUT_RESULT,
+    AuthenticationError,
+    NotFoundError,
+    OpenRouterError,
+    PermissionDeniedError,
+    VideoJob,
+    redact,
+)
 
 OUTAGE_REPORTED_AFTER_S = 60.0
 
@@ -20,9 +28,15 @@ OUTAGE_REPORTED_AFTER_S = 60.0
 class Poller:
     """submitted -> completed, failed, cancelled or expired."""
 
-    def __init__(self, context: RunContext, schedule: PollSchedule) -> None:
+    def __init__(self, context: RunContext) -> None:
         self._context = context
-        self._schedule = schedule
+        self._schedule = PollSchedule(context.options.poll_interval_s)
+
+    def learn_from_ledger(self) -> None:
+        """Take the jobs of earlier runs into account."""
+        for model, seconds, took_s in self._context.ledger.queries.durations():
+            # The ledger has when the end was seen, and not how long before it was still running.
+            self._schedule.learn((model, seconds), Observation(0.0, took_s * self._context.clock.speed))
 
     async def poll_until_ended(
         self, job: JobRecord, attempt: AttemptRecord, *, resumed: bool = False
@@ -31,15 +45,14 @@ class Poller:
 
         ``resumed``: an earlier run has submitted it. Raises StopRun and LedgerError.
         """
-        answer = await self._last_answer(job, attempt, resumed)
-        return answer if answer is not None and await self.apply(job, attempt, answer) else None
+        answer = await self._last_answer(_Watch(self._context, job, attempt, resumed))
+        return answer if answer is not None and await self._record_end(job, attempt, answer) else None
 
-    async def apply(self, job: JobRecord, attempt: AttemptRecord, answer: VideoJob) -> bool:
+    async def _record_end(self, job: JobRecord, attempt: AttemptRecord, answer: VideoJob) -> bool:
         """Record the end of a job and its charge, before any download. True when there are outputs to download."""
         charge = Charge.of(answer.usage, answer.generation_id)
         caps, ledger = self._context.options.caps, self._context.ledger
-        status = Status(answer.status)
-        error = None
+        status, error = Status(answer.status), None
         if status is not Status.COMPLETED:
             error = redact(answer.error or "") or f"the provider ended it as {status}"
         settlement = await ledger.commits.durably(
@@ -52,23 +65,22 @@ class Poller:
         self._context.log(job, f"completed, {charged_text(charge.cost_nusd)}")
         return True
 
-    async def _last_answer(self, job: JobRecord, attempt: AttemptRecord, resumed: bool) -> VideoJob | None:
+    async def _last_answer(self, watch: _Watch) -> VideoJob | None:
         """The answer that ends the job; None when the run stops, or leaves it for the next one."""
-        watch = _Watch(self._context, job, attempt, resumed=resumed)
         # A run that was stopped right after a submit may be started again before a poll is polite.
         soonest_s = max(0.0, MIN_POLL_INTERVAL_S - watch.age_s)
         pause_s: float | None = self._context.clock.real(soonest_s) if watch.resumed else self._until_next(watch)
         while pause_s is not None and await self._context.wait(pause_s):
             try:
                 async with self._context.limits.polls:
-                    answer = await self._context.provider.poll(attempt.remote_id or "")
+                    answer = await self._context.provider.poll(watch.attempt.remote_id or "")
             except AuthenticationError as exc:
                 raise StopRun(str(exc)) from exc
             except OpenRouterError as exc:
                 pause_s = self._after_failure(watch, exc)
                 continue
-            if watch.deadline.answered():
-                self._context.log(job, "provider reachable again")
+            if watch.end_outage():
+                self._context.log(watch.job, "provider reachable again")
             if answer.status == COMPLETED or answer.status in ENDED_WITHOUT_RESULT:
                 if answer.status == COMPLETED and watch.running_s is not None:
                     self._schedule.learn(watch.kind, Observation(watch.running_s, watch.age_s))
@@ -84,15 +96,13 @@ class Poller:
         if status != watch.status:
             watch.status = status
             self._context.log(watch.job, status)
-        if watch.deadline.is_over(timeout_s):
+        if watch.is_over(timeout_s):
             self._context.leave_for_next_run(watch.job, watch.attempt, f"still {status} after {timeout_s:g} s")
             return None
         return self._until_next(watch)
 
     def _after_failure(self, watch: _Watch, error: OpenRouterError) -> float | None:
-        watch.failures += 1
-        watch.deadline.failed(error)
-        if watch.deadline.outage_is_news():
+        if watch.fail(error):
             self._context.log(watch.job, f"provider unreachable, retrying: {error}", "warning")
         elif watch.failures == 1:
             # A job is visible only to the account that has created it.
@@ -101,10 +111,10 @@ class Poller:
             hint = " It was submitted with another API key." if by_other_key else ""
             self._context.log(watch.job, f"poll failed, retrying: {error}{hint}", "warning" if hint else "info")
         options = self._context.options
-        if watch.deadline.is_over(options.poll_timeout_s):
+        if watch.is_over(options.poll_timeout_s):
             self._context.leave_for_next_run(watch.job, watch.attempt, f"polling failed: {error}")
             return None
-        return self._context.pause_s(error, backoff(watch.failures, options.poll_interval_s, random.random()))
+        return self._context.pause_s(error, watch.failures, options.poll_interval_s)
 
     def _until_next(self, watch: _Watch) -> float:
         interval_s = self._context.options.poll_interval_s
@@ -113,71 +123,58 @@ class Poller:
 
 
 class _Watch:
-    """One job while it is polled: its age, and when it was last seen running, which is what the schedule learns.
+    """One job while it is polled: its age, how long this run has waited for it, and how much of that was an outage.
 
     ``resumed``: it was accepted a while ago. It may have ended long since, so it is polled immediately, and teaches
-    nothing unless it is then still running: ``running_s`` is None until it was seen.
+    nothing unless it is then still running: ``running_s`` is its age when it was last seen running, None until it was.
+    An outage does not count towards the timeout: the job cannot be blamed for it.
     """
 
-    def __init__(self, context: RunContext, job: JobRecord, attempt: AttemptRecord, *, resumed: bool) -> None:
+    def __init__(self, context: RunContext, job: JobRecord, attempt: AttemptRecord, resumed: bool) -> None:
         self.job = job
         self.attempt = attempt
         self.kind = (job.model, job.seconds)
-        self.deadline = PollDeadline(context.clock)
         self.failures = 0  # in a row
         self.status = ""
         now = utc_now()
         since = now if attempt.submitted_at is None else parse_timestamp(attempt.submitted_at)
         passed_s = max(0.0, (now - since).total_seconds())  # a wall clock may jump back
         self._clock = context.clock
-        self._start = context.clock.now() - passed_s * context.clock.speed
+        self._began = self._last = context.clock.now()
+        self._submitted = self._began - passed_s * context.clock.speed
+        self._outage_s = self._excused_s = 0.0
+        self._is_reported = False
         self.resumed = resumed or passed_s >= MIN_POLL_INTERVAL_S
         self.running_s: float | None = None if self.resumed else 0.0
 
     @property
     def age_s(self) -> float:
-        return self._clock.now() - self._start
+        return self._clock.now() - self._submitted
 
-
-class PollDeadline:
-    """How long this run has waited for a job, on a monotonic clock, and how much of that was an outage.
-
-    An outage does not count towards the timeout: the job cannot be blamed for it.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._start = self._last = clock.now()
-        self._excused_s = 0.0
-        self._is_reported = False
-        self.outage_s = 0.0
-
-    def answered(self) -> bool:
+    def end_outage(self) -> bool:
         """An answer came. Returns whether it ends an outage that was reported."""
         was_reported = self._is_reported
         self._last = self._clock.now()
-        self.outage_s = 0.0
+        self._outage_s = 0.0
         self._is_reported = False
         return was_reported
 
-    def failed(self, error: Exception) -> None:
-        """A poll failed; only an outage is excused."""
+    def fail(self, error: Exception) -> bool:
+        """A poll failed. True once per outage, when it has lasted for OUTAGE_REPORTED_AFTER_S."""
+        self.failures += 1
         if not is_outage(error):
-            self.answered()
-            return
+            self.end_outage()
+            return False
         passed_s = self._clock.now() - self._last
         self._last += passed_s
-        self.outage_s += passed_s
+        self._outage_s += passed_s
         self._excused_s += passed_s
-
-    def outage_is_news(self) -> bool:
-        """True once per outage, when it has lasted for OUTAGE_REPORTED_AFTER_S."""
-        if self._is_reported or self.outage_s < OUTAGE_REPORTED_AFTER_S:
+        if self._is_reported or self._outage_s < OUTAGE_REPORTED_AFTER_S:
             return False
         self._is_reported = True
         return True
 
     def is_over(self, timeout_s: float) -> bool:
         """Whether the job has had its time, or the outage has lasted for OUTAGE_LIMIT_S."""
-        waited_s = self._clock.now() - self._start - self._excused_s
-        return waited_s > timeout_s or self.outage_s > OUTAGE_LIMIT_S
+        waited_s = self._clock.now() - self._began - self._excused_s
+        return waited_s > timeout_s or self._outage_s > OUTAGE_LIMIT_S

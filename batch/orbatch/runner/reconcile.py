@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from orbatch.ledger import Caps, Charge, JobRecord, Ledger, Settlement, Status, utc_now
 from orbatch.money import format_usd, to_nano
 from orbatch.runner.context import Provider, RunContext
-from orbatch_provider.errors import AuthenticationError, NotFoundError, OpenRouterError
+from orbatch_provider import AuthenticationError, NotFoundError, OpenRouterError
 
 USAGE_TIMEOUT_S = 10.0  # for a reading that is only evidence; submits wait for it
 MAX_USAGE_USD = 10**9  # beyond it a reading is an error, not a charge
@@ -50,12 +50,10 @@ async def reconcile(ledger: Ledger, provider: Provider, jobs: list[JobRecord], c
         # An answer about another request must never settle this one.
         if generation.total_cost is None or generation.id not in ("", attempt.generation_id):
             continue
-        settlement = ledger.attempts.settle(
-            attempt.id, Charge(to_nano(generation.total_cost), generation.is_byok), caps
-        )
+        charge = Charge(to_nano(generation.total_cost), generation.is_byok)
+        settlement = ledger.attempts.settle(attempt.id, charge, caps)
         settled += 1
-        if settlement.overrun_nusd:
-            ledger.attempts.add_event(job.id, attempt.id, _overrun_text(attempt.reserved_nusd, settlement))
+        _record_overrun(ledger, job, attempt.id, attempt.reserved_nusd, settlement)
         if settlement.cap_exceeded is not None:
             broken[job.model] = _broken_cap_text(job.model, settlement.cap_exceeded)
     return SettleResult(settled, len(jobs) - settled, broken)
@@ -65,11 +63,9 @@ def report_overrun(
     context: RunContext, job: JobRecord, attempt_id: int, reserved_nusd: int | None, settlement: Settlement
 ) -> None:
     """Record and report a charge above its reservation; one that breaks a cap blocks its model."""
-    if not settlement.overrun_nusd:
-        return
-    text = _overrun_text(reserved_nusd, settlement)
-    context.ledger.attempts.add_event(job.id, attempt_id, text)
-    context.log(job, text, "warning")
+    text = _record_overrun(context.ledger, job, attempt_id, reserved_nusd, settlement)
+    if text:
+        context.log(job, text, "warning")
     if settlement.cap_exceeded is not None:
         context.block_model(job.model, _broken_cap_text(job.model, settlement.cap_exceeded))
 
@@ -101,11 +97,16 @@ async def record_usage(ledger: Ledger, provider: Provider) -> None:
             ledger.usage.record(provider.account, to_nano(key.usage), at)
 
 
-def _overrun_text(reserved_nusd: int | None, settlement: Settlement) -> str:
-    return (
-        f"charged {format_usd(settlement.cost_nusd)} USD, {format_usd(settlement.overrun_nusd)} USD more than the "
-        f"{format_usd(reserved_nusd)} USD reserved"
-    )
+def _record_overrun(
+    ledger: Ledger, job: JobRecord, attempt_id: int, reserved_nusd: int | None, settlement: Settlement
+) -> str:
+    """The text that was recorded; "" for a charge within its reservation."""
+    if not settlement.overrun_nusd:
+        return ""
+    cost, more, reserved = map(format_usd, (settlement.cost_nusd, settlement.overrun_nusd, reserved_nusd))
+    text = f"charged {cost} USD, {more} USD more than the {reserved} USD reserved"
+    ledger.attempts.add_event(job.id, attempt_id, text)
+    return text
 
 
 def _broken_cap_text(model: str, cap: str) -> str:

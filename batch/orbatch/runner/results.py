@@ -7,15 +7,14 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from orbatch.ledger import OutputRecord
 from orbatch.outputs.files import FileConflict, discard, part_path, place, sync_directory, target_path
-from orbatch_provider import ImagesResult, TextResult
-from orbatch_provider.media import extension
+from orbatch_provider import ImagesResult, TextResult, extension
 
 FREE_BYTES = 100_000_000  # on the disk before a request is submitted: an answer may hold ten large images
 _CHARACTERS_SHOWN = 80  # of a text that an error repeats
@@ -71,17 +70,19 @@ class OutputTarget:
         """Where the file at ``path`` is put together."""
         return part_path(path, f"{self.job_id} {self.tag}")
 
-    def check_writable(self) -> None:
-        """Raises OSError when a result could not be saved here."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        probe = self.part(self.path(0, ".probe"))
+    def why_not_writable(self) -> str:
+        """Why a result could not be saved here; "" where it can be."""
         try:
-            probe.write_bytes(b"x")
-        finally:
-            probe.unlink(missing_ok=True)
-        free = shutil.disk_usage(self.directory).free
-        if free < FREE_BYTES:
-            raise OSError(f"only {free // 1_000_000} MB are free on the disk of {self.directory}")
+            self.directory.mkdir(parents=True, exist_ok=True)
+            probe = self.part(self.path(0, ".probe"))
+            try:
+                probe.write_bytes(b"x")
+            finally:
+                probe.unlink(missing_ok=True)
+            free = shutil.disk_usage(self.directory).free
+        except OSError as exc:
+            return str(exc)
+        return "" if free >= FREE_BYTES else f"only {free // 1_000_000} MB are free on the disk of {self.directory}"
 
 
 def save_images(result: ImagesResult, _request: Any, target: OutputTarget) -> list[SavedFile]:
@@ -131,8 +132,14 @@ def save_unusable(text: str, target: OutputTarget) -> str:
         saved = _write(text, target, ".invalid.txt", "text/plain", None)
     except SaveError as exc:
         return f"; its text could not be saved: {exc}"
-    discard(saved.part)
+    discard_parts([saved])
     return f"; the text is saved in {saved.record.path}"
+
+
+def discard_parts(saved: Sequence[SavedFile]) -> None:
+    """Remove the parts of files that the ledger has recorded."""
+    for each in saved:
+        discard(each.part)
 
 
 # By kind of job, for those whose result is in the answer itself.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
+from typing import Any
 
 from orbatch.ledger import (
     LEASE_S,
@@ -25,16 +27,13 @@ from orbatch.ledger import (
     Status,
     utc_now,
 )
-from orbatch.outputs.files import discard, find_existing, is_empty, parts_below
 from orbatch.runner.context import Clock, Event, OnEvent, Provider, RunContext, RunOptions, StopRun, StopSubmits
 from orbatch.runner.download import Downloader
-from orbatch.runner.limits import Limits, Wait
 from orbatch.runner.poll import Poller
-from orbatch.runner.poll_schedule import Observation, PollSchedule
 from orbatch.runner.reconcile import reconcile, record_usage
 from orbatch.runner.scheduler import Scheduler
 from orbatch.runner.submit import Submitter
-from orbatch_provider.errors import OpenRouterError, redact
+from orbatch_provider import OpenRouterError, redact
 
 SUBMITS_PER_TURN = 32  # then running jobs get their turn; these intents share a commit
 BACKLOG_PER_DOWNLOAD = 4  # completed jobs that may wait for each download before submits pause
@@ -88,28 +87,24 @@ class BatchRun:
         *,
         lease_s: float = LEASE_S,
     ) -> None:
-        limits = Limits(options.limits, clock.speed)
-        self._context = RunContext(ledger, provider, options, limits, clock, on_event, self._block_model)
+        self._context = RunContext(ledger, provider, options, clock, on_event, self._block_model)
         self._ledger = ledger
         self._batch = batch
         self._options = options
         self._lease_s = lease_s
         self._holder = Holder.this_process()
         self._scheduler = Scheduler(self._context, batch.id)
-        self._schedule = PollSchedule(options.poll_interval_s)
         self._submitter = Submitter(self._context)
-        self._poller = Poller(self._context, self._schedule)
+        self._poller = Poller(self._context)
         self._downloader = Downloader(self._context)
-        self._tasks: set[asyncio.Task[None]] = set()  # one for each job that is being driven
-        self._submitting: set[asyncio.Task[None]] = set()  # those whose submit has no answer yet
+        self._tasks: set[asyncio.Task[Any]] = set()  # one for each job that is being driven
+        self._submitting: set[asyncio.Task[Any]] = set()  # those whose submit has no answer yet
         self._wake = asyncio.Event()
         self._submits_stopped = False
         self._stop: Stop | None = None
         self._message = ""
         self._usage_read_at = float("-inf")
         self.waiting: str | None = None
-
-    # -- the run ------------------------------------------------------------------------------------------------------
 
     async def run(self) -> RunResult:
         """Drive the batch until nothing is left that can be done. Raises BatchHeld, LedgerError.
@@ -155,14 +150,14 @@ class BatchRun:
         self._submits_stopped = True
         self._wake.set()
 
-    async def _watched(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+    async def _watched(self, work: Callable[[], Awaitable[None]], job: JobRecord | None = None) -> None:
         """No part of a run breaks silently: a failure ends the run in order, and answers on their way are recorded."""
         try:
             await work()
         except Exception as exc:  # noqa: BLE001 - any error ends the run and is reported
-            self._end_by(exc)
+            self._end_by(exc, job)
 
-    def _end_by(self, error: Exception, job: JobRecord | None = None) -> None:
+    def _end_by(self, error: Exception, job: JobRecord | None) -> None:
         if isinstance(error, StopSubmits):
             self._stop_submits(Stop.NO_CREDIT, str(error))
         elif isinstance(error, (StopRun, LedgerError)):
@@ -180,8 +175,6 @@ class BatchRun:
             for task in self._tasks - self._submitting:
                 task.cancel()
 
-    # -- feeding ------------------------------------------------------------------------------------------------------
-
     async def _feed(self) -> None:
         """Resume what an earlier run left, then submit pending jobs while the limits and the caps allow any."""
         self._resume()
@@ -189,57 +182,49 @@ class BatchRun:
         submitted = 0
         while not self._submits_stopped:
             self._wake.clear()
-            choice = self._backlog() or self._scheduler.choose()
-            if isinstance(choice, JobRecord):
+            # Completed jobs are not in flight, so a slow disk or line would let them pile up without end.
+            waiting = len(self._tasks) - self._context.limits.in_flight
+            is_backlog_long = waiting > self._options.limits.downloads * BACKLOG_PER_DOWNLOAD
+            choice = None if is_backlog_long else self._scheduler.choose()
+            if is_backlog_long:
+                await self._pause("downloads are slower than completions")
+            elif isinstance(choice, JobRecord):
                 await self._submit(choice)
                 submitted += 1
                 if submitted % SUBMITS_PER_TURN == 0:
                     await asyncio.sleep(0)
-            elif choice is None and not self._tasks:
-                return
+            elif choice is not None:
+                await self._pause(choice.reason, choice.seconds)
+            elif self._tasks:
+                await self._pause()
             else:
-                await self._pause(choice)
+                return
 
     def _resume(self) -> None:
         """Intents without an answer become uncertain; paid jobs are polled and downloaded again."""
         for job_id in self._ledger.attempts.recover_interrupted(self._batch.id):
             text = "uncertain: an earlier run stopped during the submit. It may have been charged."
             self._context.log(self._ledger.queries.job(job_id), text, "warning")
-        for model, seconds, took_s in self._ledger.queries.durations():
-            # The ledger has when the end was seen, and not how long before it was still running.
-            self._schedule.learn((model, seconds), Observation(0.0, took_s * self._context.clock.speed))
-        self._sweep_parts()
+        self._poller.learn_from_ledger()
+        self._downloader.sweep_parts()
         for job in self._ledger.queries.open_attempts(self._batch.id):
             assert job.attempt is not None
             self._start(job, job.attempt)
 
-    def _sweep_parts(self) -> None:
-        """A run that was killed right after recording a file could not remove its part any more."""
-        directory = self._options.output_dir
-        for part in parts_below(directory) if directory.is_dir() else ():
-            existing = find_existing(part)
-            is_recorded = existing is not None and self._ledger.queries.path_owner(str(existing)) is not None
-            if is_recorded or is_empty(part):
-                discard(part)
-
-    def _backlog(self) -> Wait | None:
-        # Completed jobs are not in flight, so a slow disk or line would let them pile up without end.
-        waiting = len(self._tasks) - self._context.limits.in_flight
-        is_long = waiting > self._options.limits.downloads * BACKLOG_PER_DOWNLOAD
-        return Wait("downloads are slower than completions") if is_long else None
-
-    async def _pause(self, wait: Wait | None) -> None:
+    async def _pause(self, reason: str | None = None, seconds: float | None = None) -> None:
         """Until something changes: a job moved, a limit opens, or the run is stopped."""
-        self.waiting = wait.reason if wait is not None else None
-        timeout_s = None if wait is None or wait.seconds is None else max(wait.seconds, 0.001)
+        self.waiting = reason
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(None if seconds is None else max(seconds, 0.001)):
                 await self._wake.wait()
         self.waiting = None
 
     async def _submit(self, job: JobRecord) -> None:
         self._scheduler.take(job)
-        await self._read_usage()
+        now = self._context.clock.now()
+        if now - self._usage_read_at > USAGE_AGE_S:  # not one request per submit: evidence if it becomes uncertain
+            self._usage_read_at = now
+            await record_usage(self._ledger, self._context.provider)
         if self._submits_stopped or job.model in self._scheduler.blocked:
             return
         await self._context.limits.take(job.model)
@@ -259,25 +244,16 @@ class BatchRun:
         else:
             self._start(job, decision, on_disk)
 
-    async def _read_usage(self) -> None:
-        """Before a submit, but not one request per submit: evidence for the case that it becomes uncertain."""
-        now = self._context.clock.now()
-        if now - self._usage_read_at > USAGE_AGE_S:
-            self._usage_read_at = now
-            await record_usage(self._ledger, self._context.provider)
-
-    # -- one job ------------------------------------------------------------------------------------------------------
-
     def _start(self, job: JobRecord, paid: Reservation | AttemptRecord, on_disk: OnDisk | None = None) -> None:
         # Counted here and not when the coroutine begins: the next choice may come before that.
         self._context.limits.enter(job.model)
-        task = asyncio.create_task(self._drive(job, paid, on_disk))
+        task = asyncio.create_task(self._watched(partial(self._drive, job, paid, on_disk), job))
         self._tasks.add(task)
         if isinstance(paid, Reservation):
             self._submitting.add(task)
         task.add_done_callback(self._ended)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         self._submitting.discard(task)
         self._scheduler.reconsider()
@@ -285,23 +261,21 @@ class BatchRun:
 
     async def _drive(self, job: JobRecord, paid: Reservation | AttemptRecord, on_disk: OnDisk | None) -> None:
         """A job from its present status to its end, or to where this run must leave it."""
-        try:
-            await self._advance(job, paid, on_disk)
-            if self._options.fail_fast and (status := self._ledger.queries.job(job.id).status) not in _NOT_FAILED:
-                text = f"{job.prompt_id} {job.model} is {status}, and --fail-fast is set"
-                self._stop_submits(Stop.FAIL_FAST, text)
-        except Exception as exc:  # noqa: BLE001 - any error ends the run and is reported
-            self._end_by(exc, job)
+        await self._advance(job, paid, on_disk)
+        if self._options.fail_fast and (status := self._ledger.queries.job(job.id).status) not in _NOT_FAILED:
+            self._stop_submits(Stop.FAIL_FAST, f"{job.prompt_id} {job.model} is {status}, and --fail-fast is set")
 
     async def _advance(self, job: JobRecord, paid: Reservation | AttemptRecord, on_disk: OnDisk | None) -> None:
-        attempt, answer = None, None
         try:
             if isinstance(paid, Reservation):
                 attempt = await self._submitter.submit(job, paid, on_disk)
                 self._submitting -= {asyncio.current_task()}
             else:
                 attempt = paid
-            if attempt is not None and attempt.status == Status.SUBMITTED:
+            if attempt is None:
+                return
+            answer = None
+            if attempt.status == Status.SUBMITTED:
                 self._downloader.warm_up()
                 answer = await self._poller.poll_until_ended(job, attempt, resumed=paid is attempt)
                 if answer is None:
@@ -309,14 +283,11 @@ class BatchRun:
         finally:
             self._context.limits.leave(job.model)
             self._wake.set()
-        if attempt is not None:
-            await self._downloader.download(job, attempt, answer)
+        await self._downloader.download(job, attempt, answer)
 
     def _block_model(self, model: str, reason: str) -> None:
         self._scheduler.block(model, reason)
         self._context.on_event(Event(f"submitting stopped: {reason}", model, "error"))
-
-    # -- beside the jobs ----------------------------------------------------------------------------------------------
 
     async def _heartbeat(self) -> None:
         while True:

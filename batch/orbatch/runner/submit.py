@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,24 +27,24 @@ from orbatch.ledger import (
     Status,
 )
 from orbatch.money import format_usd
-from orbatch.outputs.files import discard
 from orbatch.plan.jobs import job_key
 from orbatch.plan.kinds import KINDS, AnyRequest, request_of
 from orbatch.runner.context import RunContext, StopRun, StopSubmits
-from orbatch.runner.poll_schedule import backoff
 from orbatch.runner.reconcile import charged_text, record_usage, report_end, report_overrun
-from orbatch.runner.results import SAVERS, OutputTarget, SaveError, UnusableText, save_unusable
-from orbatch_provider.download import run_in_disk_pool
-from orbatch_provider.errors import (
+from orbatch.runner.results import SAVERS, OutputTarget, SaveError, UnusableText, discard_parts, save_unusable
+from orbatch_provider import (
+    IMAGE_FIELDS,
     AuthenticationError,
+    InputError,
     NotSentError,
     OpenRouterError,
     PaymentRequiredError,
     PermissionDeniedError,
+    UnusableResultError,
+    materialise,
     redact,
+    run_in_disk_pool,
 )
-from orbatch_provider.inputs import IMAGE_FIELDS, InputError, materialise
-from orbatch_provider.responses import UnusableResultError
 
 FIRST_BACKOFF_S = 5.0
 ANSWER_TIMEOUT_S = 120.0  # after this the submit of a polled kind is uncertain; its answer is still waited for
@@ -58,18 +57,15 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class _Submission:
-    """One attempt: the request, its reservation, and where a result in the answer goes. ``is_late``: it was marked
-    uncertain, and its answer is still waited for."""
+    """One attempt. ``target``: where a result in the answer goes. ``is_late``: it was marked uncertain, and its answer
+    is still waited for."""
 
     job: JobRecord
     reservation: Reservation
+    attempt_id: int
     request: AnyRequest
     target: OutputTarget
     is_late: bool = False
-
-    @property
-    def attempt_id(self) -> int:
-        return self.reservation.attempt_id
 
 
 class Submitter:
@@ -109,42 +105,30 @@ class Submitter:
             raise
         return await _finish(self._conclude(submission, call))
 
-    # -- before it leaves ---------------------------------------------------------------------------------------------
-
     async def _prepare(self, job: JobRecord, reservation: Reservation, on_disk: OnDisk | None) -> _Submission | None:
         """Wait for the intent to be on disk, then read input files and check the output directory. None, and rejected,
         when the request is no longer what was planned."""
-        attempt_id = reservation.attempt_id
         target = OutputTarget(self._context.options.output_dir, job.stem, reservation.number, job.id)
-        is_durable = on_disk is None
         try:
             if on_disk is not None:
                 await asyncio.shield(on_disk)  # shared with the other intents of this commit
-            is_durable = True
             request = await run_in_disk_pool(_as_planned, job) if _has_files(job) else _as_planned(job)
-            if KINDS[job.kind].is_synchronous:
-                await self._check_writable(job, target, attempt_id)
+            problem = await run_in_disk_pool(target.why_not_writable) if KINDS[job.kind].is_synchronous else ""
+            if problem:
+                where = f"its output cannot be saved in {target.output_dir}"
+                raise StopRun(f"Job {job.id} was not submitted, because {where}: {problem}")
         except (OSError, ValueError) as exc:
-            self._attempts.reject(attempt_id, f"not submitted: {exc}")
+            self._attempts.reject(reservation.attempt_id, f"not submitted: {exc}")
             self._context.log(job, f"not submitted: {exc}", "error")
             return None
-        except StopRun:
-            raise
-        except BaseException:  # an interruption, or a bug: nothing has left
+        except BaseException as exc:  # an interruption, a full disk, or a bug: nothing has left
             # An intent that the disk has refused is not in the ledger, so there is nothing to release.
-            if is_durable or not (on_disk is not None and on_disk.done() and on_disk.exception() is not None):
+            if on_disk is None or not on_disk.done() or on_disk.exception() is None:
                 with contextlib.suppress(LedgerError):
-                    self._attempts.release(attempt_id, _STOPPED_BEFORE)
+                    reason = str(exc) if isinstance(exc, StopRun) else _STOPPED_BEFORE
+                    self._attempts.release(reservation.attempt_id, reason)
             raise
-        return _Submission(job, reservation, request, target)
-
-    async def _check_writable(self, job: JobRecord, target: OutputTarget, attempt_id: int) -> None:
-        try:
-            await run_in_disk_pool(target.check_writable)
-        except OSError as exc:
-            self._attempts.release(attempt_id, f"not submitted: {exc}")
-            text = f"Job {job.id} was not submitted, because its output cannot be saved in {target.output_dir}: {exc}"
-            raise StopRun(text) from exc
+        return _Submission(job, reservation, reservation.attempt_id, request, target)
 
     def _may_leave(self, submission: _Submission) -> bool:
         """The last check before money moves: False when the run is being stopped. Raises LeaseLost when this process
@@ -155,8 +139,6 @@ class Submitter:
             self._attempts.release(submission.attempt_id, _STOPPED_BEFORE)
             return False
         return True
-
-    # -- answered -----------------------------------------------------------------------------------------------------
 
     async def _conclude(self, submission: _Submission, call: asyncio.Future[Any]) -> AttemptRecord | None:
         job = submission.job
@@ -183,13 +165,15 @@ class Submitter:
         job, reservation = submission.job, submission.reservation
         try:
             await self._write(
-                submission,
+                job,
                 partial(self._attempts.accept, submission.attempt_id, remote_id, generation_id),
-                f"was accepted as {remote_id}, and this could not be recorded: note it, and after the repair run "
-                f"`orbatch resolve {job.id} --remote-id {remote_id}`.",
+                f"accepted as {remote_id}",
+                f": note it, and after the repair run `orbatch resolve {job.id} --remote-id {remote_id}`.",
             )
-        except LedgerConflict as exc:
-            self._accept_beside(submission, remote_id, exc)
+        except StopRun as exc:
+            if not isinstance(exc.__cause__, LedgerConflict):
+                raise
+            self._accept_beside(submission, remote_id, exc.__cause__)
         # Not before the id is durable: what comes next must not delay it.
         self._context.limits.note_success(job.model)
         self._context.log(job, f"accepted{' late' if submission.is_late else ''} as {remote_id}")
@@ -229,8 +213,7 @@ class Submitter:
             return
         records = [each.record for each in saved]
         await self._end(submission, Status.DONE, charge, ", ".join(record.path for record in records), records)
-        for each in saved:
-            discard(each.part)
+        discard_parts(saved)
         self._context.log_files(job, records, f"done, {charged_text(charge.cost_nusd)}")
 
     async def _end(
@@ -238,36 +221,34 @@ class Submitter:
     ) -> None:
         job, reservation = submission.job, submission.reservation
         error = None if status is Status.DONE else text
-        advice = (
-            f"was answered, and this could not be recorded ({status}: {text}). It may be charged; see "
-            f"`orbatch show {job.id}`."
+        caps = self._context.options.caps
+        verb = partial(self._attempts.end_answered, reservation.attempt_id, status, charge, caps)
+        settlement = await self._write(
+            job,
+            partial(verb, error=error, outputs=outputs),
+            "answered",
+            f" ({status}: {text}). It may be charged; see `orbatch show {job.id}`.",
         )
-        verb = partial(self._attempts.end_answered, reservation.attempt_id, status, charge, self._context.options.caps)
-        try:
-            settlement = await self._write(submission, partial(verb, error=error, outputs=outputs), advice)
-        except LedgerConflict as exc:
-            raise StopRun(f"{exc} Job {job.id} {advice}") from exc
         report_overrun(self._context, job, reservation.attempt_id, reservation.amount_nusd, settlement)
         if status is Status.FAILED:
             report_end(self._context, job, status, text, charge.cost_nusd)
 
-    async def _write(self, submission: _Submission, verb: Callable[[], T], advice: str) -> T:
-        """Try several times, where a ledger refuses what was paid for, before the run ends. Raises LedgerConflict."""
-        for number, pause_s in enumerate((*RECORDING_PAUSES_S, None)):
+    async def _write(self, job: JobRecord, verb: Callable[[], T], outcome: str, advice: str) -> T:
+        """Try several times, where a ledger refuses what was paid for. Raises StopRun, caused by the LedgerError."""
+        pauses = iter(RECORDING_PAUSES_S)
+        is_reported = False
+        while True:
             try:
                 return await self._ledger.commits.durably(verb)
-            except LedgerConflict:
-                raise
             except LedgerError as exc:
+                pause_s = None if isinstance(exc, LedgerConflict) else next(pauses, None)
                 if pause_s is None:
-                    raise StopRun(f"{exc} Job {submission.job.id} {advice}") from exc
-                if number == 0:  # immediately, in case nothing comes after it
-                    text = advice.partition(",")[0].removeprefix("was ")
-                    self._context.log(submission.job, f"{text}, not recorded yet ({exc})", "error")
+                    text = f"{exc} Job {job.id} was {outcome}, and this could not be recorded{advice}"
+                    raise StopRun(text) from exc
+                if not is_reported:  # immediately, in case nothing comes after it
+                    is_reported = True
+                    self._context.log(job, f"{outcome}, not recorded yet ({exc})", "error")
                 await asyncio.sleep(pause_s)
-        raise AssertionError("the last try returns or raises")
-
-    # -- refused, or unknown ------------------------------------------------------------------------------------------
 
     async def _refuse(self, submission: _Submission, error: OpenRouterError) -> None:
         """What a failed submit means for the money is for the error to say, for all kinds alike."""
@@ -297,7 +278,7 @@ class Submitter:
         """A refusal that cost nothing: this model (or, without a connection, everything) waits."""
         scope = None if isinstance(error, NotSentError) else job.model
         failures = self._context.limits.note_failure(scope)
-        wait_s = self._context.pause_s(error, backoff(failures, FIRST_BACKOFF_S, random.random()))
+        wait_s = self._context.pause_s(error, failures, FIRST_BACKOFF_S)
         self._context.limits.cool_down(scope, wait_s, str(error))
         self._context.log(job, f"{error} Retrying in {wait_s:.0f} s.", "warning")
 
