@@ -15,9 +15,19 @@ from urllib.parse import urlsplit
 
 from orbatch.batchfile.loader import load_config
 from orbatch.batchfile.models import LimitsConfig
-from orbatch.ledger import AttemptRecord, BatchRecord, Charge, Holder, JobRecord, Ledger, Reservation, utc_now
-from orbatch.ledger.budget import Caps, Refused
-from orbatch.ledger.status import Status
+from orbatch.ledger import (
+    AttemptRecord,
+    BatchRecord,
+    Caps,
+    Charge,
+    Holder,
+    JobRecord,
+    Ledger,
+    Refused,
+    Reservation,
+    Status,
+    utc_now,
+)
 from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.plan import make_plan
 from orbatch.runner.context import Clock, Event, Provider, RunContext, RunOptions
@@ -196,13 +206,13 @@ class Steps:
 class Workshop:
     """A ledger with a batch of many equal jobs, each taken once, and the steps of a run for them."""
 
-    def __init__(self, folder: Path, jobs: int = 900, kind: str = "video") -> None:
+    def __init__(self, folder: Path, jobs: int = 900, kind: str = "video", more_settings: str = "") -> None:
         self.folder = folder
         model, settings = SETTINGS[kind]
         config = folder / "batch.yaml"
         config.write_text(
             f"name: faults\noutput_dir: out\nmodels: [{model}]\nprompts: [a cat]\nrepeat: {jobs}\n"
-            f"defaults: {{kind: {kind}, {settings}}}\n"
+            f"defaults: {{kind: {kind}, {settings}{more_settings}}}\n"
         )
         self.ledger = Ledger.open(folder / "ledger.db")
         loaded = Catalogs({"video": snapshot(), "image": image_examples(), "text": text_examples()})
@@ -217,8 +227,8 @@ class Workshop:
 
     @classmethod
     @contextmanager
-    def at(cls, folder: Path, jobs: int = 900, kind: str = "video") -> Iterator[Self]:
-        made = cls(folder, jobs, kind)
+    def at(cls, folder: Path, jobs: int = 900, kind: str = "video", more_settings: str = "") -> Iterator[Self]:
+        made = cls(folder, jobs, kind, more_settings)
         with made.ledger:
             yield made
 
@@ -274,6 +284,11 @@ class Workshop:
         fresh = self.ledger.queries.job(job.id)
         assert fresh.attempt is not None
         return fresh, fresh.attempt
+
+    @property
+    def spend(self) -> tuple[int, int]:
+        """(charged, reserved), in nano-dollars."""
+        return self.ledger.reports.spend(self.batch.id)
 
     def status(self, job: JobRecord) -> Status:
         return self.ledger.queries.job(job.id).status
