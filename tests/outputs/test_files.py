@@ -12,7 +12,7 @@ import pytest
 from av.video.frame import VideoFrame
 
 from orbatch.outputs import files as outputs
-from orbatch.outputs.files import FileConflict, NotPlayable
+from orbatch.outputs.files import NotPlayable
 
 CONTAINERS = {
     "mp4": ("clip.mp4", {"movflags": "faststart"}, "h264"),
@@ -174,41 +174,6 @@ def part(tmp_path: Path) -> Path:
     return path
 
 
-def no_links(*_: object) -> None:
-    raise OSError(errno.EPERM, "Operation not permitted")
-
-
-@pytest.fixture(params=["with links", "without links"])
-def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    if request.param == "without links":
-        monkeypatch.setattr(os, "link", no_links)
-    return str(request.param) == "with links"
-
-
-def test_a_verified_part_gets_its_name(part: Path, links: bool) -> None:
-    target = part.with_name("cat.mp4")
-    outputs.place(part, target, outputs.sha256_of(part))
-    assert target.read_bytes() == b"a cat"
-    outputs.discard(part)
-    assert not part.exists()
-    outputs.discard(part)
-
-
-def test_another_file_is_never_replaced(part: Path, links: bool) -> None:
-    target = part.with_name("cat.mp4")
-    target.write_bytes(b"a dog")
-    with pytest.raises(FileConflict, match=r"cat\.mp4 already exists and is not from this job\. Move it"):
-        outputs.place(part, target, outputs.sha256_of(part))
-    assert (target.read_bytes(), part.read_bytes()) == (b"a dog", b"a cat")
-
-
-def test_a_file_that_a_killed_run_had_placed_is_the_same_file(part: Path, links: bool) -> None:
-    target = part.with_name("cat.mp4")
-    target.write_bytes(b"a cat")
-    outputs.place(part, target, outputs.sha256_of(part))
-    assert target.read_bytes() == b"a cat"
-
-
 def test_what_a_killed_run_had_placed_is_found_again_by_its_part(part: Path) -> None:
     assert outputs.find_existing(part) is None
     (part.parent / "cat.txt").write_text("another")
@@ -229,13 +194,6 @@ def test_what_the_disk_says_is_passed_on(part: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.undo()
     with pytest.raises(OSError, match="No such file"):
         outputs.place(part, part.parent / "nowhere" / "cat.mp4", "")
-
-
-def test_left_parts_are_found_in_every_folder_below(tmp_path: Path) -> None:
-    (tmp_path / "sub").mkdir()
-    for name in ("a.mp4", "a.1234.part", "sub/b.1234.part"):
-        (tmp_path / name).write_bytes(b"")
-    assert {path.name for path in outputs.parts_below(tmp_path)} == {"a.1234.part", "b.1234.part"}
 
 
 def test_the_media_type_comes_from_the_content(clips: dict[str, Path], tmp_path: Path) -> None:

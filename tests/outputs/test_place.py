@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.ledger import LedgerError
-from orbatch.ledger.status import Status
+from orbatch.ledger import LedgerError, Status
 from tests.faults.fakes import FakeProvider
 from tests.faults.filing import download, files_of, forbid_links, names, place_of, serve_ranges
 from tests.faults.workshop import Switch, Workshop, clip, provider_at
@@ -66,20 +65,9 @@ async def test_a_disk_that_refuses_is_named_and_the_next_run_goes_on(
     assert workshop.status(job) is Status.DONE
 
 
-async def test_an_output_folder_that_is_a_file_is_named(tmp_path: Path, provider: FakeProvider) -> None:
-    with Workshop.at(tmp_path, jobs=1) as workshop:
-        workshop.output_dir.write_text("not a folder")
-        job, attempt = workshop.completed()
-
-        await download(workshop, provider, job, attempt)
-
-        assert workshop.status(job) is Status.COMPLETED
-        assert str(workshop.output_dir) in workshop.shown(job)
-        assert workshop.output_dir.read_text() == "not a folder"
-
-
-async def test_a_folder_that_is_deleted_meanwhile_is_made_again_by_the_next_run(
-    tmp_path: Path, provider: FakeProvider
+@pytest.mark.parametrize("is_deleted", [True, False], ids=["deleted during the download", "a file is there"])
+async def test_an_output_folder_that_is_gone_is_named_and_made_by_the_next_run(
+    tmp_path: Path, provider: FakeProvider, is_deleted: bool
 ) -> None:
     def delete(_: int) -> bytes:
         shutil.rmtree(tmp_path / "out")
@@ -87,11 +75,17 @@ async def test_a_folder_that_is_deleted_meanwhile_is_made_again_by_the_next_run(
 
     with Workshop.at(tmp_path, jobs=1) as workshop:
         job, attempt = workshop.completed()
-        provider.contents = delete
+        if is_deleted:
+            provider.contents = delete
+        else:
+            workshop.output_dir.write_text("not a folder")
         await download(workshop, provider, job, attempt)
         assert workshop.status(job) is Status.COMPLETED
         assert str(workshop.output_dir) in workshop.shown(job)
 
+        if not is_deleted:
+            assert workshop.output_dir.read_text() == "not a folder"
+            workshop.output_dir.unlink()
         provider.contents = lambda _: clip()
         await download(workshop, provider, job, attempt)
         assert workshop.status(job) is Status.DONE

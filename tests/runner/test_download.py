@@ -8,17 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.ledger.status import Status
+from orbatch.ledger import Status
 from orbatch.runner.download import redownload
-from orbatch_provider.errors import (
-    DownloadError,
-    GoneError,
-    NotFoundError,
-    OutcomeUnknownError,
-    PermissionDeniedError,
-    ServerError,
-)
-from orbatch_provider.responses import VideoJob
+from orbatch_provider import GoneError, NotFoundError, OutcomeUnknownError, VideoJob
+from orbatch_provider.errors import ServerError
 from tests.faults.fakes import FakeProvider
 from tests.faults.filing import download, files_of, names, part_of, serve_ranges, serve_whole
 from tests.faults.workshop import Switch, Workshop, clip, provider_at
@@ -27,7 +20,9 @@ from tests.provider.rawserver import Exchange, Servers, raw_answer, read_request
 # -- what is kept ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_file_is_placed_measured_and_hashed(workshop: Workshop, provider: FakeProvider) -> None:
+async def test_a_file_is_placed_measured_and_hashed_and_an_unrequested_length_is_a_warning(
+    workshop: Workshop, provider: FakeProvider
+) -> None:
     job, attempt = workshop.completed()
 
     await download(workshop, provider, job, attempt)
@@ -35,63 +30,38 @@ async def test_a_file_is_placed_measured_and_hashed(workshop: Workshop, provider
     assert workshop.status(job) is Status.DONE
     (record,) = files_of(workshop, job)
     assert (record.width, record.height, record.video_codec, record.mime_type) == (64, 64, "h264", "video/mp4")
+    assert record.warning == "1.0 s long, 4 s were requested"
+    assert record.warning in workshop.text
     assert names(workshop, job) == [".mp4"]
 
 
-async def test_a_length_that_was_not_requested_is_a_warning(workshop: Workshop, provider: FakeProvider) -> None:
-    job, attempt = workshop.completed()
-
-    await download(workshop, provider, job, attempt)
-
-    (record,) = files_of(workshop, job)
-    assert record.warning == "1.0 s long, 4 s were requested"
-    assert workshop.status(job) is Status.DONE
-    assert record.warning in workshop.text
-
-
-async def test_every_output_of_a_job_is_kept(workshop: Workshop, provider: FakeProvider) -> None:
-    job, attempt = workshop.completed()
-    provider.contents = lambda index: clip(str(index))
-
-    await download(workshop, provider, job, attempt, files=3)
-
-    assert [record.sha256 for record in files_of(workshop, job)] == [
-        hashlib.sha256(clip(str(index))).hexdigest() for index in range(3)
-    ]
-    assert names(workshop, job) == ["-2.mp4", "-3.mp4", ".mp4"]
-
-
-async def test_an_output_that_fails_does_not_cost_the_others_a_download(
+async def test_every_output_is_kept_and_one_that_fails_does_not_cost_the_others_a_download(
     workshop: Workshop, provider: FakeProvider
 ) -> None:
     job, attempt = workshop.completed()
     failures = [ServerError(502), ServerError(502)]
     provider.contents = lambda index: failures.pop() if index == 1 and failures else clip(str(index))
 
-    await download(workshop, provider, job, attempt, files=2)
-
-    assert provider.downloads == [0, 1, 1, 1]
-    assert workshop.status(job) is Status.DONE
-
-
-async def test_what_is_left_of_several_outputs_is_kept(workshop: Workshop, provider: FakeProvider) -> None:
-    job, attempt = workshop.completed()
-    provider.contents = lambda index: GoneError(410) if index == 1 else clip(str(index))
-
     await download(workshop, provider, job, attempt, files=3)
 
+    assert provider.downloads == [0, 1, 1, 1, 2]
     assert workshop.status(job) is Status.DONE
-    assert "of 3 outputs, 2 is gone" in (files_of(workshop, job)[0].warning or "")
+    assert [Path(record.path).read_bytes() for record in files_of(workshop, job)] == [clip(str(n)) for n in range(3)]
+    assert names(workshop, job) == ["-2.mp4", "-3.mp4", ".mp4"]
 
 
-async def test_a_job_is_lost_when_nothing_is_left(workshop: Workshop, provider: FakeProvider) -> None:
-    job, attempt = workshop.completed()
+async def test_what_is_left_of_several_outputs_is_kept_and_a_job_is_lost_when_nothing_is(
+    workshop: Workshop, provider: FakeProvider
+) -> None:
+    kept, lost = workshop.completed(), workshop.completed()
+    provider.contents = lambda index: GoneError(410) if index == 1 else clip(str(index))
+    await download(workshop, provider, *kept, files=3)
     provider.contents = lambda _: GoneError(410)
+    await download(workshop, provider, *lost, files=2)
 
-    await download(workshop, provider, job, attempt, files=2)
-
-    assert workshop.status(job) is Status.LOST
-    assert workshop.shown(job).startswith("paid, but")
+    assert (workshop.status(kept[0]), workshop.status(lost[0])) == (Status.DONE, Status.LOST)
+    assert "of 3 outputs, 2 is gone" in (files_of(workshop, kept[0])[0].warning or "")
+    assert workshop.shown(lost[0]).startswith("paid, but")
 
 
 async def test_a_job_whose_content_is_gone_is_lost_also_when_it_is_forgotten(
@@ -143,19 +113,6 @@ async def test_a_part_of_other_content_with_the_same_name_is_never_resumed(
 
 
 # -- downloads that fail --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("error", [NotFoundError(404), PermissionDeniedError(403), DownloadError("cut off")])
-async def test_a_download_that_fails_at_first_is_tried_again(
-    workshop: Workshop, provider: FakeProvider, error: Exception
-) -> None:
-    job, attempt = workshop.completed()
-    failures = [error, error, error]
-    provider.contents = lambda _: failures.pop() if failures else clip()
-
-    await download(workshop, provider, job, attempt)
-
-    assert workshop.status(job) is Status.DONE
 
 
 async def test_an_outage_of_an_hour_does_not_end_a_download(workshop: Workshop, provider: FakeProvider) -> None:
