@@ -7,19 +7,10 @@ from decimal import Decimal
 
 import pytest
 
-from orbatch.ledger import Charge, JobRecord
-from orbatch.ledger.budget import Caps
-from orbatch.ledger.status import Status
+from orbatch.ledger import Caps, Charge, JobRecord, Status
 from orbatch.runner.reconcile import SettleResult, reconcile, record_usage
-from orbatch_provider.errors import (
-    AuthenticationError,
-    BadRequestError,
-    NotFoundError,
-    NotSentError,
-    OpenRouterError,
-    ServerError,
-)
-from orbatch_provider.responses import Generation, KeyInfo
+from orbatch_provider import Generation, KeyInfo, NotFoundError, NotSentError, OpenRouterError
+from orbatch_provider.errors import BadRequestError, ServerError
 from tests.faults.fakes import FakeProvider
 from tests.faults.workshop import MODEL, NO_CAPS, Workshop
 
@@ -80,13 +71,6 @@ async def test_an_outage_is_met_once_and_not_for_every_charge(
     assert len(asked) == 1
 
 
-async def test_a_key_that_is_refused_is_told(workshop: Workshop, provider: FakeProvider) -> None:
-    provider.generations = lambda _: AuthenticationError(401)
-
-    with pytest.raises(AuthenticationError):
-        await reconcile(workshop.ledger, provider, unsettled(workshop), NO_CAPS)
-
-
 async def test_an_answer_about_another_generation_settles_nothing(workshop: Workshop, provider: FakeProvider) -> None:
     (job,) = unsettled(workshop)
     provider.generations = lambda _: Generation("gen-of-another", Decimal(1), False, None)
@@ -115,7 +99,6 @@ async def test_a_late_charge_above_its_reservation_is_noted_and_names_the_cap_it
         pytest.param(KeyInfo("", None, None, None, None), id="not said"),
         pytest.param(KeyInfo("", Decimal("1E+40"), None, None, None), id="not an amount"),
         pytest.param(ServerError(500), id="not answered"),
-        pytest.param(AuthenticationError(401), id="refused"),
     ],
 )
 async def test_usage_that_cannot_be_read_is_no_evidence_and_no_error(
