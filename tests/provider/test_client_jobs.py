@@ -9,15 +9,7 @@ from typing import Any
 
 import pytest
 
-from orbatch_provider import OpenRouterProvider, VideoJob, VideoRequest
-from orbatch_provider.errors import (
-    AuthenticationError,
-    BadRequestError,
-    ConfigurationError,
-    DownloadError,
-    JobTimeoutError,
-    PermissionDeniedError,
-)
+from orbatch_provider import OpenRouterProvider, VideoJob, VideoRequest, errors
 from orbatch_provider.responses import JobEndedError
 from tests.provider.conftest import KEY, REQUEST, Wire
 from tests.provider.rawserver import RawServer, answer, clip, read_request, reset
@@ -63,11 +55,11 @@ async def test_an_image_url_is_the_first_frame(wire: Wire) -> None:
         for frame in ("first_frame", "last_frame")
     )
 
-    with pytest.raises(BadRequestError):
+    with pytest.raises(errors.BadRequestError):
         await wire.provider.generate_video("a cat", "m/m", image_url="https://x.example/a.png", frame_images=[last])
 
     assert json.loads(wire.requests[0].body)["frame_images"] == [first, last]
-    with pytest.raises(ConfigurationError, match="both set a first frame"):
+    with pytest.raises(errors.ConfigurationError, match="both set a first frame"):
         await wire.provider.generate_video("a cat", "m/m", image_url="https://x.example/a.png", frame_images=[first])
     assert len(wire.requests) == 1
 
@@ -108,14 +100,14 @@ async def test_bad_polls_do_not_end_a_paid_job(wire: Wire) -> None:
 async def test_a_refused_key_ends_the_waiting(wire: Wire) -> None:
     wire.script(answer({}, 401))
 
-    with pytest.raises(AuthenticationError):
+    with pytest.raises(errors.AuthenticationError):
         await wire.provider.wait("job-1", poll_interval=0)
 
 
 async def test_a_timeout_names_the_job_and_how_to_go_on(wire: Wire) -> None:
     wire.script(answer(job(), 202), answer(job("in_progress")))
 
-    with pytest.raises(JobTimeoutError, match=r"paid for.*provider\.wait\('job-1'\)") as caught:
+    with pytest.raises(errors.JobTimeoutError, match=r"paid for.*provider\.wait\('job-1'\)") as caught:
         await wire.provider.generate_video("a cat", "m/m", poll_interval=30, timeout=0.05)
 
     assert (caught.value.job_id, caught.value.last_status) == ("job-1", "in_progress")
@@ -125,7 +117,7 @@ async def test_a_timeout_names_the_job_and_how_to_go_on(wire: Wire) -> None:
 async def test_a_timeout_during_an_outage_says_why(wire: Wire) -> None:
     wire.script(answer({}, 502))
 
-    with pytest.raises(JobTimeoutError) as caught:
+    with pytest.raises(errors.JobTimeoutError) as caught:
         await wire.provider.wait("job-1", poll_interval=0, timeout=0)
 
     assert "502" in str(caught.value.__cause__)
@@ -134,7 +126,7 @@ async def test_a_timeout_during_an_outage_says_why(wire: Wire) -> None:
 async def test_an_error_after_the_submit_carries_the_job_id(wire: Wire) -> None:
     wire.script(answer(job(), 202), answer({}, 403))
 
-    with pytest.raises(PermissionDeniedError) as caught:
+    with pytest.raises(errors.PermissionDeniedError) as caught:
         await wire.provider.generate_video("a cat", "m/m", poll_interval=0)
 
     assert "job-1" in caught.value.__notes__[0]
@@ -162,7 +154,7 @@ async def test_a_hostile_job_id_stays_in_the_folder(wire: Wire, tmp_path: Path, 
 
 
 async def test_a_job_that_is_not_completed_cannot_be_fetched(wire: Wire, tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match="job-1 is in_progress"):
+    with pytest.raises(errors.DownloadError, match="job-1 is in_progress"):
         await wire.provider.fetch(VideoJob(id="job-1", status="in_progress"), tmp_path)
 
 
@@ -185,7 +177,7 @@ async def test_a_job_id_is_one_segment_of_the_path(wire: Wire, job_id: str, targ
 
 @pytest.mark.parametrize("job_id", ["", " ", ".", "..", "x" * 1000, "\ud800"])
 async def test_what_is_no_job_id_is_not_sent(wire: Wire, job_id: str) -> None:
-    with pytest.raises(ConfigurationError, match="not a job id"):
+    with pytest.raises(errors.ConfigurationError, match="not a job id"):
         await wire.provider.poll(job_id)
 
     assert wire.server.connections == 0
@@ -200,7 +192,7 @@ async def test_what_is_no_job_id_is_not_sent(wire: Wire, job_id: str) -> None:
     ],
 )
 async def test_what_cannot_be_written_is_not_sent(wire: Wire, request_: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(errors.ConfigurationError):
         await wire.provider.submit(request_)
 
     assert wire.server.connections == 0
@@ -229,7 +221,7 @@ async def test_the_app_is_named_on_keyed_calls_only(raw_server: RawServer) -> No
     ],
 )
 def test_an_app_that_cannot_be_named_is_refused(app: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(errors.ConfigurationError):
         OpenRouterProvider(KEY, **app)
 
 

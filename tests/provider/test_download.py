@@ -10,17 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from orbatch_provider import errors
 from orbatch_provider.download import Download, PartFile
-from orbatch_provider.errors import (
-    ConflictError,
-    DownloadError,
-    GoneError,
-    NotFoundError,
-    OpenRouterError,
-    OutcomeUnknownError,
-    RateLimitError,
-    ServerError,
-)
 from tests.provider.conftest import Wire
 from tests.provider.rawserver import (
     MP4_HEAD,
@@ -123,7 +114,7 @@ async def test_a_cut_is_noticed_and_the_next_download_goes_on_where_it_broke_off
     wire: Wire, content: bytes, script: list[Step]
 ) -> None:
     wire.script(script, going_on(content))
-    with pytest.raises(DownloadError, match="can be resumed") as caught:
+    with pytest.raises(errors.DownloadError, match="can be resumed") as caught:
         await wire.load()
     assert caught.value.temporary
     assert caught.value.path == wire.part
@@ -193,7 +184,7 @@ async def test_a_leftover_of_something_else_leaves_nothing_behind(wire: Wire, le
 async def test_what_is_no_video_is_never_left_as_a_file(wire: Wire, script: list[Step], words: str) -> None:
     wire.script(script)
 
-    with pytest.raises(DownloadError, match=words):
+    with pytest.raises(errors.DownloadError, match=words):
         await wire.load()
 
     assert not wire.part.exists()
@@ -202,14 +193,14 @@ async def test_what_is_no_video_is_never_left_as_a_file(wire: Wire, script: list
 @pytest.mark.parametrize(
     ("script", "error"),
     [
-        pytest.param(answer({"error": {"code": 409, "message": "not ready"}}, 409), ConflictError, id="409"),
-        pytest.param(answer({"error": {"code": 410, "message": "gone"}}, 410), GoneError, id="410"),
-        pytest.param(answer({"error": {"code": 429, "message": "slow"}}), RateLimitError, id="200-with-429-inside"),
-        pytest.param([read_request, reset], OutcomeUnknownError, id="no-answer"),
+        pytest.param(answer({"error": {"code": 409, "message": "not ready"}}, 409), errors.ConflictError, id="409"),
+        pytest.param(answer({"error": {"code": 410, "message": "gone"}}, 410), errors.GoneError, id="410"),
+        pytest.param(answer({"error": {"code": 429, "message": "slow"}}), errors.RateLimitError, id="429-in-a-200"),
+        pytest.param([read_request, reset], errors.OutcomeUnknownError, id="no-answer"),
     ],
 )
 async def test_what_came_earlier_survives_an_error_answer(
-    wire: Wire, script: list[Step], error: type[OpenRouterError]
+    wire: Wire, script: list[Step], error: type[errors.OpenRouterError]
 ) -> None:
     wire.part.write_bytes(CLIP[:1000])
     wire.script(script)
@@ -240,15 +231,15 @@ async def test_a_stored_copy_is_used_when_the_api_has_no_content_and_gets_no_key
 @pytest.mark.parametrize(
     ("urls", "copy", "error"),
     [
-        pytest.param([], None, NotFoundError, id="no-copy"),
-        pytest.param(["http://elsewhere.example/clip.mp4"], None, NotFoundError, id="copy-over-plain-http"),
-        pytest.param(["file:///etc/passwd"], None, NotFoundError, id="copy-that-is-a-file"),
-        pytest.param(["{url}/copy"], answer({}, 403), NotFoundError, id="copy-expired"),
-        pytest.param(["{url}/copy"], answer({}, 500), ServerError, id="copy-fails-for-now"),
+        pytest.param([], None, errors.NotFoundError, id="no-copy"),
+        pytest.param(["http://elsewhere.example/clip.mp4"], None, errors.NotFoundError, id="copy-over-plain-http"),
+        pytest.param(["file:///etc/passwd"], None, errors.NotFoundError, id="copy-that-is-a-file"),
+        pytest.param(["{url}/copy"], answer({}, 403), errors.NotFoundError, id="copy-expired"),
+        pytest.param(["{url}/copy"], answer({}, 500), errors.ServerError, id="copy-fails-for-now"),
     ],
 )
 async def test_without_a_usable_copy_the_first_refusal_stands(
-    wire: Wire, urls: list[str], copy: list[Step] | None, error: type[OpenRouterError]
+    wire: Wire, urls: list[str], copy: list[Step] | None, error: type[errors.OpenRouterError]
 ) -> None:
     job = {"id": "job-1", "status": "completed", "urls": [url.format(url=wire.server.url) for url in urls]}
     wire.script(answer({}, 404), answer(job), *([copy] if copy else []))

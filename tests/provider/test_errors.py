@@ -8,22 +8,8 @@ from typing import Any
 
 import pytest
 
-from orbatch_provider.errors import (
-    MESSAGE_LIMIT,
-    STATUS_RULES,
-    APIError,
-    AuthenticationError,
-    BadRequestError,
-    InvalidResponseError,
-    JobTimeoutError,
-    OpenRouterError,
-    PermissionDeniedError,
-    RateLimitError,
-    ServerError,
-    UnexpectedStatusError,
-    redact,
-    status_rule,
-)
+from orbatch_provider import errors
+from orbatch_provider.errors import MESSAGE_LIMIT, STATUS_RULES, redact, status_rule
 from orbatch_provider.http.decode import LONGEST_RETRY_AFTER_S, retry_after
 from orbatch_provider.responses import JobEndedError, Usage, VideoJob
 from tests.provider.conftest import CALLS, PAID, Mocked
@@ -79,10 +65,10 @@ async def test_every_status_raises_its_class_whatever_the_body_and_says_what_hap
 
 
 def test_an_undocumented_status_has_a_class_too() -> None:
-    assert status_rule(418).error is BadRequestError
-    assert status_rule(599).error is status_rule(302).error is UnexpectedStatusError
-    assert not ServerError(502).nothing_started  # made by hand, an error is one of a video
-    assert ServerError(502, kind="image").nothing_started
+    assert status_rule(418).error is errors.BadRequestError
+    assert status_rule(599).error is status_rule(302).error is errors.UnexpectedStatusError
+    assert not errors.ServerError(502).nothing_started  # made by hand, an error is one of a video
+    assert errors.ServerError(502, kind="image").nothing_started
 
 
 RESENT, UNKNOWN = (True, True), (False, False)  # whether nothing was started, and whether it may be sent again
@@ -96,20 +82,22 @@ def again(retryable: object, code: int = 500) -> dict[str, Any]:
     ("call", "status", "error", "expected", "money"),
     [
         *(("text", status, again(True), STATUS_RULES[status].error, RESENT) for status in (408, 500, 502, 504, 524)),
-        pytest.param("text", 503, again(False), APIError, (True, False), id="not again, although the status allows it"),
-        pytest.param("text", 500, again(False), APIError, UNKNOWN, id="not again says nothing of the money"),
-        pytest.param("text", 500, again("yes"), APIError, UNKNOWN, id="not a flag"),
-        pytest.param("image", 500, again(True), APIError, UNKNOWN, id="an image is not covered by the promise"),
-        pytest.param("video", 500, again(True), APIError, UNKNOWN, id="nor is a video"),
-        pytest.param("text", 200, again(True, 429), RateLimitError, RESENT, id="inside a 200"),
-        pytest.param("text", 200, again(True, 500), ServerError, RESENT, id="inside a 200: 500"),
-        pytest.param("text", 200, {"code": 429}, InvalidResponseError, UNKNOWN, id="inside a 200, nothing said"),
-        pytest.param("image", 200, again(True, 502), InvalidResponseError, UNKNOWN, id="inside a 200 for images"),
-        pytest.param("video", 200, {"code": 429}, InvalidResponseError, UNKNOWN, id="inside a 200 for a video"),
+        pytest.param(
+            "text", 503, again(False), errors.APIError, (True, False), id="not again, whatever the status allows"
+        ),
+        pytest.param("text", 500, again(False), errors.APIError, UNKNOWN, id="not again says nothing of the money"),
+        pytest.param("text", 500, again("yes"), errors.APIError, UNKNOWN, id="not a flag"),
+        pytest.param("image", 500, again(True), errors.APIError, UNKNOWN, id="an image is not covered by the promise"),
+        pytest.param("video", 500, again(True), errors.APIError, UNKNOWN, id="nor is a video"),
+        pytest.param("text", 200, again(True, 429), errors.RateLimitError, RESENT, id="inside a 200"),
+        pytest.param("text", 200, again(True, 500), errors.ServerError, RESENT, id="inside a 200: 500"),
+        pytest.param("text", 200, {"code": 429}, errors.InvalidResponseError, UNKNOWN, id="inside a 200, nothing said"),
+        pytest.param("image", 200, again(True, 502), errors.InvalidResponseError, UNKNOWN, id="inside a 200, image"),
+        pytest.param("video", 200, {"code": 429}, errors.InvalidResponseError, UNKNOWN, id="inside a 200 for a video"),
     ],
 )
 async def test_what_an_error_says_of_sending_it_again_counts_for_texts_alone(
-    mocked: Mocked, call: str, status: int, error: Any, expected: type[OpenRouterError], money: tuple[bool, bool]
+    mocked: Mocked, call: str, status: int, error: Any, expected: type[errors.OpenRouterError], money: tuple[bool, bool]
 ) -> None:
     mocked.router.post().respond(status, json={"error": {"message": "Slow down.", **error}})
 
@@ -117,14 +105,14 @@ async def test_what_an_error_says_of_sending_it_again_counts_for_texts_alone(
         await mocked.call(call)
 
     assert (caught.value.nothing_started, caught.value.may_resend) == money
-    assert not isinstance(caught.value, APIError) or caught.value.retry_after_s == 7
+    assert not isinstance(caught.value, errors.APIError) or caught.value.retry_after_s == 7
     assert mocked.router.calls.call_count == 1
 
 
 async def test_the_header_is_believed_before_the_body_on_how_long_to_wait(mocked: Mocked) -> None:
     mocked.router.post().respond(503, json={"error": again(True)}, headers={"Retry-After": "3"})
 
-    with pytest.raises(APIError) as caught:
+    with pytest.raises(errors.APIError) as caught:
         await mocked.call("text")
 
     assert caught.value.retry_after_s == 3
@@ -142,7 +130,7 @@ async def test_the_header_is_believed_before_the_body_on_how_long_to_wait(mocked
 )
 def test_secrets_and_control_characters_are_taken_out(text: str, gone: str) -> None:
     assert gone not in redact(text)
-    assert gone not in str(BadRequestError(400, text))
+    assert gone not in str(errors.BadRequestError(400, text))
 
 
 def test_long_words_of_a_provider_are_cut() -> None:
@@ -150,18 +138,18 @@ def test_long_words_of_a_provider_are_cut() -> None:
 
 
 def test_a_spent_budget_is_told_from_other_refusals() -> None:
-    assert PermissionDeniedError(403, "Workspace budget exceeded").budget_spent
-    assert PermissionDeniedError(403, "no", error_type="payment_required").budget_spent
-    assert not PermissionDeniedError(403, "Flagged by moderation").budget_spent
+    assert errors.PermissionDeniedError(403, "Workspace budget exceeded").budget_spent
+    assert errors.PermissionDeniedError(403, "no", error_type="payment_required").budget_spent
+    assert not errors.PermissionDeniedError(403, "Flagged by moderation").budget_spent
 
 
 def test_a_message_names_what_happened_and_what_to_do() -> None:
-    refused = BadRequestError(400, "No.", request="POST /videos")
+    refused = errors.BadRequestError(400, "No.", request="POST /videos")
     assert str(refused).startswith("OpenRouter answered 400 to POST /videos: No. ")
-    assert "OPENROUTER_API_KEY" in str(AuthenticationError(401))
+    assert "OPENROUTER_API_KEY" in str(errors.AuthenticationError(401))
     assert "charged 0 USD" in str(JobEndedError(VideoJob("j", "failed", usage=Usage.from_json({"cost": 0}))))
     assert "charge not reported yet" in str(JobEndedError(VideoJob("j", "failed")))
-    assert "do not submit it again" in str(JobTimeoutError("j", "pending", 600.0))
+    assert "do not submit it again" in str(errors.JobTimeoutError("j", "pending", 600.0))
 
 
 SECONDS = {"30": 30, "0": 0, "1.5": 1.5, "-5": 0, "99999999": LONGEST_RETRY_AFTER_S, "inf": None, "nan": None, "": None}

@@ -10,14 +10,7 @@ import aiohttp
 import httpx
 import pytest
 
-from orbatch_provider import OpenRouterProvider
-from orbatch_provider.errors import (
-    ConfigurationError,
-    InvalidResponseError,
-    NotSentError,
-    OutcomeUnknownError,
-    RateLimitError,
-)
+from orbatch_provider import OpenRouterProvider, errors
 from orbatch_provider.http.connections import NEVER_SENT, proxy_for
 from tests.provider.conftest import KEY, REQUEST, Wire
 from tests.provider.rawserver import (
@@ -86,13 +79,13 @@ async def test_a_submit_that_breaks_after_it_may_have_left_is_unknown_and_a_poll
 ) -> None:
     hasty.script(script)
 
-    with pytest.raises(OutcomeUnknownError, match="It may have been charged, so it is not retried") as submitted:
+    with pytest.raises(errors.OutcomeUnknownError, match="It may have been charged, so it is not retried") as submitted:
         await hasty.provider.submit({**REQUEST, "prompt": "long " * 100_000})
     assert not submitted.value.nothing_started
     assert not submitted.value.may_resend
     assert hasty.server.connections == 1
 
-    with pytest.raises(OutcomeUnknownError, match="Retrying is free") as polled:
+    with pytest.raises(errors.OutcomeUnknownError, match="Retrying is free") as polled:
         await hasty.provider.poll("gen-vid-1")
     assert polled.value.temporary
 
@@ -100,7 +93,7 @@ async def test_a_submit_that_breaks_after_it_may_have_left_is_unknown_and_a_poll
 async def test_what_came_of_a_cut_answer_is_in_the_message(hasty: Wire) -> None:
     hasty.script([read_request, send(raw_answer(b'{"id": "gen-vid-77", "sta', 202, length=100)), close])
 
-    with pytest.raises(OutcomeUnknownError, match="gen-vid-77"):
+    with pytest.raises(errors.OutcomeUnknownError, match="gen-vid-77"):
         await hasty.provider.submit(REQUEST)
 
 
@@ -119,7 +112,7 @@ CUT_REFUSAL = send(raw_answer(b"{", 429, length=50, headers=WAIT))
 async def test_a_refusal_counts_even_when_its_body_cannot_be_read(hasty: Wire, script: list[Step]) -> None:
     hasty.script(script)
 
-    with pytest.raises(RateLimitError) as caught:
+    with pytest.raises(errors.RateLimitError) as caught:
         await hasty.provider.submit(REQUEST)
 
     assert caught.value.retry_after_s == 3
@@ -129,7 +122,7 @@ async def test_a_refusal_counts_even_when_its_body_cannot_be_read(hasty: Wire, s
 async def never_sent(url: str, says: str = "Nothing was sent or charged", timeout_s: float = 5) -> None:
     """A submit to ``url`` fails before it leaves."""
     async with OpenRouterProvider(KEY, base_url=url, connect_timeout_s=timeout_s) as provider:
-        with pytest.raises(NotSentError, match=says) as caught:
+        with pytest.raises(errors.NotSentError, match=says) as caught:
             await provider.submit(REQUEST)
     assert caught.value.may_resend
 
@@ -189,7 +182,7 @@ async def test_over_tls_too_an_answer_that_is_cut_off_leaves_the_outcome_unknown
 
     async with OpenRouterProvider(KEY, base_url=server.url) as provider:
         assert (await provider.submit(REQUEST)).id == "gen-vid-1"
-        with pytest.raises(OutcomeUnknownError):
+        with pytest.raises(errors.OutcomeUnknownError):
             await provider.submit(REQUEST)
 
 
@@ -222,14 +215,14 @@ async def test_an_answer_without_end_is_given_up(wire: Wire) -> None:
     chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
     wire.script([read_request, send(endless), *[send(chunk)] * 10, stall])
 
-    with pytest.raises(OutcomeUnknownError, match="longer than 8 MB"):
+    with pytest.raises(errors.OutcomeUnknownError, match="longer than 8 MB"):
         await wire.provider.poll("gen-vid-1")
 
 
 async def test_an_unreadable_success_after_a_submit_is_unknown(wire: Wire) -> None:
     wire.script(answer(b"<html>Welcome</html>", 200, content_type="text/html"))
 
-    with pytest.raises(InvalidResponseError, match="Welcome") as caught:
+    with pytest.raises(errors.InvalidResponseError, match="Welcome") as caught:
         await wire.provider.submit(REQUEST)
 
     assert not caught.value.nothing_started
@@ -251,7 +244,7 @@ async def test_a_provider_that_is_closed_sends_nothing(wire: Wire) -> None:
     await wire.provider.submit(REQUEST)
     await wire.provider.aclose()
 
-    with pytest.raises(ConfigurationError, match="closed") as caught:
+    with pytest.raises(errors.ConfigurationError, match="closed") as caught:
         await wire.provider.submit(REQUEST)
 
     assert caught.value.nothing_started
