@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -152,7 +152,8 @@ class Plans:
             # On disk, because the keys may be those of a very long batch.
             db.execute("create temp table if not exists seen (key text primary key)")
             db.execute("delete from seen")
-            for rows in _chunks(_row(job, batch_id, at) for job in jobs):
+            every_row = (_row(job, batch_id, at) for job in jobs)
+            while rows := list(islice(every_row, _CHUNK)):
                 db.executemany(_WRITE_JOB, rows)
                 # Two equal jobs are a problem of the file, which ``jobs`` raises with its lines after the last one.
                 db.executemany("insert into seen (key) values (:key) on conflict (key) do nothing", rows)
@@ -215,12 +216,6 @@ def _write_batch(db: sqlite3.Connection, batch: BatchFile, catalog: StoredCatalo
         values,
     )
     return int(db.execute(_WRITE_BATCH, values).fetchone()["id"])
-
-
-def _chunks(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    iterator = iter(rows)
-    while chunk := list(islice(iterator, _CHUNK)):
-        yield chunk
 
 
 def _row(job: PlannedJob, batch_id: int, at: str) -> dict[str, Any]:

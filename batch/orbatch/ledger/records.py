@@ -16,11 +16,9 @@ from orbatch_provider.responses import Usage
 
 
 @dataclass(frozen=True, slots=True)
-class JobRecord:
-    """A job with its latest attempt, which is all a runner needs to drive it."""
+class _Job:
+    """What a plan and the ledger say of a job. ``request``: the body that is submitted. Estimates None: not known."""
 
-    id: str
-    batch_id: int
     key: str
     position: int
     kind: str
@@ -30,15 +28,30 @@ class JobRecord:
     request: Mapping[str, Any]
     repeat: int
     stem: str
-    status: Status
-    retired: bool
-    wait_reason: str | None
-    error: str | None
     estimate_low_nusd: int | None
     estimate_exact_nusd: int | None
     estimate_high_nusd: int | None
     price_lines: str
     price_why: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedJob(_Job):
+    """A job as a plan has it."""
+
+    variables: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord(_Job):
+    """A job with its latest attempt, which is all a runner needs to drive it."""
+
+    id: str
+    batch_id: int
+    status: Status
+    retired: bool
+    wait_reason: str | None
+    error: str | None
     attempt: AttemptRecord | None
 
     @property
@@ -108,27 +121,6 @@ class BatchRecord:
     origin: str
     catalog_digest: str | None
     planned_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedJob:
-    """A job as a plan has it. ``request``: the body that is submitted. Estimates None: not known."""
-
-    key: str
-    position: int
-    kind: str
-    model: str
-    prompt_id: str
-    prompt: str
-    variables: Mapping[str, Any]
-    request: Mapping[str, Any]
-    repeat: int
-    stem: str
-    estimate_low_nusd: int | None
-    estimate_exact_nusd: int | None
-    estimate_high_nusd: int | None
-    price_lines: str
-    price_why: str
 
 
 @dataclass(frozen=True, slots=True)
