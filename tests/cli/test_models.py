@@ -126,10 +126,6 @@ def test_what_a_kind_does_not_have_is_refused(desk: Desk, arguments: list[str], 
     assert words in desk.call("models", *arguments, code=2).text
 
 
-def test_generate_says_that_it_makes_videos_alone(desk: Desk) -> None:
-    assert "For images and texts, write a batch file" in " ".join(desk.call("generate", "--help").out.split())
-
-
 def test_without_a_connection_images_have_the_packaged_prices_and_texts_have_none(desk: Desk) -> None:
     desk.env["OPENROUTER_BASE_URL"] = "http://127.0.0.1:9/api/v1"
     images = desk.call("models", "seedream", "--kind", "image", "--resolution", "2K")

@@ -61,9 +61,7 @@ def test_one_batch_can_be_chosen_and_a_misspelt_one_is_guessed(ran: Desk) -> Non
 
 def test_a_table_for_spreadsheets_holds_no_formula(desk: Desk) -> None:
     (desk.folder / "prompts.csv").write_text('id,prompt\n"=1+1","a cat"\n"@x","a dog"\n')
-    ended = desk.run(desk.write(prompts=None, prompts_from="prompts.csv"), code=None)
-    if ended.code == 2:
-        pytest.skip("such ids are refused where they come in")
+    desk.run(desk.write(prompts=None, prompts_from="prompts.csv"))
     cells = [row[0] for row in csv.reader(io.StringIO(desk.call("report", "--by", "prompt", "--format", "csv").out))]
     assert not [cell for cell in cells if cell.startswith(("=", "@", "+", "-"))]
 

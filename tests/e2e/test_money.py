@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
 from decimal import Decimal
 from typing import Any
 
@@ -130,22 +129,6 @@ def test_the_command_line_sets_the_limit_of_this_run(open_desk: Open) -> None:
     desk = open_desk(render_s={LITE: 40.0})
     desk.run(desk.write(limits=QUICK), "--in-flight", "1", "--refresh")
     assert (desk.accepted(), most_at_a_time(desk)) == (3, 1)
-
-
-def test_after_an_interruption_in_the_middle_of_everything(open_desk: Open) -> None:
-    desk = open_desk(failures_report_usage=True, render_s={LITE: 100.0})
-    desk.simulator.set_faults(Fault("job", "failed", probability=0.4, charged=True))
-    path = desk.write(
-        prompts=[f"prompt {number}" for number in range(12)], limits=QUICK | {"in_flight": 3}, retries={"attempts": 10}
-    )
-    with desk.running(path) as run:
-        desk.until(lambda: desk.accepted() >= 5, "some jobs")
-        run.signal(signal.SIGINT)
-        run.finish(130)
-    desk.run(path)
-    failures = sum(job.ends_as == "failed" for job in desk.simulator.journal.jobs.values())
-    assert desk.accepted() == 12 + failures
-    desk.assert_report_equals_journal()
 
 
 def test_the_expected_figure_comes_from_three_bills_of_the_same_shape(desk: Desk) -> None:

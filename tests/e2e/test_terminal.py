@@ -87,13 +87,25 @@ def at_a_terminal(desk: Desk, *arguments: object) -> Iterator[Terminal]:
 
 
 def test_it_asks_before_it_spends_and_a_no_buys_nothing(desk: Desk) -> None:
-    with at_a_terminal(desk, "run", desk.write(), "--speed", desk.speed) as terminal:
+    with at_a_terminal(desk, "run", desk.write(), "--speed", desk.speed, "--quiet") as terminal:
         terminal.until("Submit 3 jobs for up to 0.36 USD? [y/N]:")
-        assert "3 jobs to submit, 0.36 USD" in terminal.shown
+        assert "3 jobs to submit, 0.36 USD" in terminal.shown, "also a quiet run shows what it asks about"
         terminal.type("n\n")
-        terminal.finish(0)
+        terminal.finish(130)
     assert "Nothing was submitted." in terminal.shown
     assert desk.accepted() == 0
+
+
+def test_a_no_to_verify_downloads_nothing_and_ends_with_130(desk: Desk) -> None:
+    desk.run(desk.write(prompts=["one"]))
+    [file] = (desk.folder / "outputs" / "films").glob("*.mp4")
+    file.unlink()
+    with at_a_terminal(desk, "verify") as terminal:
+        terminal.until("1 file missing or changed. Download again? It costs nothing. [y/N]:")
+        terminal.type("n\n")
+        terminal.finish(130)
+    assert "Nothing was downloaded." in terminal.shown
+    assert not file.exists()
 
 
 def test_a_plan_that_changed_while_it_asked_is_not_bought(desk: Desk) -> None:
@@ -113,11 +125,6 @@ def test_the_live_view_counts_jobs_and_money_and_says_why_it_waits(open_desk: Op
     desk.simulator.set_faults(Fault("job", "failed", prompt_contains="a cat"))
     limits = {"in_flight": 1, "submits_per_minute": 6000}
     path = desk.write(budget={"total_usd": 1}, limits=limits, prompts=["a dog", "a cow"])
-    with at_a_terminal(desk, "run", path, "--speed", desk.speed, "--quiet") as terminal:
-        terminal.until("USD? [y/N]")
-        assert "0.24 USD" in terminal.shown, "also a quiet run shows what it asks about"
-        terminal.type("n\n")
-        terminal.finish(0)
     with at_a_terminal(desk, "run", path, "--speed", desk.speed) as terminal:
         terminal.until("USD? [y/N]")
         terminal.type("yes\n")
@@ -142,23 +149,22 @@ def test_ctrl_c_at_the_question_buys_nothing_and_ends_with_130(desk: Desk) -> No
     assert desk.accepted() == 0
 
 
-HOSTILE = "red \x1b[31m title \x1b]0;pwned\x07 csi \x9b2J bell \x07 back \x08 right-to-left \u202e end"
-
-
-def test_control_characters_in_prompts_never_reach_the_terminal_raw(desk: Desk) -> None:
-    """Neither from prompts nor from the provider's words, in any command."""
-    desk.simulator.set_faults(Fault("job", "failed", message=HOSTILE))
-    path = desk.write(prompts=[{"id": "hostile", "prompt": HOSTILE}])
-    run = desk.run(path, code=3)
+def test_control_characters_are_escaped_in_json_and_the_data_is_whole(desk: Desk) -> None:
+    """Text for people is in tests/security; JSON allows raw characters that a terminal would obey."""
+    hostile = "red \x1b[31m title \x1b]0;pwned\x07 csi \x9b2J bell \x07 back \x08 right-to-left \u202e end"
+    desk.simulator.set_faults(Fault("job", "failed", message=hostile))
+    path = desk.write(prompts=[{"id": "hostile", "prompt": hostile}])
+    desk.run(path, code=3)
     [row] = desk.jobs()
-    printed = [run.text, desk.run(path, "--json", code=3).text, desk.call("show", row["job_id"], "--json").out]
-    printed += [desk.call(*command).text for command in (["show", row["job_id"]], ["jobs"], ["status"])]
-    for style in ("table", "json", "csv"):
-        printed.append(desk.call("report", "--by", "prompt", "--format", style).text)
-    dangerous = set("\x1b\x07\x08\x9b\u202e")
-    for text in printed:
-        assert not dangerous & set(text), ascii(text)
-    assert row["prompt"] == HOSTILE, "the data is whole all the same"
+    commands = (
+        ["run", path, "--yes", "--json"],
+        ["show", row["job_id"], "--json"],
+        ["report", "--by", "prompt", "--json"],
+    )
+    for command in (*commands, ["export"]):
+        printed = desk.call(*command, code=None).text
+        assert not set("\x1b\x07\x08\x9b\u202e") & set(printed), ascii(printed)
+    assert row["prompt"] == hostile
 
 
 def test_a_reader_that_goes_away_is_no_error(desk: Desk) -> None:

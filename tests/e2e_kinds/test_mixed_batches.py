@@ -77,14 +77,6 @@ def test_a_capped_text_without_max_tokens_is_refused_and_the_reason_names_it(des
     assert desk.accepted() == 0
 
 
-def test_what_a_model_does_not_take_is_told_before_anything_is_sent(desk: Desk) -> None:
-    path = mixed(desk, models=[IMAGE | {"n": 99 // 9}])
-    assert "allowed: a whole number from 1 to 10" in desk.run(path, code=2).err
-    path = mixed(desk, models=[IMAGE | {"aspect_ratio": "8:1"}])
-    assert "aspect_ratio" in desk.run(path, code=2).err
-    assert desk.accepted() == 0
-
-
 def test_fewer_pictures_than_asked_for_are_recorded_and_shown(desk: Desk) -> None:
     desk.simulator.set_faults(Fault("images", "fewer", times=1))
     path = mixed(desk, models=[IMAGE], prompts=["a cat"])
@@ -104,22 +96,21 @@ def test_a_charge_that_the_answer_does_not_know_is_settled_later(desk: Desk) -> 
 
 
 @pytest.mark.parametrize(
-    ("fault", "status", "bought"),
+    ("fault", "status"),
     [
-        pytest.param(Fault("images", "answer", status=502, times=1), "done", 1, id="image 502: sent again"),
-        pytest.param(Fault("images", "answer", status=503, times=1), "done", 1, id="image 503: sent again"),
-        pytest.param(Fault("images", "answer", status=500, accept=True, times=1), "uncertain", 1, id="image 500"),
-        pytest.param(Fault("images", "cut_answer", accept=True, times=1), "uncertain", 1, id="image cut off"),
+        pytest.param(Fault("images", "answer", status=502, times=1), "done", id="502: sent again"),
+        pytest.param(Fault("images", "answer", status=503, times=1), "done", id="503: sent again"),
+        pytest.param(Fault("images", "answer", status=500, accept=True, times=1), "uncertain", id="500"),
+        pytest.param(Fault("images", "cut_answer", accept=True, times=1), "uncertain", id="cut off"),
     ],
 )
-def test_a_failing_image_call_never_costs_twice(desk: Desk, fault: Fault, status: str, bought: int) -> None:
+def test_a_failing_image_call_never_costs_twice(desk: Desk, fault: Fault, status: str) -> None:
     desk.simulator.set_faults(fault)
     path = mixed(desk, models=[IMAGE], prompts=["a cat"])
-    desk.run(path, code=None)
-    assert desk.statuses() == [status]
-    assert desk.accepted() == bought
-    desk.run(path, code=None)
-    assert desk.accepted() == bought
+    for _ in range(2):
+        desk.run(path, code=None)
+        assert desk.statuses() == [status]
+        assert desk.accepted() == 1
 
 
 def test_killed_while_an_answer_is_on_its_way_the_job_is_uncertain_and_not_sent_again(desk: Desk) -> None:

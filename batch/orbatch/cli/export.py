@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -12,8 +10,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from orbatch.cli.session import Batch, Session, find_batch
-from orbatch.cli.tables import harmless
+from orbatch.cli.session import Batch, Session, find_batch, json_text
+from orbatch.cli.tables import csv_line
 from orbatch.export import COLUMNS, record_of
 from orbatch.ledger import ExportedJob
 
@@ -31,7 +29,7 @@ def export(
     session: Session = context.obj
     with session.open_ledger() as ledger:
         found = ledger.reports.exported_jobs(find_batch(ledger, batch).id)
-        lines = _csv_lines(found) if format == "csv" else _jsonl_lines(found)
+        lines = _csv_lines(found) if format == "csv" else (json_text(record_of(job)) + "\n" for job in found)
         if output is None:
             sys.stdout.writelines(lines)  # not typer.echo, which would need a string of everything
             return
@@ -44,30 +42,11 @@ def export(
     session.say(f"Created {output}.")
 
 
-def _jsonl_lines(jobs: Iterable[ExportedJob]) -> Iterator[str]:
-    for job in jobs:
-        text = json.dumps(record_of(job), ensure_ascii=False)
-        if not text.isprintable():  # JSON allows characters that a terminal would obey
-            text = "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
-        yield text + "\n"
-
-
 def _csv_lines(jobs: Iterable[ExportedJob]) -> Iterator[str]:
     """With a header. Variables and settings are JSON in their cells; a cell has one path per line."""
-    line = io.StringIO()
-    writer = csv.writer(line, lineterminator="\n")
-
-    def written(cells: Iterable[object]) -> str:
-        writer.writerow(cells)
-        text = line.getvalue()
-        line.seek(0)
-        line.truncate()  # one row in memory at a time
-        return text
-
-    yield written(COLUMNS)
+    yield csv_line(COLUMNS)
     for job in jobs:
-        record = record_of(job)
-        record["paths"] = "\n".join(job.paths)
+        record = record_of(job) | {"paths": "\n".join(job.paths)}
         for name in ("variables", "settings"):
             record[name] = json.dumps(record[name], ensure_ascii=False) if record[name] else ""
-        yield written(harmless(record[column]) for column in COLUMNS)
+        yield csv_line(record[column] for column in COLUMNS)

@@ -45,14 +45,8 @@ def generate(
     session: Session = context.obj
     if image is not None and "://" not in image:
         image = str(Path(image).absolute())  # the batch file lies in another directory
-    fields = {
-        "duration": duration,
-        "resolution": resolution,
-        "aspect_ratio": aspect_ratio,
-        "generate_audio": audio,
-        "seed": seed,
-        "first_frame": image,
-    }
+    fields = {"duration": duration, "resolution": resolution, "aspect_ratio": aspect_ratio}
+    fields |= {"generate_audio": audio, "seed": seed, "first_frame": image}
     batch = _batch(prompt, model, {name: value for name, value in fields.items() if value is not None}, output)
     if not prompt.strip():
         raise Failure("The prompt is empty.")
@@ -68,7 +62,9 @@ def generate(
     video = _paid_video(session, batch["name"])
     if video is None:
         raise Failure("The video is not ready yet. Run the same command to continue.", ExitCode.FAILED)
-    _copy(video, output)
+    part = output.with_name(f".{output.name}.part")  # a copy cut short must never have the name of the video
+    shutil.copyfile(video, part)
+    part.replace(output)
     session.say(f"Created {output}.")
 
 
@@ -84,12 +80,6 @@ def _batch(prompt: str, model: str, settings: dict[str, Any], output: Path) -> d
         # The prompt is the value of a variable, so that braces in it are not a template.
         "prompts": [{"id": "prompt", "prompt": "{{ text }}", "vars": {"text": prompt}}],
     }
-
-
-def _copy(video: Path, output: Path) -> None:
-    part = output.with_name(f".{output.name}.part")  # a copy cut short must never have the name of the video
-    shutil.copyfile(video, part)
-    part.replace(output)
 
 
 def _paid_video(session: Session, name: str) -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -12,11 +12,10 @@ import typer
 
 from orbatch.cli.provider import connect
 from orbatch.cli.session import Failure, Refresh, Session
-from orbatch.cli.tables import amount, table
+from orbatch.cli.tables import amount, json_number, table
 from orbatch.money import to_nano_up_to
-from orbatch.plan.catalogs import Catalogs
-from orbatch.plan.kinds import KINDS
-from orbatch_provider.catalog import AnyModel, ImageModel, VideoModel
+from orbatch.plan import KINDS, Catalogs
+from orbatch_provider import AnyModel, ImageModel, VideoModel
 from orbatch_provider.pricing import (
     Estimate,
     describe_image_prices,
@@ -125,7 +124,7 @@ def _show_priced(session: Session, supporting: Iterable[tuple[str, Estimate]]) -
     by_price = sorted(supporting, key=lambda entry: (entry[1].is_unpriced, entry[1].high or Decimal(0), entry[0]))
     if session.json:
         data = [
-            {"model": model, "low_usd": _number(price.low), "high_usd": _number(price.high)}
+            {"model": model, "low_usd": json_number(price.low), "high_usd": json_number(price.high)}
             | {"price_lines": list(price.lines), "why": price.why}
             for model, price in by_price
         ]
@@ -133,16 +132,17 @@ def _show_priced(session: Session, supporting: Iterable[tuple[str, Estimate]]) -
     elif not by_price:
         session.result("No model supports this combination.")
     else:
-        rows = [[model, _usd(price.low), _usd(price.high), price.why] for model, price in by_price]
-        session.print(table(["model", "low USD", "high USD", "price"], rows, numbers=[1, 2]))
+        columns: Mapping[str, Callable[[tuple[str, Estimate]], str]] = {
+            "model": lambda entry: entry[0],
+            "low USD": lambda entry: _usd(entry[1].low),
+            "high USD": lambda entry: _usd(entry[1].high),
+            "price": lambda entry: entry[1].why,
+        }
+        session.print(table(by_price, columns, numbers=[1, 2]))
 
 
 def _usd(value: Decimal | None) -> str:
     return amount(None if value is None else to_nano_up_to(value))
-
-
-def _number(value: Decimal | None) -> float | None:
-    return None if value is None else float(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ def _listed(model: AnyModel) -> ListedModel:
         {noun: int(limit) for noun, limit in limits.items() if limit},
         supports,
         prices,
-        {line: _number(usd) for line, usd in tokens.items()},
+        {line: json_number(usd) for line, usd in tokens.items()},
     )
 
 
@@ -198,17 +198,15 @@ def _show_listed(session: Session, models: list[ListedModel]) -> None:
     if session.json:
         session.data([asdict(model) for model in models])
         return
-    rows = [
-        [
-            model.model,
-            _duration(model.options.get("duration", [])),
-            *(" ".join(model.options.get(name, "-")) for name in ("resolution", "aspect_ratio")),
-            ", ".join(_abilities(model)) or "-",
-            "; ".join(model.prices),
-        ]
-        for model in models
-    ]
-    session.print(table(["model", "seconds", "resolutions", "ratios", "supports", "prices"], rows))
+    columns: Mapping[str, Callable[[ListedModel], str]] = {
+        "model": lambda model: model.model,
+        "seconds": lambda model: _duration(model.options.get("duration", [])),
+        "resolutions": lambda model: " ".join(model.options.get("resolution", "-")),
+        "ratios": lambda model: " ".join(model.options.get("aspect_ratio", "-")),
+        "supports": lambda model: ", ".join(_abilities(model)) or "-",
+        "prices": lambda model: "; ".join(model.prices),
+    }
+    session.print(table(models, columns))
 
 
 def _token_prices(model: ListedModel) -> tuple[bool, float, float]:

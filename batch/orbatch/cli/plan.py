@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -14,33 +14,32 @@ import typer
 from orbatch.batchfile.loader import load_config
 from orbatch.cli.provider import Connection, connect
 from orbatch.cli.resolve import retry_hint
-from orbatch.cli.session import Budget, Failure, Only, Refresh, Session, printable
-from orbatch.cli.tables import amount, as_data, json_usd, pluralize, span, table
+from orbatch.cli.session import Budget, Failure, Only, Refresh, Session
+from orbatch.cli.tables import amount, as_data, json_number, json_usd, pluralize, span, table
 from orbatch.ledger import Caps, Counts, Ledger, ModelTotals
 from orbatch.money import to_nano
-from orbatch.plan.jobs import expand, models_by_kind
-from orbatch.plan.plan import (
+from orbatch.plan import (
     CapForecast,
     Plan,
+    PlanFile,
     UnsetGroup,
     caps_from_config,
+    check_destination,
+    expand,
     forecast_caps,
     make_plan,
+    models_by_kind,
     simulated,
 )
-from orbatch.plan.plan_file import PlanFile, check_destination
-from orbatch_provider.errors import AuthenticationError, ConfigurationError, OpenRouterError
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-    from orbatch.batchfile.models import BatchConfig
 
 
 @dataclass(frozen=True, slots=True)
 class PlanView:
     """A plan beside the money there is for it. ``key_left_usd``: what the key may still spend, None: no limit known;
-    ``key_problem``: why that cannot be told."""
+    ``key_problem``: what is wrong with the key."""
 
     plan: Plan
     caps: Caps
@@ -78,7 +77,7 @@ def plan(
                 return await make_view(session, ledger, connection, config, only=only, budget=budget, refresh=refresh)
 
     view = asyncio.run(make())
-    problems = asyncio.run(_url_problems(view.plan.config)) if check_urls else []  # the ledger is closed: this is slow
+    problems = asyncio.run(_url_problems(view.plan)) if check_urls else []  # the ledger is closed: this is slow
     for problem in problems:
         session.warn(problem)
     if output is not None:
@@ -113,27 +112,14 @@ async def make_view(
     made = make_plan(ledger, config, loaded, connection.provider.origin, only)
     caps = caps_from_config(config.budget, budget)
     counts = ledger.queries.counts(made.batch.id, only)  # with the statuses, which the totals do not have
-    return PlanView(made, caps, forecast_caps(ledger, made, caps), counts, *await _key_left(connection))
+    return PlanView(made, caps, forecast_caps(ledger, made, caps), counts, *await connection.key_left())
 
 
-async def _key_left(connection: Connection) -> tuple[Decimal | None, str | None]:
-    """Never raises: a plan is useful without a key, and when the API does not answer."""
-    try:
-        return (await connection.provider.key()).remaining, None
-    except ConfigurationError:  # no key at all: `run` says so, a plan needs none
-        return None, None
-    except AuthenticationError as exc:
-        return None, f"The key was not accepted: {exc}"
-    except OpenRouterError as exc:
-        return None, f"The credit left on this key could not be read: {exc}"
-
-
-async def _url_problems(config: BatchConfig) -> list[str]:
+async def _url_problems(plan: Plan) -> list[str]:
     """Problems of the https inputs of a batch, each requested once and without any key."""
-    from orbatch_provider.input_urls import check_urls
-    from orbatch_provider.inputs import remote_inputs
+    from orbatch_provider import check_urls, remote_inputs
 
-    urls = {url: kind for job in expand(config) for url, kind in remote_inputs(job.request.body())}
+    urls = {url: kind for job in expand(plan.config) for url, kind in remote_inputs(job.request.body())}
     return [f"{link.name}: {link.problem}" for link in await check_urls(urls) if link.problem is not None]
 
 
@@ -149,17 +135,18 @@ def show_plan(session: Session, view: PlanView) -> None:
 
 def _table(plan: Plan) -> Table | str:
     """Jobs, seconds and prices by model, with the total below."""
+    columns: Mapping[str, Callable[[ModelTotals], object]] = {
+        "model": lambda part: part.model,
+        "jobs": lambda part: part.jobs,
+        "done": lambda part: part.done,
+        "submitted": lambda part: part.open,
+        "failed": lambda part: part.ended,
+        "to submit": lambda part: part.to_submit,
+        "seconds": lambda part: part.seconds or "-",
+        "USD": lambda part: span(part.low_nusd, part.high_nusd, part.unpriced),
+    }
     # A total of one row would repeat it.
-    parts = [*plan.totals, plan.total] if len(plan.totals) > 1 else plan.totals
-    rows = [
-        [
-            *(p.model, *map(str, (p.jobs, p.done, p.open, p.ended, p.to_submit, p.seconds or "-"))),
-            span(p.low_nusd, p.high_nusd, p.unpriced),
-        ]
-        for p in parts
-    ]
-    titles = ["model", "jobs", "done", "submitted", "failed", "to submit", "seconds", "USD"]
-    return table(titles, rows, numbers=range(1, 8))
+    return table([*plan.totals, plan.total] if len(plan.totals) > 1 else plan.totals, columns, numbers=range(1, 8))
 
 
 def plan_lines(view: PlanView, flags: str) -> list[str]:
@@ -179,12 +166,11 @@ def plan_lines(view: PlanView, flags: str) -> list[str]:
     lines += _outlook(view)
     lines += _cap_lines(view.forecasts)
     if view.key_problem is not None:
-        lines.append(view.key_problem)
+        lines.append(f"The key {view.key_problem}")
     if view.key_left_usd is not None:
         left = to_nano(view.key_left_usd)
-        lines.append(
-            f"{amount(left)} USD left on this key" + (", less than the worst case." * (left < total.high_nusd) or ".")
-        )
+        less = ", less than the worst case" if left < total.high_nusd else ""
+        lines.append(f"{amount(left)} USD left on this key{less}.")
     return lines
 
 
@@ -217,13 +203,8 @@ def _outlook(view: PlanView) -> Iterator[str]:
 
 def _cap_lines(forecasts: Sequence[CapForecast]) -> Iterator[str]:
     """One line for the caps that hold every job, and one for each that does not."""
-    covering = [
-        f"{amount(cap.cap_nusd)} USD {_scope(cap.name)}"
-        + (f" ({amount(cap.committed_nusd)} spent or reserved)" if cap.committed_nusd else "")
-        for cap in forecasts
-        if cap.covers
-    ]
-    if covering:
+    used = {cap: f" ({amount(cap.committed_nusd)} spent or reserved)" * bool(cap.committed_nusd) for cap in forecasts}
+    if covering := [f"{amount(cap.cap_nusd)} USD {_scope(cap.name)}{used[cap]}" for cap in forecasts if cap.covers]:
         yield f"Budget: {', '.join(covering)}. OK."
     for cap in forecasts:
         name = f"{cap.name} {amount(cap.cap_nusd)} USD"
@@ -234,9 +215,8 @@ def _cap_lines(forecasts: Sequence[CapForecast]) -> Iterator[str]:
         elif cap.never:
             yield f"{name}: {pluralize(cap.never, 'job')} can cost more than this and will be skipped."
         else:
-            used = f" ({amount(cap.committed_nusd)} spent or reserved)" if cap.committed_nusd else ""
             worst = amount(cap.needed_nusd)
-            yield f"{name}{used} does not cover the worst case of {worst}; jobs that do not fit are not submitted."
+            yield f"{name}{used[cap]} does not cover the worst case of {worst}; jobs that do not fit are not submitted."
 
 
 def _scope(cap: str) -> str:
@@ -260,40 +240,19 @@ def plan_data(view: PlanView) -> dict[str, Any]:
         "jobs_to_submit": total.to_submit,
         "jobs_paid": total.done + total.open,
         "low_usd": json_usd(total.low_nusd),
-        "high_usd": json_usd(total.high_nusd)
-        if not total.unpriced
-        else None,  # a bound of only some jobs would mislead
+        "high_usd": None if total.unpriced else json_usd(total.high_nusd),
         "expected_usd": json_usd(plan.expected_nusd),
         "unpriced": total.unpriced,
         "caps": [as_data(cap) | {"covers": cap.covers} for cap in view.forecasts],
         "cap_total_usd": json_usd(view.caps.total),
-        "key_remaining_usd": _number(view.key_left_usd),
+        "key_remaining_usd": json_number(view.key_left_usd),
         "models": [_model_data(part) for part in plan.totals],
-        "not_set": [
-            asdict(group) | {"low_usd": _number(group.low_usd), "high_usd": _number(group.high_usd)}
-            for group in plan.unset
-        ],
-        "price_changes": [
-            {"model": printable(change.model), "line": change.line, "old": change.old, "new": change.new}
-            for change in plan.price_changes
-        ],
+        "not_set": [as_data(group) for group in plan.unset],
+        "price_changes": [asdict(change) for change in plan.price_changes],
     }
-
-
-def _number(usd: Decimal | None) -> float | None:
-    return None if usd is None else float(usd)
 
 
 def _model_data(part: ModelTotals) -> dict[str, Any]:
-    return {
-        "model": part.model,
-        "jobs": part.jobs,
-        "done": part.done,
-        "submitted": part.open,
-        "failed": part.ended,
-        "to_submit": part.to_submit,
-        "seconds": part.seconds,
-        "unpriced": part.unpriced,
-        "low_usd": json_usd(part.low_nusd),
-        "high_usd": None if part.unpriced else json_usd(part.high_nusd),
-    }
+    data = as_data(part)
+    data |= {"submitted": data.pop("open"), "failed": data.pop("ended")}
+    return data | ({"high_usd": None} if part.unpriced else {})  # a bound of only some jobs would mislead

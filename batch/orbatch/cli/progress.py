@@ -1,94 +1,87 @@
-"""A run while it happens: a live view on a terminal, plain lines elsewhere, and the log file."""
+"""A run while it happens: a live view on a terminal, plain lines elsewhere, the log file, and what signals do."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING
 
-from orbatch.cli.session import Session, printable
-from orbatch.cli.tables import amount, screen_counts
-from orbatch.ledger import BatchRecord, Caps, Ledger
-from orbatch.runner.context import Event
+from orbatch.cli.provider import Connection
+from orbatch.cli.session import ExitCode, Failure, Session, printable
+from orbatch.cli.tables import amount, jobs_are, pluralize, screen_counts
+from orbatch.ledger import BatchRecord, Caps, Ledger, Status
+from orbatch.runner import BatchRun, Clock, Event, RunOptions, RunResult
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
-
-    from orbatch.runner.runner import BatchRun
 
 REFRESHES_PER_SECOND = 4
 
 _STYLES = {"info": "", "warning": "yellow", "error": "red"}
 
 
-class Watcher:
-    """Receives the progress of a run and shows it. ``console``: where the live view is; None for plain lines."""
+async def drive(
+    session: Session, ledger: Ledger, batch: BatchRecord, connection: Connection, options: RunOptions
+) -> RunResult:
+    """Run the batch under a live view where stderr is a terminal, with signals handled."""
+    with contextlib.ExitStack() as stack:
+        file = None
+        if session.log_file is not None:  # appended to: the log of a resumed batch is one file
+            file = stack.enter_context(session.log_file.open("a", encoding="utf-8"))
+        console = None
+        if sys.stderr.isatty() and not session.quiet:  # elsewhere it would fill a log with control characters
+            from rich.console import Console
 
-    def __init__(self, session: Session, log: IO[str] | None, console: Console | None) -> None:
-        self._session = session
-        self._log = log
-        self._console = console
-        self._run: BatchRun | None = None
+            console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+        log = EventLog(session.quiet, file, console)
+        batch_run = BatchRun(ledger, batch, connection.provider, options, Clock(connection.speed), log.show)
+        if console is not None:
+            view = _live_view(console, lambda: view_text(ledger, batch, options.caps, batch_run.waiting))
+            stack.enter_context(view)
+        stack.enter_context(_stopping(session, ledger, batch, batch_run, log))
+        # What exists now, modules and all, stays out of garbage collection, which otherwise took a twentieth of the
+        # time of a run of many jobs.
+        gc.collect()  # first, or what is garbage now would be kept, too
+        gc.freeze()
+        stack.callback(gc.unfreeze)
+        return await batch_run.run()
 
-    def attach(self, run: BatchRun) -> None:
-        """The run whose reason to wait is shown."""
-        self._run = run
 
-    @property
-    def waiting(self) -> str | None:
-        """Why nothing is being submitted at the moment."""
-        return self._run.waiting if self._run is not None else None
+@dataclass(frozen=True, slots=True)
+class EventLog:
+    """Where the messages of a run go: the log file, and stderr through the console of the live view, if any."""
 
-    def on_event(self, event: Event) -> None:
+    quiet: bool
+    file: IO[str] | None
+    console: Console | None
+
+    def show(self, event: Event) -> None:
         """Log and show one message; only warnings and errors with --quiet."""
         text = f"{event.job}: {event.text}" if event.job else event.text
         text = printable(text).replace("\n", " ")  # one line per message, or a log could be forged
-        if self._log is not None:
-            self._log.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {event.level} {text}\n")
-            self._log.flush()  # a run that is killed leaves a whole log
-        if self._session.quiet and event.level == "info":
+        if self.file is not None:
+            self.file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {event.level} {text}\n")
+            self.file.flush()  # a run that is killed leaves a whole log
+        if self.quiet and event.level == "info":
             return
-        if self._console is not None:
-            self._console.print(text, style=_STYLES[event.level], soft_wrap=True)  # a path can be copied whole
+        if self.console is not None:
+            self.console.print(text, style=_STYLES[event.level], soft_wrap=True)  # a path can be copied whole
         else:
             sys.stderr.write(f"{datetime.now(UTC).astimezone():%H:%M:%S} {text}\n")
             sys.stderr.flush()  # stderr of a pipe may be buffered
 
-    def say(self, text: str) -> None:
-        """A message of the command itself, which must be seen."""
-        self.on_event(Event(text, level="warning"))
-
 
 @contextlib.contextmanager
-def watching(session: Session, ledger: Ledger, batch: BatchRecord, caps: Caps) -> Iterator[Watcher]:
-    """A watcher for one run, with the live view where stderr is a terminal."""
-    with contextlib.ExitStack() as stack:
-        log = None
-        if session.log_file is not None:
-            # Appended to: the log of a resumed batch is one file.
-            log = stack.enter_context(session.log_file.open("a", encoding="utf-8"))
-        if session.quiet or not sys.stderr.isatty():  # a live view would fill a log with control characters
-            yield Watcher(session, log, None)
-            return
-        from rich.console import Console
-
-        console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-        watcher = Watcher(session, log, console)
-        stack.enter_context(_live_view(console, ledger, batch, caps, watcher))
-        yield watcher
-
-
-@contextlib.contextmanager
-def _live_view(console: Console, ledger: Ledger, batch: BatchRecord, caps: Caps, watcher: Watcher) -> Iterator[None]:
+def _live_view(console: Console, render: Callable[[], Text]) -> Iterator[None]:
     """The lines below the latest message, refreshed in the loop's own thread: the ledger's connection belongs to it."""
     from rich.live import Live
-
-    def render() -> Text:
-        return view_text(ledger, batch, caps, watcher.waiting)
 
     async def refresh() -> None:
         while True:
@@ -121,3 +114,56 @@ def view_text(ledger: Ledger, batch: BatchRecord, caps: Caps, waiting: str | Non
     if waiting:
         lines.append(f"waiting: {printable(waiting)}")
     return Text("\n".join(lines), style="bold")
+
+
+@contextlib.contextmanager
+def _stopping(
+    session: Session, ledger: Ledger, batch: BatchRecord, batch_run: BatchRun, log: EventLog
+) -> Iterator[None]:
+    """The first signal lets requests in progress finish, the second one ends the run immediately."""
+    loop = asyncio.get_running_loop()
+    main = asyncio.current_task()
+    assert main is not None  # for the type checker: this runs in a task
+    signals = 0
+
+    def on_signal() -> None:
+        nonlocal signals
+        signals += 1
+        if signals > 1:  # open submits become uncertain in their own cleanup
+            main.cancel()
+            return
+        batch_run.interrupt()
+        submitting = ledger.queries.counts(batch.id)[Status.SUBMITTING]
+        after = f" after {pluralize(submitting, 'request')} in progress" if submitting else ""
+        cost = f"; {'its job becomes' if submitting == 1 else 'their jobs become'} uncertain" if submitting else ""
+        log.show(Event(f"Stopping{after}. Press Ctrl-C again to stop immediately{cost}.", level="warning"))
+
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # Under nohup a run continues after its terminal is closed.
+    numbers = [n for n in numbers if n == signal.SIGINT or signal.getsignal(n) is not signal.SIG_IGN]
+    previous = {}
+    for number in numbers:
+        try:
+            loop.add_signal_handler(number, on_signal)
+        except NotImplementedError:  # Windows
+            previous[number] = signal.signal(number, lambda *_: loop.call_soon_threadsafe(on_signal))
+    try:
+        yield
+    except asyncio.CancelledError:
+        if signals < 2:
+            raise  # not by the user
+        raise Failure(_stopped_text(session, ledger, batch), ExitCode.INTERRUPTED) from None
+    finally:
+        for number in numbers:
+            if number in previous:
+                signal.signal(number, previous[number])
+            else:
+                loop.remove_signal_handler(number)
+
+
+def _stopped_text(session: Session, ledger: Ledger, batch: BatchRecord) -> str:
+    jobs = ledger.queries.uncertain(batch.id)
+    reserved = sum(job.attempt.reserved_nusd or 0 for job in jobs if job.attempt is not None)
+    see = f"see `orbatch status{session.flags}`"
+    unknown = f" {jobs_are(len(jobs))} uncertain ({amount(reserved)} USD): {see}." if jobs else ""
+    return f"Stopped.{unknown}\nTo resume: {session.command}"

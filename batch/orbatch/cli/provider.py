@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from orbatch.cli.session import Session
+from orbatch.cli.session import Failure, Session
 
 if TYPE_CHECKING:
-    from orbatch.plan.catalogs import Catalogs
+    from orbatch.plan import Catalogs
     from orbatch_provider import OpenRouterProvider
 
 SIMULATED_KEY = "sk-or-v1-simulated"  # the simulator accepts any key of this form
@@ -28,12 +29,35 @@ class Connection:
     simulated: bool
     speed: float
 
+    def require_key(self) -> None:
+        """Raises Failure when no key is set."""
+        from orbatch_provider import ConfigurationError
+
+        try:
+            self.provider.require_key()
+        except ConfigurationError as exc:
+            raise Failure(f"{exc} Nothing was submitted; --simulate needs no key.") from exc
+
+    async def key_left(self) -> tuple[Decimal | None, str | None]:
+        """What the key may still spend in USD (None: no limit), and what is wrong with the key (None: nothing). Never
+        raises: a plan is useful without a key, and when the API does not answer."""
+        from orbatch_provider import AuthenticationError, ConfigurationError, OpenRouterError
+
+        try:
+            return (await self.provider.key()).remaining, None
+        except ConfigurationError:  # no key at all: ``require_key`` says so where one is needed
+            return None, None
+        except AuthenticationError as exc:
+            return None, f"was not accepted by {self.provider.origin}: {exc}"
+        except OpenRouterError as exc:
+            return None, f"could not be checked: {exc}"
+
     async def catalogs(self, models: Mapping[str, Collection[str] | None], *, refresh: bool) -> Catalogs:
         """The catalogs of the kinds in ``models``, which names the models in question by kind (None: all).
 
         Raises OpenRouterError for a kind that has neither a live catalog nor a fallback."""
-        from orbatch.plan.catalogs import CatalogCache, load_catalogs
-        from orbatch_provider.catalog import snapshot
+        from orbatch.plan import CatalogCache, load_catalogs
+        from orbatch_provider import snapshot
 
         with TemporaryDirectory() as empty:
             # The built-in simulator has another port, and so other copies, in every command.

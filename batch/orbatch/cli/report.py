@@ -1,32 +1,44 @@
-"""``report``: sums of the ledger as table, JSON or CSV."""
+"""``report``, and the summary at the end of a run: sums of the ledger as table, JSON or CSV."""
 
 from __future__ import annotations
 
 import asyncio
-import csv
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from orbatch.cli.resolve import uncertain_lines
+from orbatch.cli.resolve import holds_data, retry_hint, uncertain_data, uncertain_lines
 from orbatch.cli.session import Failure, OneOrAll, Session, find_batch
-from orbatch.cli.tables import amount, harmless, json_usd, pluralize, table
-from orbatch.ledger import Filter, Grouping, Ledger, ReportRow
+from orbatch.cli.tables import SCREEN, amount, csv_line, jobs_are, json_usd, pluralize, screen_counts, table
+from orbatch.ledger import BatchRecord, Caps, Counts, Filter, Grouping, Ledger, ReportRow, Status
 from orbatch.money import from_nano
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_COLUMNS = (
-    *("jobs", "done", "attempts", "spent USD", "reserved", "failed USD", "uncertain", "seconds", "USD/s"),
-    "charged/estimate",
-)
-# The keys of a row for machines, and the field of ReportRow behind each amount.
-_NUMBERS = ("key", "jobs", "done", "attempts", "uncertain", "unpriced_open", "byok_attempts")
-_USD = {
+    from orbatch.runner import RunResult
+
+JOBS_SHOWN = 10  # failed jobs that the summary names, of each status
+
+# The columns for a person, amounts in cents.
+_COLUMNS: Mapping[str, Callable[[ReportRow], object]] = {
+    "jobs": lambda row: row.jobs,
+    "done": lambda row: row.done,
+    "attempts": lambda row: row.attempts,
+    "spent USD": lambda row: amount(row.charged_nusd),
+    "reserved": lambda row: (
+        amount(row.reserved_nusd) + (f" + {row.unpriced_open} unpriced" if row.unpriced_open else "")
+    ),
+    "failed USD": lambda row: amount(row.failed_charged_nusd),
+    "uncertain": lambda row: f"{row.uncertain} ({amount(row.uncertain_nusd)})" if row.uncertain else "-",
+    "seconds": lambda row: f"{row.seconds:.1f}",
+    "USD/s": lambda row: amount(row.nusd_per_second, "-"),
+    "charged/estimate": lambda row: f"{row.billed_nusd / row.estimated_nusd:.1%}" if row.estimated_nusd else "-",
+}
+# The keys for machines, and the field of ReportRow behind each.
+_KEYS = {name: name for name in "key jobs done attempts uncertain unpriced_open byok_attempts seconds".split()} | {
     "cost_usd": "charged_nusd",
     "reserved_usd": "reserved_nusd",
     "failed_cost_usd": "failed_charged_nusd",
@@ -62,7 +74,10 @@ def report(
         if session.json or format == "json":
             session.data({"by": by, "rows": [row_data(row) for row in rows], "total": row_data(total)})
         elif format == "csv":
-            typer.echo(_csv(by, rows), nl=False)  # without a total: a spreadsheet would add it up again
+            # Without a total: a spreadsheet would add it up again. Amounts are exact decimals, unlike JSON numbers.
+            cells = [row_data(row, lambda nusd: None if nusd is None else f"{from_nano(nusd):f}") for row in rows]
+            titles = [[by, *list(_KEYS)[1:]]] if rows else []
+            typer.echo("".join(map(csv_line, [*titles, *(row.values() for row in cells)])), nl=False)
         else:
             session.print(report_table(by, rows, total))
             for line in [*_notes(total), *uncertain_lines(ledger, batch_id, session.flags)]:
@@ -79,7 +94,6 @@ def _day(text: str | None, option: str) -> str | None:
 async def _settle(session: Session, ledger: Ledger, batch_id: int | None) -> None:
     """Query the charges that were not known when their jobs ended."""
     from orbatch.cli.provider import connect  # not above: a report alone needs neither provider nor runner
-    from orbatch.ledger import Caps
     from orbatch.runner.reconcile import reconcile
 
     unsettled = ledger.queries.unsettled(batch_id)
@@ -87,63 +101,103 @@ async def _settle(session: Session, ledger: Ledger, batch_id: int | None) -> Non
         session.say("Every charge is known.")
         return
     async with connect(session) as connection:
-        result = await reconcile(
-            ledger, connection.provider, unsettled, Caps()
-        )  # no caps: known charges are only recorded
+        # No caps: known charges are only recorded.
+        result = await reconcile(ledger, connection.provider, unsettled, Caps())
     unknown = f"; {result.open} still unknown, counted at their worst case" if result.open else ""
     session.say(f"{pluralize(result.settled, 'charge')} settled{unknown}.")
 
 
 def report_table(by: str, rows: Sequence[ReportRow], total: ReportRow) -> Table | str:
-    """The report for a person: amounts in cents, the total last."""
-    cells = [_cells(row) for row in rows]
-    if len(rows) != 1:  # a total of one row would repeat it
-        cells.append(_cells(total))
-    return table([by, *_COLUMNS], cells, numbers=range(1, len(_COLUMNS) + 1))
+    """The report for a person, the total last."""
+    shown = rows if len(rows) == 1 else [*rows, total]  # a total of one row would repeat it
+    return table(shown, {by: lambda row: row.key, **_COLUMNS}, numbers=range(1, len(_COLUMNS) + 1))
 
 
-def _cells(row: ReportRow) -> list[str]:
-    return [
-        row.key,
-        str(row.jobs),
-        str(row.done),
-        str(row.attempts),
-        amount(row.charged_nusd),
-        amount(row.reserved_nusd) + (f" + {row.unpriced_open} unpriced" if row.unpriced_open else ""),
-        amount(row.failed_charged_nusd),
-        f"{row.uncertain} ({amount(row.uncertain_nusd)})" if row.uncertain else "-",
-        f"{row.seconds:.1f}",
-        amount(row.nusd_per_second, "-"),
-        f"{row.billed_nusd / row.estimated_nusd:.1%}" if row.estimated_nusd else "-",
-    ]
-
-
-def row_data(row: ReportRow, amount_of: Callable[[int | None], object] = json_usd) -> dict[str, Any]:
-    """One row for machines. ``amount_of`` makes USD of nano-dollars; seconds are as measured in the files."""
-    numbers = {name: getattr(row, name) for name in _NUMBERS} | {"seconds": round(row.seconds, 3)}
-    return numbers | {name: amount_of(getattr(row, field)) for name, field in _USD.items()}
-
-
-def _csv(by: str, rows: Sequence[ReportRow]) -> str:
-    """Amounts as exact decimals, which JSON numbers are not."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    if rows:
-        writer.writerow([by, *list(row_data(rows[0]))[1:]])
-    for row in rows:
-        data = row_data(row, lambda nusd: None if nusd is None else f"{from_nano(nusd):f}")
-        writer.writerow([harmless(value) for value in data.values()])
-    return out.getvalue()
+def row_data(row: ReportRow, usd: Callable[[int | None], object] = json_usd) -> dict[str, Any]:
+    """One row for machines. ``usd`` makes USD of nano-dollars."""
+    return {key: usd(getattr(row, name)) if key.endswith("_usd") else getattr(row, name) for key, name in _KEYS.items()}
 
 
 def _notes(total: ReportRow) -> list[str]:
     notes = []
     if total.byok_attempts:
         notes.append(
-            f"{pluralize(total.byok_attempts, 'attempt')} ran on your own provider keys. OpenRouter's fee for them, "
-            f"{amount(total.byok_fee_nusd)} USD, is not in the sums above; the provider charges you for the rest."
+            f"{pluralize(total.byok_attempts, 'attempt')} ran on your own provider keys. OpenRouter's fee for "
+            f"{'it' if total.byok_attempts == 1 else 'them'}, {amount(total.byok_fee_nusd)} USD, is not in the sums "
+            "above; the provider charges you for the rest."
         )
     if total.unpriced_open:
         number = pluralize(total.unpriced_open, "open attempt")
         notes.append(f"{number} without an upper price: the reserved amount is a lower bound.")
     return notes
+
+
+def show_summary(session: Session, ledger: Ledger, batch: BatchRecord, result: RunResult) -> None:
+    """Print how the run ended; with --json as one object."""
+    counts = ledger.queries.counts(batch.id)
+    if session.json:
+        session.data(
+            {
+                "batch": batch.name,
+                "simulated": session.simulate,
+                "stopped": None if result.stop is None else result.stop.value,
+                "message": result.message,
+                "over_budget": result.over_budget,
+                "blocked": dict(result.blocked),
+                "output_dir": batch.output_dir,
+                "jobs": dict(counts.by_status),
+                "total": row_data(ledger.reports.total(Filter(batch.id))),
+                "holds": holds_data(ledger, batch),
+                "uncertain": uncertain_data(ledger, batch.id),
+            }
+        )
+        return
+    rows, total = ledger.reports.report("model", Filter(batch.id))  # of one moment
+    if counts.total > 1:  # `generate` has one job
+        session.print(report_table("model", rows, total))
+    words = screen_counts(counts)
+    parts = [f"{words.pop('done')} of {counts.total} done", *(f"{jobs} {word}" for word, jobs in words.items() if jobs)]
+    files = f" Files: {batch.output_dir}" if counts[Status.DONE] else ""
+    session.result(
+        f"{batch.name}: {', '.join(parts)}. Spent {amount(total.charged_nusd)} USD, "
+        f"reserved {amount(total.reserved_nusd)} USD.{files}"
+    )
+    for line in _attention_lines(ledger, batch, result, counts, session.flags):
+        session.warn(line)
+    if result.stop is not None or words["running"]:
+        session.warn(f"To resume: {session.command}")
+
+
+def _attention_lines(
+    ledger: Ledger, batch: BatchRecord, result: RunResult, counts: Counts, flags: str
+) -> Iterator[str]:
+    """What the user should know or do, each line only where it is the case."""
+    from orbatch.runner import Stop  # not above: `report` needs no runner
+
+    if result.stop is Stop.INTERRUPTED:
+        paid = [
+            f"{jobs_are(counts[status])} {state}"
+            for status, state in (
+                (Status.SUBMITTED, "still running at the provider"),
+                (Status.COMPLETED, "not downloaded"),
+            )
+            if counts[status]
+        ]
+        yield f"Interrupted. {' and '.join(paid)}; the next run downloads them." if paid else "Interrupted."
+    elif result.stop is not None:
+        yield result.message if result.message.startswith("Stopped") else f"Stopped: {result.message}"
+    for model, reason in result.blocked.items():
+        yield f"Submitting stopped for {model}: {reason}"
+    # Jobs that stay open have a reason, too, such as a poll timeout.
+    for status in (*SCREEN["failed"], Status.SUBMITTED, Status.COMPLETED):
+        rows = [row for row in ledger.reports.job_rows(batch.id, status, JOBS_SHOWN) if row["error"]]
+        for row in rows:
+            yield f"{row['prompt_id']} {row['model']} ({row['job_id']}) {status}: {row['error']}"
+        if counts[status] > JOBS_SHOWN and rows:
+            command = f"orbatch jobs {batch.name} --status {status}{flags}"
+            yield f"... and {counts[status] - JOBS_SHOWN} more {status}: {command}"
+    yield from retry_hint(batch.name, counts, flags)
+    if result.over_budget:
+        for reason, jobs in ledger.queries.wait_reasons(batch.id):
+            yield f"{pluralize(jobs, 'job')} not submitted: {reason}"
+    yield from uncertain_lines(ledger, batch.id, flags)

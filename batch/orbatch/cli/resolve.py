@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any
 
 import typer
 
-from orbatch.cli.session import Batch, ExitCode, Failure, Only, Session, Yes, confirm, find_batch, find_job, parse_usd
+from orbatch.cli.session import Batch, Failure, Only, Session, Yes, confirm, find_batch, find_job, parse_usd
 from orbatch.cli.tables import SCREEN, amount, jobs_are, json_usd, pluralize
-from orbatch.ledger import TRANSITIONS, AttemptRecord, Counts, JobRecord, Ledger, Status
+from orbatch.ledger import TRANSITIONS, AttemptRecord, BatchRecord, Counts, JobRecord, Ledger, Status
 from orbatch.money import to_nano
 
 ACTIVITY_PAGE = "https://openrouter.ai/activity"
@@ -31,7 +30,9 @@ def retry(
 ) -> None:
     """Set failed jobs back to pending. The next run submits them."""
     session: Session = context.obj
-    wanted = [_retryable(word.strip()) for word in status.split(",")]  # a typo fails before the ledger is opened
+    wanted = [Status(word.strip()) for word in status.split(",") if word.strip() in _RETRYABLE]
+    if len(wanted) != status.count(",") + 1:  # a typo fails before the ledger is opened
+        raise Failure(f"--status {status}: only {', '.join(_RETRYABLE)} jobs can be retried.")
     with session.open_ledger() as ledger:
         found = find_batch(ledger, batch)
         counts = ledger.queries.counts(found.id)  # before they change
@@ -46,12 +47,6 @@ def retry(
         matching = "" if only is None else f" that match {only}"
         present = ", ".join(f"{jobs} {status}" for status, jobs in counts.by_status.items()) or "none"
         session.result(f"{found.name} has no {' or '.join(wanted)} jobs{matching}. Its jobs: {present}.")
-
-
-def _retryable(word: str) -> Status:
-    if word not in _RETRYABLE:
-        raise Failure(f"--status {word}: only {', '.join(_RETRYABLE)} jobs can be retried.")
-    return Status(word)
 
 
 def retry_hint(name: str, counts: Counts, flags: str) -> list[str]:
@@ -85,6 +80,18 @@ class _Verdict:
         if cost is None:
             raise Failure(f"Attempt {attempt.number} of job {attempt.job_id} has no upper price. Pass --charged USD.")
         return cost
+
+    def apply(self, ledger: Ledger, attempt: AttemptRecord) -> str:
+        """Record the outcome; returns what it now is."""
+        if self.remote_id is not None:
+            ledger.attempts.attach_remote_id(attempt, self.remote_id)
+            return f"submitted as {self.remote_id}. The next `orbatch run` polls and downloads it."
+        if self.not_charged:
+            ledger.attempts.resolve_not_charged(attempt)
+            return "not charged, set to pending. The next `orbatch run` submits it again."
+        cost = self.cost(attempt)
+        ledger.attempts.resolve_charged(attempt, cost)
+        return f"lost, {amount(cost)} USD charged."
 
 
 def resolve(
@@ -135,7 +142,7 @@ def _resolve_one(session: Session, ledger: Ledger, prefix: str, verdict: _Verdic
                 f"Job {job.id} ({job.kind}) cannot be polled: its output was part of the lost response. "
                 "Pass --charged USD or --not-charged."
             )
-        _show_result(session, job.id, _apply(ledger, uncertain[0], verdict))
+        _show_result(session, job.id, verdict.apply(ledger, uncertain[0]))
         return
     unsettled = [attempt for attempt in attempts if not attempt.settled and attempt.completed_at is not None]
     if not unsettled or verdict.remote_id is not None:
@@ -146,41 +153,26 @@ def _resolve_one(session: Session, ledger: Ledger, prefix: str, verdict: _Verdic
 
 
 def _answers_in_response(job: JobRecord) -> bool:
-    from orbatch.plan.kinds import KINDS  # not above: `status` and `jobs` start faster without the price lists
+    from orbatch.plan import KINDS  # not above: `status` and `jobs` start faster without the price lists
 
     return KINDS[job.kind].is_synchronous
 
 
 def _resolve_all(session: Session, ledger: Ledger, name: str, verdict: _Verdict, *, yes: bool) -> None:
-    jobs = ledger.queries.uncertain(find_batch(ledger, name).id)
-    if not jobs:  # no error: a script may call this after every run
+    uncertain = _uncertain(ledger, find_batch(ledger, name).id)
+    if not uncertain:  # no error: a script may call this after every run
         _show_result(session, name, "no job is uncertain.")
         return
-    for job, attempt in with_attempts(jobs):
-        worst = amount(attempt.reserved_nusd, "an unknown amount of")
-        outcome = "pending" if verdict.not_charged else f"lost, {worst} USD charged"
-        line = f"{job.id}  {job.prompt_id} {job.model}, submitted {attempt.created_at}: {outcome}"
-        (session.say if yes else session.warn)(line)  # --quiet must not hide what is asked about
+    jobs = pluralize(len(uncertain), "job")
+    for job, attempt in uncertain:
+        for line in _evidence(ledger, job, attempt, len(uncertain)):
+            (session.say if yes else session.warn)(line)  # --quiet must not hide what is asked about
     if not yes:
-        if not sys.stdin.isatty():
-            raise Failure("No terminal to confirm on. Pass --yes to apply this to the jobs above.")
-        if not confirm(f"Apply this to {pluralize(len(jobs), 'job')}?"):
-            raise Failure("Nothing was changed.", ExitCode.DONE)
-    for _, attempt in with_attempts(jobs):
-        _apply(ledger, attempt, verdict)
-    _show_result(session, name, f"{pluralize(len(jobs), 'job')} resolved.")
-
-
-def _apply(ledger: Ledger, attempt: AttemptRecord, verdict: _Verdict) -> str:
-    if verdict.remote_id is not None:
-        ledger.attempts.attach_remote_id(attempt, verdict.remote_id)
-        return f"submitted as {verdict.remote_id}. The next `orbatch run` polls and downloads it."
-    if verdict.not_charged:
-        ledger.attempts.resolve_not_charged(attempt)
-        return "not charged, set to pending. The next `orbatch run` submits it again."
-    cost = verdict.cost(attempt)
-    ledger.attempts.resolve_charged(attempt, cost)
-    return f"lost, {amount(cost)} USD charged."
+        outcome = "as not charged, to be submitted again" if verdict.not_charged else "as lost, the worst case charged"
+        confirm(f"Record {jobs} {outcome}?", "Nothing was changed.")
+    for _, attempt in uncertain:
+        verdict.apply(ledger, attempt)
+    _show_result(session, name, f"{jobs} resolved.")
 
 
 def _show_result(session: Session, subject: str, text: str) -> None:
@@ -190,29 +182,22 @@ def _show_result(session: Session, subject: str, text: str) -> None:
         session.result(f"{subject}: {text}")
 
 
-def with_attempts(jobs: list[JobRecord]) -> list[tuple[JobRecord, AttemptRecord]]:
-    """Each job with its attempt."""
-    return [(job, job.attempt) for job in jobs if job.attempt is not None]
+def _uncertain(ledger: Ledger, batch_id: int | None) -> list[tuple[JobRecord, AttemptRecord]]:
+    """Each uncertain job with its attempt."""
+    return [(job, job.attempt) for job in ledger.queries.uncertain(batch_id) if job.attempt is not None]
 
 
 def uncertain_lines(ledger: Ledger, batch_id: int | None, flags: str) -> list[str]:
-    """Two lines per uncertain job with the evidence there is, and how to resolve them; [] without any."""
-    jobs = ledger.queries.uncertain(batch_id)
-    if not jobs:
+    """The uncertain jobs with the evidence there is, and how to resolve them; [] without any."""
+    uncertain = _uncertain(ledger, batch_id)
+    if not uncertain:
         return []
-    them, they = ("it", "it is") if len(jobs) == 1 else ("them", "they are")
-    lines = [f"{jobs_are(len(jobs))} uncertain: the provider may have accepted {them}, so {they} not retried."]
-    for job, attempt in with_attempts(jobs):
-        prompt = " ".join(job.prompt.split())
-        shown = prompt if len(prompt) <= _PROMPT_SHOWN else prompt[: _PROMPT_SHOWN - 1] + "…"
-        worst = amount(attempt.reserved_nusd, "an unknown amount of")
-        error = (attempt.error or "no response on record").rstrip(".")  # a killed run leaves no error
-        lines.append(f"  {job.id}  {job.model}  {shown}")
-        lines.append(
-            f"    submitted {attempt.created_at}, up to {worst} USD reserved; {error}.{_usage_hint(ledger, attempt)}"
-        )
+    them, they = ("it", "it is") if len(uncertain) == 1 else ("them", "they are")
+    lines = [f"{jobs_are(len(uncertain))} uncertain: the provider may have accepted {them}, so {they} not retried."]
+    for job, attempt in uncertain:
+        lines += _evidence(ledger, job, attempt, len(uncertain))
     lines.append(f"  Look for a generation of that model, time and price on {ACTIVITY_PAGE}, then record the result:")
-    if not all(_answers_in_response(job) for job in jobs):  # images and texts have no remote id
+    if not all(_answers_in_response(job) for job, _ in uncertain):  # images and texts have no remote id
         lines.append(
             f"    orbatch resolve JOB --remote-id ID{flags}    listed there with this job id: poll and download it"
         )
@@ -220,15 +205,42 @@ def uncertain_lines(ledger: Ledger, batch_id: int | None, flags: str) -> list[st
         f"    orbatch resolve JOB --not-charged{flags}     not listed there: submit it again",
         f"    orbatch resolve JOB --charged USD{flags}     charged, and the output cannot be retrieved",
     ]
-    if len(jobs) > 1:  # saves typing; each is still confirmed below
+    if len(uncertain) > 1:  # saves typing; the command asks before it changes them
         lines.append(f"    orbatch resolve BATCH --all --not-charged{flags}   none of them is listed there")
     return lines
+
+
+def _evidence(ledger: Ledger, job: JobRecord, attempt: AttemptRecord, of: int) -> list[str]:
+    """Two lines about one of ``of`` uncertain jobs: which it is, what is known of its submit and of the key's usage."""
+    prompt = " ".join(job.prompt.split())
+    shown = prompt if len(prompt) <= _PROMPT_SHOWN else prompt[: _PROMPT_SHOWN - 1] + "…"
+    worst = amount(attempt.reserved_nusd)
+    reserved = (
+        "nothing reserved: it has no upper price" if attempt.reserved_nusd is None else f"up to {worst} USD reserved"
+    )
+    error = (attempt.error or "no response on record").rstrip(".")  # a killed run leaves no error
+    line = f"    submitted {attempt.created_at}, {reserved}; {error}."
+    if usage := ledger.usage.around(attempt):
+        line += f" Hint: until {usage.read_at}, usage of the key "
+        # A charge is rarely less than half of the worst case.
+        if attempt.reserved_nusd is not None and usage.unexplained_nusd < attempt.reserved_nusd // 2:
+            line += f"did not rise by {worst} USD beyond the charges of known jobs. Usage lags, so check again later."
+        else:
+            charged = "it was" if of == 1 else "at least one uncertain job was"  # the rise cannot be told apart
+            rise = amount(usage.unexplained_nusd)
+            line += f"rose by {rise} USD that no known job accounts for, so {charged} probably charged."
+    return [f"  {job.id}  {job.model}  {shown}", line]
+
+
+def holds_data(ledger: Ledger, batch: BatchRecord) -> list[dict[str, Any]]:
+    """Why jobs of a batch are not submitted, for machines."""
+    return [{"reason": reason, "jobs": jobs} for reason, jobs in ledger.queries.wait_reasons(batch.id)]
 
 
 def uncertain_data(ledger: Ledger, batch_id: int | None) -> list[dict[str, Any]]:
     """The uncertain jobs for machines."""
     found = []
-    for job, attempt in with_attempts(ledger.queries.uncertain(batch_id)):
+    for job, attempt in _uncertain(ledger, batch_id):
         usage = ledger.usage.around(attempt)
         found.append(
             {
@@ -245,22 +257,3 @@ def uncertain_data(ledger: Ledger, batch_id: int | None) -> list[dict[str, Any]]
             }
         )
     return found
-
-
-def _usage_hint(ledger: Ledger, attempt: AttemptRecord) -> str:
-    """What the usage of the key says, with the age of the reading."""
-    usage = ledger.usage.around(attempt)
-    if usage is None:
-        return ""
-    prefix = f" Hint: until {usage.read_at}, usage of the key"
-    if (
-        attempt.reserved_nusd is not None and usage.unexplained_nusd < attempt.reserved_nusd // 2
-    ):  # a charge is rarely less
-        return (
-            f"{prefix} did not rise by {amount(attempt.reserved_nusd)} USD beyond the charges of known jobs. "
-            "Usage lags, so check again later."
-        )
-    return (
-        f"{prefix} rose by {amount(usage.unexplained_nusd)} USD that no known job accounts for, so it was probably "
-        "charged."
-    )

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.table import Table
 
     from orbatch.ledger import BatchRecord, JobRecord, Ledger
 
@@ -36,7 +36,7 @@ class ExitCode(IntEnum):
     NO_OUTPUT = 3  # some jobs have no output
     BUDGET = 4  # stopped by budget or credit
     UNCERTAIN = 5  # uncertain jobs need `resolve`
-    INTERRUPTED = 130  # interrupted; the same command resumes
+    INTERRUPTED = 130  # interrupted (the same command resumes), or the confirmation was declined
 
 
 class Failure(Exception):
@@ -56,6 +56,12 @@ _STEERING = re.compile(
 def printable(text: str) -> str:
     """Text from users and providers without the characters that could steer a terminal."""
     return _STEERING.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def json_text(value: object, indent: int | None = None) -> str:
+    """JSON with escapes for the characters that it allows and a terminal would obey, such as U+009B."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent, default=str)
+    return _STEERING.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def parse_usd(text: str) -> Decimal:
@@ -132,12 +138,22 @@ class Session:
             except OSError as exc:
                 raise Failure(f"The log file {self.log_file} cannot be written: {exc.strerror}.") from exc
 
-    def print(self, renderable: RenderableType) -> None:
-        """A result, to stdout."""
-        if isinstance(renderable, str):
-            typer.echo(renderable)
-        else:
-            _console(sys.stdout).print(renderable)
+    def print(self, table: Table | str) -> None:
+        """A table, to stdout."""
+        if isinstance(table, str):
+            typer.echo(table)
+            return
+        from rich.console import Console
+
+        class Pipe(Console):
+            def on_broken_pipe(self) -> None:
+                """Leave it to ``guarded``: the console itself would end with an error."""
+                raise BrokenPipeError
+
+        console = Pipe(highlight=False, markup=False, emoji=False)
+        if not console.is_terminal:
+            console.width = 200  # piped tables keep their columns, whatever COLUMNS says
+        console.print(table)
 
     def result(self, text: str) -> None:
         """A result in words, to stdout."""
@@ -154,31 +170,18 @@ class Session:
 
     def data(self, value: object) -> None:
         """JSON, to stdout."""
-        text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
-        # JSON allows characters that a terminal would obey, such as U+009B.
-        typer.echo(_STEERING.sub(lambda found: json.dumps(found[0])[1:-1], text))
+        typer.echo(json_text(value, indent=2))
 
 
-def _console(file: Any) -> Console:
-    from rich.console import Console
-
-    class Pipe(Console):
-        def on_broken_pipe(self) -> None:
-            """Leave it to ``guarded``: the console itself would end with an error."""
-            raise BrokenPipeError
-
-    console = Pipe(file=file, highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 200  # piped tables keep their columns, whatever COLUMNS says
-    return console
-
-
-def confirm(question: str) -> bool:
-    """Ask at the terminal. Raises Failure for Ctrl-C and for the end of the input."""
+def confirm(question: str, declined: str) -> None:
+    """Ask at the terminal. Raises Failure for a no (with ``declined``), for Ctrl-C, and where there is no terminal."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise Failure("No terminal to confirm on. Review what is shown above and pass --yes.")
     # An event loop's own handler would only note a Ctrl-C and keep waiting for the answer.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return typer.confirm(question, err=True)
+        if not typer.confirm(question, err=True):
+            raise Failure(declined, ExitCode.INTERRUPTED)
     except typer.Abort:
         raise Failure("Interrupted; nothing was done.", ExitCode.INTERRUPTED) from None
     finally:
@@ -205,15 +208,10 @@ def find_batch(ledger: Ledger, name: str | None) -> BatchRecord:
 
 
 def find_job(ledger: Ledger, prefix: str) -> JobRecord:
-    """The job whose id or remote id starts with ``prefix``. Raises Failure for none or several."""
-    from orbatch.ledger import NoSuchJob
-
+    """The job whose id or remote id starts with ``prefix``. Raises NoSuchJob for none or several."""
     if not prefix:
         raise Failure("Give the first characters of a job id. `orbatch jobs` lists them.")
-    try:
-        return ledger.queries.find_job(prefix)
-    except NoSuchJob as exc:
-        raise Failure(str(exc)) from None
+    return ledger.queries.find_job(prefix)
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
@@ -247,25 +245,18 @@ def _exit(message: str, code: int) -> None:
 
 def _foreseen(error: Exception) -> tuple[str | None, ExitCode]:
     """The message and exit code of an error that is not a defect of orbatch; None for any other."""
-    from orbatch.ledger import LedgerError
-    from orbatch_provider.errors import ConfigurationError, OpenRouterError
+    from orbatch.ledger import LedgerError, NoSuchJob
+    from orbatch_provider import ConfigurationError, OpenRouterError
 
-    if isinstance(error, ConfigurationError):
+    if isinstance(error, (ConfigurationError, NoSuchJob)):
         return str(error), ExitCode.USAGE
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}.", ExitCode.FAILED
     if isinstance(error, (LedgerError, OpenRouterError, OSError)):
         return str(error), ExitCode.FAILED
-    from orbatch.batchfile.errors import ConfigError  # only now: they take half a second
-    from orbatch.plan.plan import PlanError, PlanProblems
+    from orbatch.batchfile.errors import ConfigError  # only now: the plan takes half a second
+    from orbatch.plan import PlanError
 
     if isinstance(error, ConfigError):
-        return "\n".join(str(problem) for problem in error.problems) + "\nNothing was submitted.", ExitCode.USAGE
-    if isinstance(error, PlanProblems):
-        lines = []
-        for group in error.problems:
-            more = f" and {group.count - len(group.jobs)} more" if group.count > len(group.jobs) else ""
-            text = group.text if group.model in group.text else f"{group.model}: {group.text}"
-            lines.append(f"{text}\n    in {', '.join(group.jobs)}{more}")
-        return "\n".join(lines) + f"\n{error}.", ExitCode.USAGE
+        return f"{error}\nNothing was submitted.", ExitCode.USAGE
     return (str(error), ExitCode.USAGE) if isinstance(error, PlanError) else (None, ExitCode.FAILED)

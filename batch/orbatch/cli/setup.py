@@ -146,7 +146,7 @@ def doctor(context: typer.Context) -> None:
 
 async def _provider_findings(session: Session) -> list[Finding]:
     from orbatch.cli.provider import connect
-    from orbatch_provider.errors import ConfigurationError
+    from orbatch_provider import ConfigurationError
 
     try:
         async with connect(session, with_journal=False) as connection:
@@ -160,47 +160,41 @@ async def _provider_findings(session: Session) -> list[Finding]:
 async def _key(connection: Connection) -> list[Finding]:
     from orbatch.cli.tables import amount
     from orbatch.money import to_nano
-    from orbatch_provider.errors import AuthenticationError, ConfigurationError, OpenRouterError
+    from orbatch_provider import ConfigurationError
 
-    origin = connection.provider.origin
     try:
-        key = await connection.provider.key()
+        connection.provider.require_key()
     except ConfigurationError as exc:
         return [Finding("key", False, str(exc))]
-    except AuthenticationError as exc:
-        return [Finding("key", False, f"not accepted by {origin}: {exc}")]
-    except OpenRouterError as exc:
-        return [Finding("key", False, f"could not be checked: {exc}")]
-    if key.remaining is None:
-        credit = Finding("credit", None, "the key has no limit")
-    else:
-        credit = Finding("credit", key.remaining > 0, f"{amount(to_nano(key.remaining))} USD left on this key")
-    return [Finding("key", True, f"accepted by {origin}"), credit]
+    left, problem = await connection.key_left()
+    if problem is not None:
+        return [Finding("key", False, problem)]
+    credit = Finding("credit", None, "the key has no limit")
+    if left is not None:
+        credit = Finding("credit", left > 0, f"{amount(to_nano(left))} USD left on this key")
+    return [Finding("key", True, f"accepted by {connection.provider.origin}"), credit]
 
 
 def _ledger(session: Session) -> Finding:
     from orbatch.ledger import LedgerError
 
     path = session.ledger_path
-    existed = path.exists()
-    try:
-        with session.open_ledger(create=existed) as ledger, ledger.database.write():
-            pass  # an empty transaction fails where a run would
-    except LedgerError as exc:
-        return Finding("ledger", False, str(exc)) if existed else _missing_ledger(path)
-    return Finding("ledger", True, f"{path} is writable")
-
-
-def _missing_ledger(ledger: Path) -> Finding:
-    """The first run creates the ledger and its directories, so the nearest one that exists must be writable."""
-    directory = next(parent for parent in ledger.absolute().parents if parent.exists())
+    if path.exists():
+        try:
+            with session.open_ledger() as ledger, ledger.database.write():
+                pass  # an empty transaction fails where a run would
+        except LedgerError as exc:
+            return Finding("ledger", False, str(exc))
+        return Finding("ledger", True, f"{path} is writable")
+    # The first run creates the ledger and its directories, so the nearest one that exists must be writable.
+    directory = next(parent for parent in path.absolute().parents if parent.exists())
     probe = directory / f".orbatch-write-test-{os.getpid()}"
     try:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as exc:
         return Finding("ledger", False, f"{directory} is not writable: {exc.strerror}")
-    return Finding("ledger", True, f"{ledger} does not exist yet; the first run creates it")
+    return Finding("ledger", True, f"{path} does not exist yet; the first run creates it")
 
 
 def _space() -> Finding:

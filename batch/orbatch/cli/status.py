@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Annotated, Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orbatch.cli.resolve import uncertain_data, uncertain_lines
+from orbatch.cli.resolve import holds_data, uncertain_data, uncertain_lines
 from orbatch.cli.session import Failure, OneOrAll, Session, did_you_mean, find_batch, find_job
-from orbatch.cli.tables import amount, as_data, json_usd, pluralize, screen_counts, table
+from orbatch.cli.tables import SCREEN, amount, as_data, json_usd, pluralize, screen_counts, table
 from orbatch.export import text_of
 from orbatch.ledger import BatchRecord, Filter, JobRecord, Ledger, OutputRecord, Status
 from orbatch.money import format_usd
 
-_LISTED = ("job_id", "batch", "prompt_id", "model", "status", "retired", "cost_nusd", "output_path", "error")
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_JOB_COLUMNS: Mapping[str, Callable[[Any], str]] = {
+    "job": itemgetter("job_id"),
+    "batch": itemgetter("batch"),
+    "prompt": itemgetter("prompt_id"),
+    "model": itemgetter("model"),
+    "status": lambda row: row["status"] + (" (retired)" if row["retired"] else ""),
+    "USD": lambda row: amount(row["cost_nusd"], "-"),
+    "file or reason": lambda row: row["output_path"] or row["error"] or "",
+}
+# What those need: prompts and requests are long and not in the table.
+_SELECTED = ("job_id", "batch", "prompt_id", "model", "status", "retired", "cost_nusd", "output_path", "error")
 # In the view, but not in its public columns: nano-dollars beside the USD, and internal numbers.
 _VIEW_EXTRAS = ("estimate_low_nusd", "estimate_high_nusd", "cost_nusd", "reserved_nusd", "batch_id", "position")
 
@@ -30,8 +45,7 @@ def status(context: typer.Context, batch: OneOrAll = None) -> None:
             data = [_batch_data(ledger, found) for found in batches]
             session.data({"batches": data, "uncertain": uncertain_data(ledger, batch_id)})
             return
-        titles = ["batch", "done", "running", "pending", "failed", "uncertain", "spent USD", "reserved"]
-        session.print(table(titles, [_batch_cells(ledger, found) for found in batches], numbers=range(1, 8)))
+        session.print(_batches_table(ledger, batches))
         for found in batches:
             for reason, jobs in ledger.queries.wait_reasons(found.id):
                 session.result(f"{found.name}: {pluralize(jobs, 'job')} pending: {reason}")
@@ -39,12 +53,16 @@ def status(context: typer.Context, batch: OneOrAll = None) -> None:
             session.result(line)
 
 
-def _batch_cells(ledger: Ledger, batch: BatchRecord) -> list[str]:
-    counts = ledger.queries.counts(batch.id)
-    words = screen_counts(counts)
-    charged, reserved = ledger.reports.spend(batch.id)
-    done = f"{words.pop('done')}/{counts.total}"
-    return [batch.name, done, *map(str, words.values()), amount(charged), amount(reserved)]
+def _batches_table(ledger: Ledger, batches: list[BatchRecord]) -> Table | str:
+    rows = []
+    for batch in batches:
+        counts = ledger.queries.counts(batch.id)
+        words = screen_counts(counts)
+        charged, reserved = ledger.reports.spend(batch.id)
+        row = {"batch": batch.name, **words, "spent USD": amount(charged), "reserved": amount(reserved)}
+        rows.append(row | {"done": f"{words['done']}/{counts.total}"})
+    titles = ("batch", *SCREEN, "spent USD", "reserved")
+    return table(rows, {title: itemgetter(title) for title in titles}, numbers=range(1, 8))
 
 
 def _batch_data(ledger: Ledger, batch: BatchRecord) -> dict[str, Any]:
@@ -58,7 +76,7 @@ def _batch_data(ledger: Ledger, batch: BatchRecord) -> dict[str, Any]:
         "retired": counts.retired,
         "cost_usd": json_usd(total.charged_nusd),
         "reserved_usd": json_usd(total.reserved_nusd),
-        "holds": [{"reason": reason, "jobs": jobs} for reason, jobs in ledger.queries.wait_reasons(batch.id)],
+        "holds": holds_data(ledger, batch),
     }
 
 
@@ -75,25 +93,13 @@ def jobs(
         raise Failure(f"{status} is not a status.{guess} Choose from: {', '.join(Status)}.")
     with session.open_ledger() as ledger:
         batch_id = None if batch is None else find_batch(ledger, batch).id
-        columns = ("*",) if session.json else _LISTED  # prompts and requests are long and not in the table
+        columns = ("*",) if session.json else _SELECTED
         # A list: the ledger is closed before slow output.
         rows = list(ledger.reports.job_rows(batch_id, status, limit, columns=columns))
     if session.json:
         session.data([{key: value for key, value in row.items() if key not in _VIEW_EXTRAS} for row in rows])
-        return
-    cells = [
-        [
-            row["job_id"],
-            row["batch"],
-            row["prompt_id"],
-            row["model"],
-            row["status"] + (" (retired)" if row["retired"] else ""),
-            amount(row["cost_nusd"], "-"),
-            row["output_path"] or row["error"] or "",
-        ]
-        for row in rows
-    ]
-    session.print(table(["job", "batch", "prompt", "model", "status", "USD", "file or reason"], cells, numbers=[5]))
+    else:
+        session.print(table(rows, _JOB_COLUMNS, numbers=[5]))
 
 
 def show(
@@ -112,23 +118,15 @@ def show(
 
 
 def _job_data(ledger: Ledger, job: JobRecord) -> dict[str, Any]:
+    data = as_data(job)
     outputs = ledger.queries.outputs(job.id)
     return {
         "job_id": job.id,
-        "key": job.key,
-        "prompt_id": job.prompt_id,
-        "prompt": job.prompt,
-        "variables": ledger.queries.variables(job.id),
-        "model": job.model,
-        "kind": job.kind,
-        "status": job.status,
-        "retired": job.retired,
-        "error": job.error or job.wait_reason,
-        "request": job.request,
-        "estimate_low_usd": json_usd(job.estimate_low_nusd),
-        "estimate_exact_usd": json_usd(job.estimate_exact_nusd),
-        "estimate_high_usd": json_usd(job.estimate_high_nusd),
+        **{key: data[key] for key in ("key", "prompt_id", "prompt", "model", "kind", "status", "retired", "request")},
+        **{key: data[key] for key in ("estimate_low_usd", "estimate_exact_usd", "estimate_high_usd")},
         "price": job.price_why,
+        "variables": ledger.queries.variables(job.id),
+        "error": job.error or job.wait_reason,
         "attempts": [as_data(attempt) for attempt in ledger.queries.attempts(job.id)],
         "outputs": [asdict(output) for output in outputs],
         "text": text_of(output.path for output in outputs),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+import csv
+import io
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from orbatch.cli.session import printable
 from orbatch.ledger import Counts, Status
@@ -14,6 +16,7 @@ from orbatch.money import from_nano
 if TYPE_CHECKING:
     from rich.table import Table
 
+T = TypeVar("T")
 _CENT = Decimal("0.01")
 _FINE = Decimal("0.0001")
 _LONG = 200  # rows, beyond which laying out a table takes seconds
@@ -65,45 +68,53 @@ def json_usd(nusd: int | None) -> float | None:
 
 
 def as_data(record: Any) -> dict[str, Any]:
-    """A dataclass for machines: its fields, with nano-dollars as USD."""
+    """A dataclass for machines: its fields, with amounts in USD as numbers."""
     return {
-        name.replace("_nusd", "_usd"): json_usd(value) if name.endswith("_nusd") else value
+        name.replace("_nusd", "_usd"): json_usd(value) if name.endswith("_nusd") else json_number(value)
         for name, value in asdict(record).items()
     }
 
 
-def harmless(value: object) -> object:
-    """A CSV cell that no spreadsheet executes: text that starts a formula gets an apostrophe in front."""
-    if not isinstance(value, str):
-        return value
-    text = printable(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+def json_number(value: Any) -> Any:
+    """A Decimal as a JSON number, anything else as it is."""
+    return float(value) if isinstance(value, Decimal) else value
 
 
-def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: Iterable[int] = ()) -> Table | str:
-    """``numbers``: columns to align on the right. A long list is text: rich needs seconds for thousands of rows."""
-    cells = [[printable(cell).replace("\n", " ") for cell in row] for row in rows]
+def csv_line(cells: Iterable[object]) -> str:
+    """A line of CSV that no spreadsheet executes: text that starts a formula gets an apostrophe in front."""
+
+    def harmless(cell: object) -> object:
+        text = printable(cell) if isinstance(cell, str) else ""
+        return f"'{text}" if text.startswith(_FORMULA) else text or cell
+
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(map(harmless, cells))
+    return line.getvalue()
+
+
+def table(
+    records: Iterable[T], columns: Mapping[str, Callable[[T], object]], *, numbers: Iterable[int] = ()
+) -> Table | str:
+    """One row per record; ``columns``: title -> its cell. ``numbers``: columns to align on the right."""
+    rows = [[printable(str(cell(record))).replace("\n", " ") for cell in columns.values()] for record in records]
     right = set(numbers)
-    return _as_text(titles, cells, right) if len(cells) > _LONG else _as_table(titles, cells, right)
-
-
-def _as_table(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Container[int]) -> Table:
+    if len(rows) > _LONG:  # rich needs seconds for thousands of rows
+        return _as_text([[*columns], *rows], right)
     from rich import box
     from rich.table import Table
 
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for column, title in enumerate(titles):
-        grid.add_column(title, justify="right" if column in right else "left", overflow="fold")
+    for number, title in enumerate(columns):
+        grid.add_column(title, justify="right" if number in right else "left", overflow="fold")
     for row in rows:
         grid.add_row(*row)
     return grid
 
 
-def _as_text(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Container[int]) -> str:
+def _as_text(lines: Sequence[Sequence[str]], right: Container[int]) -> str:
     from rich.cells import cell_len
 
-    lines = [titles, *rows]
-    widths = [max(cell_len(line[column]) for line in lines) for column in range(len(titles))]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
             # Not str.ljust: a wide character fills two columns.

@@ -1,1 +1,39 @@
-"""From a batch to priced jobs; spends nothing."""
+"""From a batch to priced jobs; spends nothing. Heavy, so commands that only read the ledger must not import it."""
+
+from orbatch.plan.catalogs import CatalogCache, Catalogs, load_catalogs
+from orbatch.plan.jobs import expand, models_by_kind
+from orbatch.plan.kinds import KINDS
+from orbatch.plan.plan import (
+    CapForecast,
+    Plan,
+    PlanError,
+    UnsetGroup,
+    caps_from_config,
+    forecast_caps,
+    is_loopback,
+    make_plan,
+    simulated,
+)
+from orbatch.plan.plan_file import PlanFile, check_against_file, check_destination, read_plan_file
+
+__all__ = [
+    "KINDS",
+    "CapForecast",
+    "CatalogCache",
+    "Catalogs",
+    "Plan",
+    "PlanError",
+    "PlanFile",
+    "UnsetGroup",
+    "caps_from_config",
+    "check_against_file",
+    "check_destination",
+    "expand",
+    "forecast_caps",
+    "is_loopback",
+    "load_catalogs",
+    "make_plan",
+    "models_by_kind",
+    "read_plan_file",
+    "simulated",
+]

@@ -25,16 +25,18 @@ SHOWN_JOBS = 3  # jobs named per problem; the others are counted
 _SUMMED = tuple(column.name for column in fields(ModelTotals) if column.name != "model")
 
 
-class PlanProblems(Exception):
+class PlanError(Exception):
+    """The plan cannot be made or kept to; the message says why. Nothing was submitted."""
+
+
+class PlanProblems(PlanError):
     """Jobs that their models would refuse. ``problems`` has one entry per problem, with the jobs it concerns."""
 
     def __init__(self, problems: list[ProblemGroup]) -> None:
         self.problems = problems
-        super().__init__(f"{sum(group.count for group in problems)} problems; nothing was submitted")
-
-
-class PlanError(Exception):
-    """The plan cannot be made or kept to; the message says why. Nothing was submitted."""
+        number = sum(group.count for group in problems)
+        count = "1 problem" if number == 1 else f"{number} problems"
+        super().__init__("\n".join([*map(str, problems), f"{count}; nothing was submitted."]))
 
 
 @dataclass(slots=True)
@@ -51,6 +53,11 @@ class ProblemGroup:
         self.count += 1
         if len(self.jobs) < SHOWN_JOBS:
             self.jobs.append(job)
+
+    def __str__(self) -> str:
+        more = f" and {self.count - len(self.jobs)} more" if self.count > len(self.jobs) else ""
+        text = self.text if self.model in self.text else f"{self.model}: {self.text}"
+        return f"{text}\n    in {', '.join(self.jobs)}{more}"
 
 
 @dataclass(frozen=True, slots=True)
