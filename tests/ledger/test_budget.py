@@ -14,27 +14,39 @@ NOTHING = Committed()
 
 
 @pytest.mark.parametrize(
-    ("caps", "committed", "missing"),
+    ("high", "caps", "committed", "expected"),
     [
-        pytest.param(Caps(), Committed(total=99 * USD), 0, id="no cap"),
-        pytest.param(Caps(total=USD), NOTHING, 0, id="exactly the cap"),
-        pytest.param(Caps(total=USD - 1), NOTHING, 1, id="a nano-dollar above the cap"),
-        pytest.param(Caps(total=2 * USD), Committed(total=USD + 1), 1, id="total is nearly used up"),
-        pytest.param(Caps(per_job=2 * USD), Committed(job=USD + 2), 2, id="earlier attempts of the job count"),
-        pytest.param(Caps(per_day=2 * USD), Committed(day=USD + 3), 3, id="other batches of the day count"),
-        pytest.param(Caps(per_model={"a/one": 2 * USD}), Committed(model=USD + 4), 4, id="the model's own cap"),
-        pytest.param(Caps(per_model={"a/two": 0}), Committed(model=USD), 0, id="another model's cap"),
-        pytest.param(Caps(total=2 * USD), Committed(job=9 * USD, day=9 * USD, model=9 * USD), 0, id="other scopes"),
-        pytest.param(Caps(total=0), Committed(total=5 * USD), 6 * USD, id="more is used than the cap"),
+        pytest.param(USD, Caps(), Committed(total=99 * USD), Allowed(USD), id="no cap"),
+        pytest.param(USD, Caps(total=USD), NOTHING, Allowed(USD), id="exactly the cap"),
+        pytest.param(USD, Caps(total=USD - 1), NOTHING, 1, id="a nano-dollar above the cap"),
+        pytest.param(USD, Caps(total=2 * USD), Committed(total=USD + 1), 1, id="total is nearly used up"),
+        pytest.param(USD, Caps(per_job=2 * USD), Committed(job=USD + 2), 2, id="earlier attempts of the job count"),
+        pytest.param(USD, Caps(per_day=2 * USD), Committed(day=USD + 3), 3, id="other batches of the day count"),
+        pytest.param(USD, Caps(per_model={"a/one": 2 * USD}), Committed(model=USD + 4), 4, id="the model's own cap"),
+        pytest.param(USD, Caps(per_model={"a/two": 0}), Committed(model=USD), Allowed(USD), id="another model's cap"),
+        pytest.param(
+            USD, Caps(total=2 * USD), Committed(0, 9 * USD, 9 * USD, 9 * USD), Allowed(USD), id="other scopes"
+        ),
+        pytest.param(USD, Caps(total=0), Committed(total=5 * USD), 6 * USD, id="more is used than the cap"),
+        pytest.param(None, Caps(), NOTHING, Allowed(None), id="unpriced, no cap"),
+        pytest.param(None, Caps(unpriced=5), NOTHING, Allowed(5), id="unpriced, no cap, and an amount"),
+        pytest.param(None, Caps(total=10, unpriced=5), NOTHING, Allowed(5), id="unpriced, a cap, and an amount"),
+        pytest.param(None, Caps(per_model={"a/two": 0}), NOTHING, Allowed(None), id="unpriced, another model's cap"),
+        pytest.param(None, Caps(total=10), NOTHING, None, id="unpriced, a cap in total"),
+        pytest.param(None, Caps(per_job=10), NOTHING, None, id="unpriced, a cap per job"),
+        pytest.param(None, Caps(per_day=10), NOTHING, None, id="unpriced, a cap per day"),
+        pytest.param(None, Caps(per_model={"a/one": 10}), NOTHING, None, id="unpriced, a cap of its model"),
     ],
 )
-def test_a_job_of_one_dollar(caps: Caps, committed: Committed, missing: int) -> None:
-    decision = decide("a/one", USD, caps, committed)
-    if missing:
-        assert isinstance(decision, Refused)
-        assert decision.missing == missing
+def test_a_job_is_allowed_what_fits_or_refused_with_what_is_missing(
+    high: int | None, caps: Caps, committed: Committed, expected: Allowed | int | None
+) -> None:
+    decision = decide("a/one", high, caps, committed)
+    if isinstance(decision, Refused):
+        assert decision.missing == expected
+        assert ("budget.unpriced" in decision.reason) is (expected is None)
     else:
-        assert decision == Allowed(USD)
+        assert decision == expected
 
 
 def test_the_reason_names_the_cap_that_lacks_most_and_how_much() -> None:
@@ -42,29 +54,6 @@ def test_the_reason_names_the_cap_that_lacks_most_and_how_much() -> None:
     decision = decide("a/one", USD, caps, Committed(total=int(9.5 * USD), day=int(4.25 * USD)))
     assert isinstance(decision, Refused)
     assert decision.reason == "needs up to 1.00 USD, budget.total_usd 10.00 has 0.50 USD left (0.50 USD missing)"
-
-
-@pytest.mark.parametrize(
-    ("caps", "amount"),
-    [
-        pytest.param(Caps(), None, id="no cap, nothing to reserve"),
-        pytest.param(Caps(unpriced=5), 5, id="no cap, and an amount"),
-        pytest.param(Caps(total=10, unpriced=5), 5, id="a cap, and an amount"),
-        pytest.param(Caps(per_model={"a/two": 0}), None, id="another model's cap"),
-    ],
-)
-def test_a_job_without_an_upper_price_reserves_the_amount_that_is_named(caps: Caps, amount: int | None) -> None:
-    assert decide("a/one", None, caps, NOTHING) == Allowed(amount)
-
-
-@pytest.mark.parametrize(
-    "caps", [Caps(total=10), Caps(per_job=10), Caps(per_day=10), Caps(per_model={"a/one": 10})], ids=str
-)
-def test_a_job_without_an_upper_price_is_refused_under_any_cap(caps: Caps) -> None:
-    decision = decide("a/one", None, caps, NOTHING)
-    assert isinstance(decision, Refused)
-    assert decision.missing is None
-    assert "budget.unpriced" in decision.reason
 
 
 AMOUNTS = st.integers(0, 10**13)
