@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -90,23 +90,14 @@ class Desk:
 
     def orbatch(self, *arguments: object, code: int | None = 0, **env: str) -> Outcome:
         """A real process, to its end. ``code``: what it must end with, None for any."""
-        done = subprocess.run(
-            self._command(arguments),
-            env=self._environment(env),
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
-        return _checked(arguments, Outcome(done.returncode, done.stdout, done.stderr), code)
+        with self.started(*arguments, **env) as process:
+            return process.finish(code)
 
     def call(self, *arguments: object, code: int | None = 0, typed: str | None = None, **env: str) -> Outcome:
         """The same command in this process: quicker, where nothing depends on a process of its own."""
         with contextlib.chdir(self.folder):
             result = CliRunner().invoke(
-                app, move_global_options([str(argument) for argument in arguments]), input=typed, env=self.env | env
+                app, move_global_options([*map(str, arguments)]), input=typed, env=self.env | env
             )
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
@@ -119,9 +110,10 @@ class Desk:
     @contextlib.contextmanager
     def started(self, *arguments: object, **env: str) -> Iterator[Started]:
         """A real process that goes on beside the test; it is gone afterwards."""
+        kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "TMPDIR", "LANG") if name in os.environ}
         process = subprocess.Popen(
-            self._command(arguments),
-            env=self._environment(env),
+            [sys.executable, "-m", "orbatch", *map(str, arguments)],
+            env={**kept, "PYTHONPATH": _SOURCES, **self.env, **env},
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -131,7 +123,7 @@ class Desk:
         self._beside.append(process)
         with process:
             try:
-                yield Started(process)
+                yield Started(process, arguments)
             finally:
                 self._beside.remove(process)
                 if process.poll() is None:
@@ -146,13 +138,6 @@ class Desk:
     @property
     def speed(self) -> float:
         return self.simulator.state.settings.speed
-
-    def _command(self, arguments: tuple[object, ...]) -> list[str]:
-        return [sys.executable, "-m", "orbatch", *(str(argument) for argument in arguments)]
-
-    def _environment(self, more: Mapping[str, str]) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "TMPDIR", "LANG") if name in os.environ}
-        return {**kept, "PYTHONPATH": _SOURCES, **self.env, **more}
 
     # -- what is true afterwards
 
@@ -215,6 +200,7 @@ class Started:
     """A process that goes on beside the test."""
 
     process: subprocess.Popen[str]
+    arguments: tuple[object, ...]
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -222,7 +208,7 @@ class Started:
     def finish(self, code: int | None = 0) -> Outcome:
         """Its end. ``code``: what it must end with, None for any; negative for a signal."""
         out, err = self.process.communicate(timeout=PATIENCE_S)
-        return _checked(("the process",), Outcome(self.process.returncode, out, err), code)
+        return _checked(self.arguments, Outcome(self.process.returncode, out, err), code)
 
 
 def _checked(arguments: tuple[object, ...], outcome: Outcome, code: int | None) -> Outcome:

@@ -65,11 +65,6 @@ def test_each_format_gives_the_same_prompts(jobs: Jobs, name: str, content: str)
     ]
 
 
-def test_a_text_file_has_a_prompt_on_each_line(jobs: Jobs) -> None:
-    found = jobs("p.txt", "# cats\n\nA cat\n  A dog  \n")
-    assert [(job.prompt_id, job.prompt, job.line) for job in found] == [("p1", "A cat", 3), ("p2", "A dog", 4)]
-
-
 def test_columns_are_settings_or_variables(jobs: Jobs) -> None:
     rows = [
         ["ID", "prompt", "color", "Time of day", "duration", "generate_audio", "model", "seed", "references", "user"],
@@ -91,26 +86,24 @@ def test_columns_are_settings_or_variables(jobs: Jobs) -> None:
     }
 
 
-def test_a_json_object_may_give_several_values_of_a_variable(jobs: Jobs) -> None:
-    found = jobs(
-        "p.jsonl", '{"prompt": "{{ a }}{{ b }}{{ c }}", "a": [1, 2], "vars": {"b": "x", "c": 0.5}}\n"just text"\n'
-    )
-    assert [job.prompt for job in found] == ["1x0.5", "2x0.5", "just text"]
+PROMPTS: dict[str, Any] = {
+    "a line each": (("p.txt", "# cats\n\nA cat\n  A dog  \n"), ["p1:A cat", "p2:A dog"]),
+    "several values of a variable": (
+        ("p.jsonl", '{"prompt": "{{ a }}{{ b }}{{ c }}", "a": [1, 2], "vars": {"b": "x", "c": 0.5}}\n"text"\n'),
+        ["p1:1x0.5", "p1:2x0.5", "p2:text"],
+    ),
+    "one template for rows without a text": (
+        ("p.csv", "animal,prompt\nfox,\nowl,An owl\n", 'prompt: "A {{ animal }}"'),
+        ["p1:A fox", "p2:An owl"],
+    ),
+    "ids go on from the batch file": (("p.txt", "b\nc\n", "", "prompts: [a]\n"), ["p1:a", "p2:b", "p3:c"]),
+    "the first rows": (("p.txt", "cat 1\ncat 2\ncat 3\n", "limit: 2"), ["p1:cat 1", "p2:cat 2"]),
+}
 
 
-def test_one_template_serves_all_rows_without_a_text(jobs: Jobs) -> None:
-    found = jobs("p.csv", "animal,prompt\nfox,\nowl,An owl\n", 'prompt: "A {{ animal }}"')
-    assert [job.prompt for job in found] == ["A fox", "An owl"]
-
-
-def test_ids_go_on_counting_from_the_prompts_of_the_batch_file(jobs: Jobs) -> None:
-    found = jobs("p.txt", "b\nc\n", more="prompts: [a]\n")
-    assert [(job.prompt_id, job.prompt) for job in found] == [("p1", "a"), ("p2", "b"), ("p3", "c")]
-
-
-def test_limit_takes_the_first_rows(jobs: Jobs) -> None:
-    found = jobs("p.txt", "".join(f"cat {at}\n" for at in range(1, 11)), "limit: 2")
-    assert [(job.prompt_id, job.prompt) for job in found] == [("p1", "cat 1"), ("p2", "cat 2")]
+@pytest.mark.parametrize(("source", "expected"), PROMPTS.values(), ids=PROMPTS)
+def test_rows_become_prompts(jobs: Jobs, source: tuple[str, ...], expected: list[str]) -> None:
+    assert [f"{job.prompt_id}:{job.prompt}" for job in jobs(*source)] == expected
 
 
 def test_a_sample_is_the_same_every_time_and_mostly_the_same_when_rows_are_added(jobs: Jobs) -> None:
@@ -147,7 +140,7 @@ UNUSABLE: dict[str, Any] = {
     "another model": ("p.csv", "prompt,model\na,a/d\n", "'a/d' is not among the batch's models"),
     "no model id": ("p.csv", "prompt,model\na,wan\n", "'wan' is not among the batch's models"),
     "id twice": ("p.csv", "id,prompt\nz,a\nz,b\n", "p.csv:3: id: 'z' is also the id of another prompt"),
-    "row twice": ("p.txt", "a\na\n", "p.txt:2: : prompt 'p2' with a/b is the same request"),
+    "row twice": ("p.txt", "# cats\n\na\na\n", "p.txt:4: : prompt 'p2' with a/b is the same request"),
     "latin-1": ("p.txt", "ok\ncafé\n".encode("latin-1"), "p.txt:2: : is not UTF-8"),
     "utf-16": ("p.csv", "prompt\na\n".encode("utf-16"), "p.csv:1: : is not UTF-8"),
     "only comments": ("p.txt", "# nothing\n", "contains no prompts"),

@@ -86,17 +86,15 @@ def test_what_a_model_does_not_support_is_a_problem(model: str, fields: Mapping[
     assert [str(each) for each in check_image(*wanted(model, **fields))] == [problem.replace("MODEL", model)]
 
 
-@pytest.mark.parametrize(
-    ("model", "fields"),
-    [
-        pytest.param(
-            "krea/krea-2-large", {"n": 1, "seed": 7, "aspect_ratio": "4:5"}, id="one picture is what all make"
-        ),
-        pytest.param("black-forest-labs/flux.2-pro", {"size": "1024x768"}, id="pixels"),
-        pytest.param("meta/muse-image", {"resolution": "4K", "seed": 1}, id="a model of which nothing is known"),
-        pytest.param(GEMINI, {"provider": {"only": ["google-vertex"]}}, id="all regions of one"),
-    ],
-)
+SUPPORTED: dict[str, Any] = {
+    "one image is what all make": ("krea/krea-2-large", {"n": 1, "seed": 7, "aspect_ratio": "4:5"}),
+    "pixels": ("black-forest-labs/flux.2-pro", {"size": "1024x768"}),
+    "a model of which nothing is known": ("meta/muse-image", {"resolution": "4K", "seed": 1}),
+    "all regions of one": (GEMINI, {"provider": {"only": ["google-vertex"]}}),
+}
+
+
+@pytest.mark.parametrize(("model", "fields"), SUPPORTED.values(), ids=SUPPORTED)
 def test_what_a_model_supports_is_none(model: str, fields: Mapping[str, Any]) -> None:
     assert check_image(*wanted(model, **fields)) == []
 
@@ -163,7 +161,7 @@ BY_TOKEN: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(("model", "fields", "low", "high"), BY_TOKEN.values(), ids=BY_TOKEN)
-def test_pictures_billed_by_the_token_have_the_tokens_their_vendor_documents(
+def test_images_billed_by_the_token_have_the_tokens_their_vendor_documents(
     model: str, fields: Mapping[str, Any], low: str, high: str
 ) -> None:
     found = estimate_image(*wanted(model, **fields))
@@ -177,7 +175,7 @@ def test_tokens_that_are_known_better_are_used_instead() -> None:
 
 
 @pytest.mark.parametrize("model", ["openai/gpt-image-1-mini", "krea/krea-2-large", "black-forest-labs/flux.2-max"])
-def test_a_picture_whose_price_is_not_known_is_unpriced_and_never_free(model: str) -> None:
+def test_an_image_whose_price_is_not_known_is_unpriced_and_never_free(model: str) -> None:
     assert estimate_image(*wanted(model)).is_unpriced
 
 
