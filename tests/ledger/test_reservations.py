@@ -148,12 +148,11 @@ def test_the_files_of_a_finished_attempt_are_replaced_without_touching_its_charg
 def test_a_charge_above_its_reservation_is_recorded_and_names_the_cap_it_broke(
     books: Books, caps: Caps, broken: str | None
 ) -> None:
-    assert complete(books, books.reserve(books.one()), FORTY_CENTS + 1, caps) == Settlement(FORTY_CENTS + 1, 1, broken)
+    first, second = books.several(2)
+    assert complete(books, books.reserve(first), FORTY_CENTS + 1, caps) == Settlement(FORTY_CENTS + 1, 1, broken)
     assert books.reports.spend(1) == (FORTY_CENTS + 1, 0)
-
-
-def test_a_charge_of_exactly_its_reservation_is_no_overrun(books: Books) -> None:
-    assert complete(books, books.reserve(books.one()), FORTY_CENTS, Caps(total=0)) == Settlement(FORTY_CENTS)
+    # A charge of exactly its reservation is no overrun, even where a cap is broken already.
+    assert complete(books, books.reserve(second), FORTY_CENTS, caps) == Settlement(FORTY_CENTS)
 
 
 # -- caps -------------------------------------------------------------------------------------------------------------
