@@ -179,7 +179,7 @@ WRONG: dict[str, Any] = {
     "variable without values": ("  - {prompt: a, vars: {c: []}}", "is an empty list"),
     "nested variable": ("  - {prompt: a, vars: {c: {d: 1}}}", "prompts[1].vars.c: found a mapping"),
     "variable name": ("  - {prompt: a, vars: {a-b: 1}}", "'a-b' cannot be a variable"),
-    "missing picture": ("  - {first_frame: no.png}", "does not exist"),
+    "missing image": ("  - {first_frame: no.png}", "does not exist"),
     "file URL": ("  - {first_frame: 'file:///a.png'}", "use the plain path"),
 }
 

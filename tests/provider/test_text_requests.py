@@ -227,7 +227,7 @@ UNBOUNDED: dict[str, Any] = {
     "no price": ({}, {"completion": None}, "has no price for the completion"),
     "plugins": ({"plugins": [{"id": "web"}]}, {}, "plugins are billed separately"),
     "fallback models": ({"models": ["a/other"]}, {}, "another model may answer"),
-    "pictures": ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, {}, "tokens of image_url"),
+    "images": ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, {}, "tokens of image_url"),
 }
 
 
