@@ -40,8 +40,8 @@ async def test_a_success_that_cannot_be_read_is_invalid(mocked: Mocked, call: st
     with pytest.raises(errors.InvalidResponseError) as caught:
         await mocked.call(call)
 
-    assert not caught.value.may_resend
-    assert caught.value.temporary
+    assert (caught.value.nothing_started, caught.value.may_resend, caught.value.temporary) == (False, False, True)
+    assert body != "html" or "Hello" in str(caught.value)
 
 
 @pytest.mark.parametrize("code", [pytest.param(429, id="number"), pytest.param("429", id="text")])

@@ -11,7 +11,7 @@ import pytest
 
 from orbatch_provider import OpenRouterProvider, VideoJob, VideoRequest, errors
 from orbatch_provider.responses import JobEndedError
-from tests.provider.conftest import KEY, REQUEST, Wire
+from tests.provider.conftest import KEY, Wire
 from tests.provider.rawserver import RawServer, answer, clip, read_request, reset
 
 MODELS = {"data": [{"id": "alibaba/wan-2.6", "supported_durations": [5, 10], "pricing_skus": {"a": "0.1"}}]}
@@ -19,7 +19,7 @@ VIDEO = answer(clip(), content_type="video/mp4")
 
 
 def job(status: str = "pending", **more: Any) -> dict[str, Any]:
-    return {"id": "job-1", "polling_url": "/api/v1/videos/job-1", "status": status, **more}
+    return {"id": "job-1", "polling_url": "https://elsewhere.example/poll", "status": status, **more}
 
 
 DONE = job("completed", unsigned_urls=["https://elsewhere.example/1"], usage={"cost": 0.4, "is_byok": False})
@@ -35,6 +35,7 @@ async def test_a_video_in_one_call(wire: Wire, tmp_path: Path, monkeypatch: pyte
     )
     await wire.provider.aclose()
 
+    assert [request.target for request in wire.requests[:4]] == ["/videos", *["/videos/job-1"] * 3]
     sent = json.loads(wire.requests[0].body)
     assert sent == {"model": "alibaba/wan-2.6", "prompt": "a cat", "novelty": 1, **settings}
     assert result.cost_usd == Decimal("0.4")
@@ -64,15 +65,6 @@ async def test_an_image_url_is_the_first_frame(wire: Wire) -> None:
     assert len(wire.requests) == 1
 
 
-async def test_a_url_named_by_the_provider_is_never_polled(wire: Wire) -> None:
-    wire.script(answer(job() | {"polling_url": "https://elsewhere.example/poll"}, 202), answer(DONE))
-
-    started = await wire.provider.submit(REQUEST)
-    await wire.provider.wait(started.id, poll_interval=0)
-
-    assert [request.target for request in wire.requests] == ["/videos", "/videos/job-1"]
-
-
 @pytest.mark.parametrize("status", ["failed", "cancelled", "expired"])
 async def test_a_job_that_ends_without_a_result(wire: Wire, tmp_path: Path, status: str) -> None:
     wire.script(answer(job(), 202), answer(job(status, error="the provider said no")))
@@ -84,6 +76,8 @@ async def test_a_job_that_ends_without_a_result(wire: Wire, tmp_path: Path, stat
     assert waited.status == status
     with pytest.raises(JobEndedError):
         await wire.provider.fetch(waited, tmp_path)
+    with pytest.raises(errors.DownloadError, match="job-1 is in_progress"):
+        await wire.provider.fetch(VideoJob(id="job-1", status="in_progress"), tmp_path)
 
 
 async def test_bad_polls_do_not_end_a_paid_job(wire: Wire) -> None:
@@ -151,11 +145,6 @@ async def test_a_hostile_job_id_stays_in_the_folder(wire: Wire, tmp_path: Path, 
 
     assert file.path.parent == tmp_path / "out"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-async def test_a_job_that_is_not_completed_cannot_be_fetched(wire: Wire, tmp_path: Path) -> None:
-    with pytest.raises(errors.DownloadError, match="job-1 is in_progress"):
-        await wire.provider.fetch(VideoJob(id="job-1", status="in_progress"), tmp_path)
 
 
 @pytest.mark.parametrize(

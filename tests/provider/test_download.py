@@ -190,34 +190,54 @@ async def test_what_is_no_video_is_never_left_as_a_file(wire: Wire, script: list
     assert not wire.part.exists()
 
 
+def copies(*urls: str) -> list[Step]:
+    """The answer to a poll for a job with these copies; ``{url}`` is the server's own."""
+
+    async def step(exchange: Exchange) -> None:
+        named = [url.format(url=exchange.server.url) for url in urls]
+        await send(raw_answer({"id": "job-1", "status": "completed", "urls": named}))(exchange)
+
+    return [read_request, step]
+
+
+MISSING = answer({}, 404)
+
+
 @pytest.mark.parametrize(
-    ("script", "error"),
+    ("scripts", "error"),
     [
-        pytest.param(answer({"error": {"code": 409, "message": "not ready"}}, 409), errors.ConflictError, id="409"),
-        pytest.param(answer({"error": {"code": 410, "message": "gone"}}, 410), errors.GoneError, id="410"),
-        pytest.param(answer({"error": {"code": 429, "message": "slow"}}), errors.RateLimitError, id="429-in-a-200"),
-        pytest.param([read_request, reset], errors.OutcomeUnknownError, id="no-answer"),
+        pytest.param([answer({}, 409)], errors.ConflictError, id="409"),
+        pytest.param([answer({}, 410)], errors.GoneError, id="410"),
+        pytest.param([answer({"error": {"code": 429}})], errors.RateLimitError, id="429-in-a-200"),
+        pytest.param([[read_request, reset]], errors.OutcomeUnknownError, id="no-answer"),
+        pytest.param([MISSING, copies()], errors.NotFoundError, id="no-copy"),
+        pytest.param(
+            [MISSING, copies("http://elsewhere.example/a.mp4")], errors.NotFoundError, id="copy-in-plain-http"
+        ),
+        pytest.param([MISSING, copies("file:///etc/passwd")], errors.NotFoundError, id="copy-that-is-a-file"),
+        pytest.param([MISSING, copies("{url}/copy"), answer({}, 403)], errors.NotFoundError, id="copy-expired"),
+        pytest.param([MISSING, copies("{url}/copy"), answer({}, 500)], errors.ServerError, id="copy-fails-for-now"),
     ],
 )
-async def test_what_came_earlier_survives_an_error_answer(
-    wire: Wire, script: list[Step], error: type[errors.OpenRouterError]
+@pytest.mark.parametrize("leftover", [CLIP[:1000], None], ids=["resumed", "new"])
+async def test_an_error_leaves_what_came_earlier_and_nothing_else(
+    wire: Wire, scripts: list[list[Step]], error: type[errors.OpenRouterError], leftover: bytes | None
 ) -> None:
-    wire.part.write_bytes(CLIP[:1000])
-    wire.script(script)
+    if leftover is not None:
+        wire.part.write_bytes(leftover)
+    wire.script(*scripts)
 
     with pytest.raises(error):
         await wire.load()
 
-    assert wire.part.read_bytes() == CLIP[:1000]
+    assert (wire.part.read_bytes() if wire.part.exists() else None) == leftover
 
 
 async def test_a_stored_copy_is_used_when_the_api_has_no_content_and_gets_no_key(
     wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
-    signed = f"{wire.server.url}/stored/clip.mp4?signature=s3cret"
-    job = {"id": "job-1", "status": "completed", "urls": [signed]}
-    wire.script(answer({}, 404), answer(job), video())
+    wire.script(MISSING, copies("{url}/stored/clip.mp4?signature=s3cret"), video())
 
     await wire.load()
 
@@ -226,28 +246,6 @@ async def test_a_stored_copy_is_used_when_the_api_has_no_content_and_gets_no_key
     assert stored.target == "/stored/clip.mp4?signature=s3cret"
     assert "authorization" not in stored.headers
     assert "s3cret" not in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("urls", "copy", "error"),
-    [
-        pytest.param([], None, errors.NotFoundError, id="no-copy"),
-        pytest.param(["http://elsewhere.example/clip.mp4"], None, errors.NotFoundError, id="copy-over-plain-http"),
-        pytest.param(["file:///etc/passwd"], None, errors.NotFoundError, id="copy-that-is-a-file"),
-        pytest.param(["{url}/copy"], answer({}, 403), errors.NotFoundError, id="copy-expired"),
-        pytest.param(["{url}/copy"], answer({}, 500), errors.ServerError, id="copy-fails-for-now"),
-    ],
-)
-async def test_without_a_usable_copy_the_first_refusal_stands(
-    wire: Wire, urls: list[str], copy: list[Step] | None, error: type[errors.OpenRouterError]
-) -> None:
-    job = {"id": "job-1", "status": "completed", "urls": [url.format(url=wire.server.url) for url in urls]}
-    wire.script(answer({}, 404), answer(job), *([copy] if copy else []))
-
-    with pytest.raises(error):
-        await wire.load()
-
-    assert not wire.part.exists()
 
 
 async def test_a_write_error_stays_what_it_is(wire: Wire) -> None:

@@ -219,15 +219,6 @@ async def test_an_answer_without_end_is_given_up(wire: Wire) -> None:
         await wire.provider.poll("gen-vid-1")
 
 
-async def test_an_unreadable_success_after_a_submit_is_unknown(wire: Wire) -> None:
-    wire.script(answer(b"<html>Welcome</html>", 200, content_type="text/html"))
-
-    with pytest.raises(errors.InvalidResponseError, match="Welcome") as caught:
-        await wire.provider.submit(REQUEST)
-
-    assert not caught.value.nothing_started
-
-
 def test_a_proxy_of_the_environment_is_used_unless_the_host_is_excepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("NO_PROXY", "internal.example")
