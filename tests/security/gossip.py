@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from orbatch_provider.catalog import snapshot
 from tests.faults.workshop import clip
+from tests.provider.rawserver import raw_answer
 
 CLIMB = "../../../../climbed"  # what its job ids begin with
 
@@ -51,7 +52,7 @@ class Gossip(Listener):
         elif path.endswith("/content"):
             self._content(request, key, job_of(path.removesuffix("/content")))
         elif path == "/videos/models":
-            answer(request, 200, {"data": [dict(record) for record in snapshot().records]})
+            answer(request, 200, json.dumps({"data": snapshot().records}, default=str).encode())
         elif path == "/key":
             answer(request, 200, {"data": {"label": key, "usage": 1, "limit": None, "echo": key}}, key)
         elif path.startswith("/videos/"):
@@ -136,16 +137,8 @@ def answer(
     location: str | None = None,
     kind: str = "application/json",
 ) -> None:
-    data = body if isinstance(body, bytes) else json.dumps(body, default=str).encode()
-    request.send_response(status)
-    request.send_header("Content-Type", kind)
-    request.send_header("Content-Length", str(len(data)))
-    request.send_header("X-Echo", key)
-    request.send_header("Set-Cookie", f"key={key}")
-    if location is not None:
-        request.send_header("Location", location)
-    request.end_headers()
-    request.wfile.write(data)
+    headers = {"X-Echo": key, "Set-Cookie": f"key={key}"} | ({"Location": location} if location else {})
+    request.wfile.write(raw_answer(body, status, headers=headers, content_type=kind))
 
 
 @contextmanager
