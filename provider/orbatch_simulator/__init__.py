@@ -12,6 +12,6 @@ from __future__ import annotations
 
 from orbatch_simulator.faults import Fault
 from orbatch_simulator.server import Simulator, run_forever, simulator_thread
-from orbatch_simulator.settings import SimulatorSettings
+from orbatch_simulator.state import SimulatorSettings
 
 __all__ = ["Fault", "Simulator", "SimulatorSettings", "run_forever", "simulator_thread"]

@@ -161,16 +161,13 @@ def _frames(clip: Clip, fps: int) -> Iterator[av.VideoFrame]:
 
 
 def _tone(seconds: Decimal) -> Iterator[av.AudioFrame]:
-    left = round(seconds * _AUDIO_RATE)
-    done = 0
-    while left > 0:
-        count = min(left, _AUDIO_RATE)
+    total = round(seconds * _AUDIO_RATE)
+    for done in range(0, total, _AUDIO_RATE):
+        count = min(total - done, _AUDIO_RATE)
         frame = av.AudioFrame(format="s16", layout="mono", samples=count)
         frame.planes[0].update(_second_of_tone()[: 2 * count])  # 2 bytes per sample
         frame.rate, frame.pts, frame.time_base = _AUDIO_RATE, done, Fraction(1, _AUDIO_RATE)
         yield frame
-        done += count
-        left -= count
 
 
 @lru_cache(maxsize=1)
@@ -182,10 +179,8 @@ def _second_of_tone() -> bytes:
 def _card(model: str, prompt: str, facts: str, width: int, height: int, *, transparent: bool = False) -> Image.Image:
     """``prompt`` at the top, ``model`` and ``facts`` at the lower edge."""
     prompt = _drawable(prompt)
-    if transparent:
-        image = Image.new("RGBA", (width, height))
-    else:
-        image = Image.new("RGB", (width, height), _background(model, prompt))
+    colours = ("RGBA", (0, 0, 0, 0)) if transparent else ("RGB", _background(model, prompt))
+    image = Image.new(colours[0], (width, height), colours[1])
     text_height = max(8, min(width, height) // 16)
     font = ImageFont.load_default(size=text_height)
     small = ImageFont.load_default(size=max(8, text_height * 2 // 3))

@@ -18,8 +18,7 @@ from typing import Any
 
 from aiohttp import web
 
-from orbatch_provider.catalog import Capability, Catalog, ImageEndpoint, ImageModel, image_snapshot
-from orbatch_provider.catalog.catalog import output_tokens
+from orbatch_provider.catalog import Capability, Catalog, ImageEndpoint, ImageModel, image_snapshot, output_tokens
 from orbatch_simulator.clips import Still, paint
 from orbatch_simulator.faults import Fault
 from orbatch_simulator.middleware import (
@@ -196,18 +195,14 @@ class ImageCharge:
     height: int
     tier: str
     quality: str
+    prompt_tokens: int
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any], endpoint: ImageEndpoint) -> ImageCharge:
         """From a request body that passed the rules."""
         width, height, tier = _shape(body, endpoint)
         quality = _chosen(body.get("quality")) or "medium"
-        return cls(body, endpoint, body.get("n", 1), width, height, tier, quality)
-
-    @property
-    def prompt_tokens(self) -> int:
-        """Tokens of the prompt."""
-        return count_tokens(self.body["prompt"])
+        return cls(body, endpoint, body.get("n", 1), width, height, tier, quality, count_tokens(body["prompt"]))
 
     @property
     def tokens(self) -> int:
@@ -226,11 +221,10 @@ class ImageCharge:
         lines = [line for line in self.endpoint.pricing if line["billable"] == "output_image"]
         if not lines:
             return whole_nano(UNKNOWN_PRICE_USD * self.count)
-        line = self._line(lines)
+        line, inputs = self._line(lines), [line for line in self.endpoint.pricing if line not in lines]
         amount = _usd(line) * self._output_quantity(str(line["unit"]))
-        for other in self.endpoint.pricing:
-            amount += _usd(other) * self._input_quantity(other)
-        if line["unit"] == "token" and not any(other["billable"] == "input_text" for other in self.endpoint.pricing):
+        amount += sum(_usd(other) * self._input_quantity(other) for other in inputs)
+        if line["unit"] == "token" and not any(other["billable"] == "input_text" for other in inputs):
             amount += self.prompt_tokens * _UNLISTED_TEXT_USD
         return whole_nano(amount)
 
@@ -332,25 +326,21 @@ async def _accept(
 @api_call("models", needs_key=False)
 async def models(request: web.Request, state: State, _: str) -> web.StreamResponse:
     """GET /images/models: the records, each with the path of its endpoints instead of the endpoints."""
-    records = [
+    data = [
         {**record, "endpoints": f"/api/v1/images/models/{record['id']}/endpoints"}
         for record in state.image_catalog.records
     ]
-    return await respond(request, state, "models", lambda: Answer(200, {"data": records}))
+    return await respond(request, state, "models", lambda: Answer(200, {"data": data}))
 
 
 @api_call("models", needs_key=False)
 async def endpoints(request: web.Request, state: State, _: str) -> web.StreamResponse:
     """GET /images/models/{author}/{slug}/endpoints."""
     model = f"{request.match_info['author']}/{request.match_info['slug']}"
-
-    def make() -> Answer:
-        for record in state.image_catalog.records:
-            if record["id"] == model:
-                return Answer(200, {"id": model, "endpoints": record["endpoints"]})
+    found = {record["id"]: record["endpoints"] for record in state.image_catalog.records}
+    if model not in found:
         raise RefusedError(404, f"{model} is not a valid image model ID")
-
-    return await respond(request, state, "models", make)
+    return await respond(request, state, "models", lambda: Answer(200, {"id": model, "endpoints": found[model]}))
 
 
 ROUTES = [

@@ -136,15 +136,13 @@ class Journal:
         self._count(job_id, index, sha256, size)
 
     def summary(self) -> dict[str, Any]:
-        """Everything as JSON; amounts as decimal strings."""
+        """As JSON for observers in other processes; amounts as decimal strings."""
         return {
             "accepted": self.accepted,
             "charged": _plain(self.charged),
             "committed": _plain(self.committed),
             "duplicates": self.duplicates,
             "downloads": self.downloads,
-            "refused": {str(status): count for status, count in sorted(self.refused.items())},
-            "bodies": dict(self.bodies),
             "jobs": [self._entry(job) for job in list(self.jobs.values())],
         }
 

@@ -22,8 +22,7 @@ from orbatch_simulator.images import ROUTES as IMAGE_ROUTES
 from orbatch_simulator.images import image_examples
 from orbatch_simulator.journal import Journal
 from orbatch_simulator.middleware import STATE, use_envelopes
-from orbatch_simulator.settings import SimulatorSettings
-from orbatch_simulator.state import Clock, State
+from orbatch_simulator.state import Clock, SimulatorSettings, State
 from orbatch_simulator.text import ROUTES as TEXT_ROUTES
 from orbatch_simulator.text import text_examples
 from orbatch_simulator.videos import ROUTES as VIDEO_ROUTES

@@ -36,8 +36,7 @@ from orbatch_simulator.middleware import (
     respond,
     whole_nano,
 )
-from orbatch_simulator.settings import SimulatorSettings
-from orbatch_simulator.state import RefusedError, State, new_id
+from orbatch_simulator.state import RefusedError, SimulatorSettings, State, new_id
 
 _ENUMS: Mapping[str, tuple[str, ...]] = {
     "resolution": ("360p", "480p", "720p", "768p", "1080p", "1K", "2K", "4K"),

@@ -5,7 +5,14 @@ catalog  Catalog: all models of one kind as read at one time; price changes betw
 check    what a model does not support in a request
 """
 
-from orbatch_provider.catalog.catalog import Catalog, PriceChange, image_snapshot, price_changes, snapshot
+from orbatch_provider.catalog.catalog import (
+    Catalog,
+    PriceChange,
+    image_snapshot,
+    output_tokens,
+    price_changes,
+    snapshot,
+)
 from orbatch_provider.catalog.check import Problem, check_image, check_text, check_video
 from orbatch_provider.catalog.models import AnyModel, Capability, ImageEndpoint, ImageModel, TextModel, VideoModel
 
@@ -23,6 +30,7 @@ __all__ = [
     "check_text",
     "check_video",
     "image_snapshot",
+    "output_tokens",
     "price_changes",
     "snapshot",
 ]
