@@ -66,31 +66,23 @@ def answer(status: Status) -> Verb:
     return lambda books, _, attempt_id: books.attempts.end_answered(attempt_id, status, Charge(1), NO_CAPS, **result)
 
 
-# Each verb with what it makes of every state that it may leave; `unanswered` are submitting and uncertain.
+# Each verb with the states that it may leave, and what it makes of them.
 VERBS: dict[str, tuple[Verb, str, Status]] = {
-    "reserve": (lambda books, job_id, _: books.reserve(job_id), "pending", S.SUBMITTING),
-    "accept": (lambda books, _, n: books.attempts.accept(n, f"late-{n}"), "submitting uncertain", S.SUBMITTED),
-    "reject": (lambda books, _, n: books.attempts.reject(n, "no"), "submitting uncertain", S.REJECTED),
-    "release": (lambda books, _, n: books.attempts.release(n, "busy"), "submitting uncertain", S.PENDING),
-    "mark uncertain": (lambda books, _, n: books.attempts.mark_uncertain(n, "cut"), "submitting", S.UNCERTAIN),
+    "reserve": (lambda b, job, _: b.reserve(job), "pending", S.SUBMITTING),
+    "accept": (lambda b, _, n: b.attempts.accept(n, f"late-{n}"), "submitting uncertain", S.SUBMITTED),
+    "reject": (lambda b, _, n: b.attempts.reject(n, "no"), "submitting uncertain", S.REJECTED),
+    "release": (lambda b, _, n: b.attempts.release(n, "busy"), "submitting uncertain", S.PENDING),
+    "mark uncertain": (lambda b, _, n: b.attempts.mark_uncertain(n, "cut"), "submitting", S.UNCERTAIN),
     **{f"end as {status}": (end(status), "submitted", status) for status in (S.COMPLETED, *sorted(ENDED_REMOTELY))},
-    "mark done": (lambda books, _, n: books.attempts.mark_done(n, [video()]), "completed", S.DONE),
-    "mark lost": (lambda books, _, n: books.attempts.mark_lost(n, "gone"), "completed", S.LOST),
+    "mark done": (lambda b, _, n: b.attempts.mark_done(n, [video()]), "completed", S.DONE),
+    "mark lost": (lambda b, _, n: b.attempts.mark_lost(n, "gone"), "completed", S.LOST),
     **{
-        f"answer as {status}": (answer(status), "submitting uncertain", status) for status in (S.DONE, S.FAILED, S.LOST)
+        f"answer as {enters}": (answer(enters), "submitting uncertain", enters) for enters in (S.DONE, S.FAILED, S.LOST)
     },
-    "found": (
-        lambda books, job_id, _: books.attempts.attach_remote_id(books.attempt(job_id), "r"),
-        "uncertain",
-        S.SUBMITTED,
-    ),
-    "not charged": (
-        lambda books, job_id, _: books.attempts.resolve_not_charged(books.attempt(job_id)),
-        "uncertain",
-        S.PENDING,
-    ),
-    "charged": (lambda books, job_id, _: books.attempts.resolve_charged(books.attempt(job_id), 1), "uncertain", S.LOST),
-    "replace the files": (lambda books, _, n: books.attempts.replace_outputs(n, [video()]), "done", S.DONE),
+    "found": (lambda b, job, _: b.attempts.attach_remote_id(b.attempt(job), "r"), "uncertain", S.SUBMITTED),
+    "not charged": (lambda b, job, _: b.attempts.resolve_not_charged(b.attempt(job)), "uncertain", S.PENDING),
+    "charged": (lambda b, job, _: b.attempts.resolve_charged(b.attempt(job), 1), "uncertain", S.LOST),
+    "replace the files": (lambda b, _, n: b.attempts.replace_outputs(n, [video()]), "done", S.DONE),
 }
 REOPENABLE = {*ENDED_REMOTELY, S.REJECTED}
 
