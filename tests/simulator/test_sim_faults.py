@@ -110,22 +110,28 @@ async def test_any_call_can_be_redirected(caller: Caller, call: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "media_type", "content"),
+    ("call", "fault", "media_type", "beginning"),
     [
-        ("html", "text/html", b"<!DOCTYPE html>"),
-        ("text", "text/plain", b"upstream"),
-        ("empty", "application/json", b""),
-        ("list", "application/json", b"[]"),
-        ("truncated", "application/json", b'{"id": "gen-vid-'),
-        ("json", "application/json", b'{"error": {"code": 200'),
+        ("poll", {"body": "html"}, "text/html", b"<!DOCTYPE html>"),
+        ("poll", {"body": "text"}, "text/plain", b"upstream"),
+        ("poll", {"body": "empty"}, "application/json", b""),
+        ("poll", {"body": "list"}, "application/json", b"[]"),
+        ("poll", {"body": "truncated"}, "application/json", b'{"id": "gen-vid-'),
+        ("poll", {"body": "json"}, "application/json", b'{"error": {"code": 200'),
+        ("content", {"body": "html"}, "text/html", b"<!DOCTYPE"),
+        ("content", {"body": "html", "word": MP4}, MP4, b"<!DOCTYPE"),
+        ("content", {"body": "empty", "word": MP4}, MP4, b""),
+        ("content", {"action": "content_type", "word": "text/plain"}, "text/plain", b"\0\0\0"),
     ],
 )
-async def test_a_success_can_carry_any_body(caller: Caller, body: str, media_type: str, content: bytes) -> None:
-    caller.simulator.set_faults(Fault("poll", status=200, body=body))
-    reply = await make(caller, "poll")
+async def test_a_success_can_carry_any_body(
+    caller: Caller, call: str, fault: Mapping[str, Any], media_type: str, beginning: bytes
+) -> None:
+    caller.simulator.set_faults(Fault(call, status=200, **fault))
+    reply = await make(caller, call)
     assert (reply.status, reply.headers["Content-Type"].partition(";")[0]) == (200, media_type)
-    assert reply.body.startswith(content)
-    if body in ("truncated", "text"):
+    assert reply.body.startswith(beginning)
+    if fault.get("body") in ("truncated", "text", "empty"):
         with pytest.raises(ValueError, match=r"line 1"):
             _ = reply.json
 
@@ -198,24 +204,6 @@ async def test_a_download_can_stall_and_continue(open_simulator: Open) -> None:
     await caller.clock.until_someone_sleeps()
     caller.clock.advance(30)
     assert len((await download).body) == 100_000
-
-
-@pytest.mark.parametrize(
-    ("fault", "media_type", "beginning"),
-    [
-        pytest.param({"status": 200, "body": "html"}, "text/html", b"<!DOCTYPE", id="an error page"),
-        pytest.param({"status": 200, "body": "html", "word": MP4}, MP4, b"<!DOCTYPE", id="in disguise"),
-        pytest.param({"status": 200, "body": "empty", "word": MP4}, MP4, b"", id="nothing"),
-        pytest.param({"action": "content_type", "word": "text/plain"}, "text/plain", b"\0\0\0", id="a wrong type"),
-    ],
-)
-async def test_a_download_can_be_something_else(
-    caller: Caller, fault: Mapping[str, Any], media_type: str, beginning: bytes
-) -> None:
-    caller.simulator.set_faults(Fault("content", **fault))
-    reply = await make(caller, "content")
-    assert (reply.status, reply.headers["Content-Type"].partition(";")[0]) == (200, media_type)
-    assert reply.body.startswith(beginning)
 
 
 async def test_content_can_be_late_by_some_tries_for_each_job(caller: Caller) -> None:
