@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,12 +23,10 @@ class Open(Protocol):
 def open_desk(tmp_path: Path) -> Iterator[Open]:
     """Opens desks whose simulators are closed with the test; ``settings`` are the simulator's."""
     with ExitStack() as stack:
-        opened = 0
+        numbers = itertools.count(1)
 
         def open_one(*, catalog: Catalog[VideoModel] | None = None, **settings: Any) -> Desk:
-            nonlocal opened
-            opened += 1
-            folder = tmp_path / f"desk{opened}"
+            folder = tmp_path / f"desk{next(numbers)}"
             folder.mkdir()
             chosen = SimulatorSettings(**{"speed": SPEED, "clip_bytes": 3000} | settings)
             return Desk(folder, stack.enter_context(simulator_thread(chosen, catalog=catalog)))

@@ -208,15 +208,13 @@ def name_of(schema: Schema) -> str:
 
 
 def _bounds(schema: Schema) -> str:
-    least, most, above = (schema.get(word) for word in ("minimum", "maximum", "exclusiveMinimum"))
-    low = f" above {above:g}" if above is not None else "" if least is None else f" of at least {_digits(least)}"
+    # pydantic writes whole bounds of a float as 3600.0, and :g alone would write 1000000 as 1e+06.
+    bounds = (schema.get(word) for word in ("minimum", "maximum", "exclusiveMinimum"))
+    least, most, above = (f"{number:g}" if isinstance(number, float) else number for number in bounds)
+    low = f" above {above}" if above is not None else "" if least is None else f" of at least {least}"
     if most is None:
         return low
-    return f"{low}, at most {_digits(most)}" if least is None else f" from {_digits(least)} to {_digits(most)}"
-
-
-def _digits(number: float) -> str:
-    return str(number) if isinstance(number, int) else f"{number:g}"  # a float for whole bounds, too: 3600.0
+    return f"{low}, at most {most}" if least is None else f" from {least} to {most}"
 
 
 def _at(root: Schema, path: Sequence[str | int]) -> list[Schema]:

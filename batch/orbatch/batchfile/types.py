@@ -23,8 +23,7 @@ from typing_extensions import TypedDict  # pydantic does not read the one of Pyt
 
 from orbatch.batchfile.errors import quoted
 from orbatch.batchfile.templates import KEYWORDS, template
-from orbatch_provider.inputs import https_url, resolve_image
-from orbatch_provider.requests import strip_prefix
+from orbatch_provider import https_url, resolve_image, strip_prefix
 
 MAX_TEXT = 100_000  # characters
 # JSON cannot carry half of a surrogate pair as UTF-8, and providers cut text at a NUL.
