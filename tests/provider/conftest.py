@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -83,29 +83,18 @@ async def servers() -> AsyncIterator[Servers]:
 
 
 @pytest.fixture
-async def raw_server(servers: Servers) -> RawServer:
-    """A raw server without a script yet: ``raw_server.script([...], [...])``."""
-    return await servers.start()
+async def wire(servers: Servers, tmp_path: Path) -> AsyncIterator[Wire]:
+    """A server without a script yet: ``wire.script([...], [...])``."""
+    server = await servers.start()
+    async with OpenRouterProvider(KEY, base_url=server.url) as provider:
+        yield Wire(server, provider, tmp_path / "clip.part")
 
 
 @pytest.fixture
-async def provider(raw_server: RawServer) -> AsyncIterator[OpenRouterProvider]:
-    """A provider of the raw server."""
-    async with OpenRouterProvider(KEY, base_url=raw_server.url) as provider:
-        yield provider
-
-
-@pytest.fixture
-def wire(raw_server: RawServer, provider: OpenRouterProvider, tmp_path: Path) -> Wire:
-    return Wire(raw_server, provider, tmp_path / "clip.part")
-
-
-@pytest.fixture
-async def hasty(raw_server: RawServer, tmp_path: Path) -> AsyncIterator[Wire]:
+async def hasty(wire: Wire) -> AsyncIterator[Wire]:
     """A wire whose provider waits 0.2 s for an answer."""
-    provider = OpenRouterProvider(KEY, base_url=raw_server.url, submit_timeout_s=0.2, read_timeout_s=0.2)
-    async with provider:
-        yield Wire(raw_server, provider, tmp_path / "clip.part")
+    async with OpenRouterProvider(KEY, base_url=wire.server.url, submit_timeout_s=0.2, read_timeout_s=0.2) as provider:
+        yield replace(wire, provider=provider)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from orbatch_provider import OpenRouterProvider, VideoJob, VideoRequest, errors
 from orbatch_provider.responses import JobEndedError
 from tests.provider.conftest import KEY, Wire
-from tests.provider.rawserver import RawServer, answer, clip, read_request, reset
+from tests.provider.rawserver import answer, clip, read_request, reset
 
 MODELS = {"data": [{"id": "alibaba/wan-2.6", "supported_durations": [5, 10], "pricing_skus": {"a": "0.1"}}]}
 VIDEO = answer(clip(), content_type="video/mp4")
@@ -187,15 +187,15 @@ async def test_what_cannot_be_written_is_not_sent(wire: Wire, request_: dict[str
     assert wire.server.connections == 0
 
 
-async def test_the_app_is_named_on_keyed_calls_only(raw_server: RawServer) -> None:
-    raw_server.script(answer(MODELS), answer(job()))
+async def test_the_app_is_named_on_keyed_calls_only(wire: Wire) -> None:
+    wire.script(answer(MODELS), answer(job()))
     app: dict[str, Any] = {"referer": "https://app.example", "title": "My app", "categories": ["video", "art"]}
 
-    async with OpenRouterProvider(KEY, base_url=raw_server.url, **app) as provider:
+    async with OpenRouterProvider(KEY, base_url=wire.server.url, **app) as provider:
         await provider.catalog()
         await provider.poll("job-1")
 
-    catalog, poll = raw_server.requests
+    catalog, poll = wire.requests
     names = {"http-referer", "x-openrouter-title", "x-openrouter-categories"}
     assert not names & set(catalog.headers)
     assert [poll.headers[name] for name in sorted(names)] == ["https://app.example", "video,art", "My app"]
@@ -214,12 +214,10 @@ def test_an_app_that_cannot_be_named_is_refused(app: dict[str, Any]) -> None:
         OpenRouterProvider(KEY, **app)
 
 
-async def test_a_request_is_checked_against_the_catalog_which_is_read_once_and_needs_no_key(
-    raw_server: RawServer,
-) -> None:
-    raw_server.script(answer(MODELS))
+async def test_a_request_is_checked_against_the_catalog_read_once_without_a_key(wire: Wire) -> None:
+    wire.script(answer(MODELS))
 
-    async with OpenRouterProvider(base_url=raw_server.url) as provider:
+    async with OpenRouterProvider(base_url=wire.server.url) as provider:
         (model,) = await provider.video_models()
         fits = await provider.check(VideoRequest("alibaba/wan-2.6", "a cat", duration=5))
         too_long = await provider.check({"model": "openrouter/alibaba/wan-2.6", "prompt": "a cat", "duration": 6})
@@ -229,7 +227,7 @@ async def test_a_request_is_checked_against_the_catalog_which_is_read_once_and_n
     assert fits == []
     assert (too_long[0].field, too_long[0].nearest) == ("duration", "5")
     assert (unknown[0].field, unknown[0].nearest) == ("model", "alibaba/wan-2.6")
-    assert len(raw_server.requests) == 1
+    assert len(wire.requests) == 1
 
 
 async def test_the_key_and_a_generation_can_be_asked_for(wire: Wire) -> None:

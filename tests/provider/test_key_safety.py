@@ -21,7 +21,6 @@ from tests.images import answer_with, painted
 from tests.provider.conftest import CALLS, KEY, REQUEST, SECRET, Call, Wire
 from tests.provider.rawserver import (
     Exchange,
-    RawServer,
     Servers,
     Step,
     answer,
@@ -208,15 +207,15 @@ def refusal_of(way: str, key: str) -> ConfigurationError:
 
 
 @pytest.mark.parametrize("key", [None, "", "  "])
-async def test_without_a_key_nothing_is_sent(raw_server: RawServer, tmp_path: Path, key: str | None) -> None:
-    raw_server.script(answer(JOB))
+async def test_without_a_key_nothing_is_sent(wire: Wire, tmp_path: Path, key: str | None) -> None:
+    wire.script(answer(JOB))
 
-    async with OpenRouterProvider(key, base_url=raw_server.url) as provider:
+    async with OpenRouterProvider(key, base_url=wire.server.url) as provider:
         for call in WITH_KEY.values():
             with pytest.raises(ConfigurationError, match="OPENROUTER_API_KEY"):
                 await call(provider, tmp_path)
 
-    assert raw_server.connections == 0
+    assert wire.server.connections == 0
 
 
 def test_the_key_of_the_environment_is_used_and_stripped(monkeypatch: pytest.MonkeyPatch) -> None:
