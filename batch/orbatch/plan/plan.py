@@ -86,14 +86,10 @@ class CapForecast:
     unpriced: int
 
     @property
-    def left_nusd(self) -> int:
-        """What may still be committed under the cap, in nano-dollars."""
-        return max(0, self.cap_nusd - self.committed_nusd)
-
-    @property
     def covers(self) -> bool:
         """Whether every pending job fits at its worst case."""
-        return self.needed_nusd <= self.left_nusd and not self.never and not self.unpriced
+        left = max(0, self.cap_nusd - self.committed_nusd)
+        return self.needed_nusd <= left and not self.never and not self.unpriced
 
 
 @dataclass(frozen=True, slots=True)

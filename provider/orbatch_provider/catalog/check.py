@@ -152,10 +152,10 @@ def _routed(request: ImageRequest, model: ImageModel) -> list[Problem]:
 
 
 def _endpoint(request: ImageRequest, model: str, endpoint: ImageEndpoint) -> list[Problem]:
-    def concerns(slug: object) -> bool:
-        return endpoint.is_named(slug) is not False  # where the record names no provider, any slug may be its own
-
-    options = _passthrough(request.provider, model, endpoint.passthrough, concerns)
+    # Where the record names no provider, any slug may be its own.
+    options = _passthrough(
+        request.provider, model, endpoint.passthrough, lambda slug: endpoint.is_named(slug) is not False
+    )
     return [*_image_fields(request, model, endpoint.capabilities), *options]
 
 
@@ -189,10 +189,10 @@ def check_text(request: TextRequest, model: TextModel) -> list[Problem]:
     Where the record lists no parameters it refuses nothing. Whether the prompt fits the model's context is not
     checked: its tokens are not known here.
     """
-    return [*_text_form(request, model), *_text_fields(request, model)]
+    return list(_text(request, model))
 
 
-def _text_form(request: TextRequest, model: TextModel) -> Iterator[Problem]:
+def _text(request: TextRequest, model: TextModel) -> Iterator[Problem]:
     tokens, most, temperature = request.max_tokens, model.max_completion_tokens, request.temperature
     messages = [item for item in request.all_messages() if isinstance(item, Mapping) and item.get("role") != "system"]
     if not any(item.get("content") for item in messages):
@@ -203,26 +203,18 @@ def _text_form(request: TextRequest, model: TextModel) -> Iterator[Problem]:
         yield Problem("max_tokens", tokens, f"{model.id} writes at most {most}", (f"1 to {most}",), str(most))
     if temperature is not None and not _is_between(0, temperature, MAX_TEMPERATURE):
         yield Problem("temperature", temperature, "is out of range", (f"0 to {MAX_TEMPERATURE}",))
-    kind = _answer_format(request)
-    if kind is not None and kind not in _ANSWER_FORMATS:
+    wanted = request.response_format
+    kind = "text" if wanted is None else str(wanted.get("type") if isinstance(wanted, Mapping) else wanted)
+    if kind not in _ANSWER_FORMATS:
         yield Problem("response_format", kind, f"{kind} is not a type of answer", tuple(_ANSWER_FORMATS))
     yield from _no_stream(request)
-
-
-def _text_fields(request: TextRequest, model: TextModel) -> Iterator[Problem]:
     if model.capabilities is None:
         return
-    kind = _answer_format(request)
-    if (_ANSWER_FORMATS.get(kind or "") or "") not in ("", *model.capabilities):
+    if (_ANSWER_FORMATS.get(kind) or "") not in ("", *model.capabilities):
         yield Problem("response_format", kind, f"{model.id} does not promise {kind} answers")
     for name in ("max_tokens", "temperature", "seed"):
         if getattr(request, name) is not None and name not in model.capabilities:
             yield Problem(name, getattr(request, name), f"{model.id} would ignore it; remove it")
-
-
-def _answer_format(request: TextRequest) -> str | None:
-    wanted = request.response_format
-    return None if wanted is None else str(wanted.get("type") if isinstance(wanted, Mapping) else wanted)
 
 
 def _reference_types(request: VideoRequest | ImageRequest) -> list[str]:
