@@ -149,19 +149,12 @@ def test_a_ledger_in_a_missing_folder_is_made(desk: Desk) -> None:
     assert db.exists()
 
 
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        pytest.param(lambda path: path.mkdir(), "is a directory", id="a directory"),
-        pytest.param(lambda path: path.write_text("hello " * 500), "is not a SQLite file", id="no database"),
-    ],
-)
-def test_a_ledger_that_is_none_stops_everything_with_1(desk: Desk, make: object, words: str) -> None:
-    assert callable(make)
-    db = desk.folder / "other.db"
-    make(db)
-    assert words in desk.run(desk.write(), code=1, ORBATCH_DB=str(db)).err
-    assert words in desk.call("status", "--db", db, code=1).err
+@pytest.mark.parametrize(("name", "words"), [("folder.db", "is a directory"), ("text.db", "is not a SQLite file")])
+def test_a_ledger_that_is_none_stops_everything_with_1(desk: Desk, name: str, words: str) -> None:
+    (desk.folder / "folder.db").mkdir()
+    (desk.folder / "text.db").write_text("hello " * 500)
+    assert words in desk.run(desk.write(), code=1, ORBATCH_DB=name).err
+    assert words in desk.call("status", "--db", name, code=1).err
     assert desk.accepted() == 0
 
 

@@ -133,7 +133,9 @@ class Finding:
 def doctor(context: typer.Context) -> None:
     """Check key, credit, ledger, disk and price list."""
     session: Session = context.obj
-    findings = [_ledger(session), _space(), *asyncio.run(_provider_findings(session))]
+    free = shutil.disk_usage(Path.cwd()).free  # outputs go below the current directory by default
+    disk = Finding("disk", free > LOW_SPACE_BYTES or None, f"{free / 1e9:.1f} GB free in {Path.cwd()}")
+    findings = [_ledger(session), disk, *asyncio.run(_provider_findings(session))]
     if session.json:
         session.data([asdict(finding) for finding in findings])
     else:
@@ -195,8 +197,3 @@ def _ledger(session: Session) -> Finding:
     except OSError as exc:
         return Finding("ledger", False, f"{directory} is not writable: {exc.strerror}")
     return Finding("ledger", True, f"{path} does not exist yet; the first run creates it")
-
-
-def _space() -> Finding:
-    free = shutil.disk_usage(Path.cwd()).free  # outputs go below the current directory by default
-    return Finding("disk", free > LOW_SPACE_BYTES or None, f"{free / 1e9:.1f} GB free in {Path.cwd()}")
