@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from orbatch.ledger import BatchHeld, LedgerConflict, PlannedJob, Status, utc_now
+from orbatch.ledger import BatchHeld, Filter, LedgerConflict, PlannedJob, Status, utc_now
 from tests.ledger.books import ORIGIN, Books, StubCatalog, batch_file, in_order, planned
 
 S = Status
@@ -72,6 +72,9 @@ def test_a_retired_job_keeps_what_it_cost_and_is_still_shown(books: Books) -> No
     rows = {row["job_id"]: row for row in books.reports.job_rows(1)}
     assert (rows[job_id]["retired"], rows[job_id]["cost_nusd"]) == (1, 9)
     assert books.reports.spend(1) == (9, 0)
+    groups, total = books.reports.report("prompt", Filter())
+    assert [(row.key, row.jobs, row.charged_nusd) for row in groups] == [("a", 0, 9), ("b", 1, 0)]
+    assert (total.jobs, total.charged_nusd) == (1, 9)
 
 
 def test_a_reason_to_wait_is_forgotten_when_the_batch_is_planned_again(books: Books) -> None:
