@@ -12,40 +12,37 @@ from decimal import Decimal
 from pathlib import Path
 
 from orbatch.batchfile.loader import load_config
-from orbatch.ledger import BatchRecord, JobRecord, Ledger
-from orbatch.ledger.status import Status
+from orbatch.ledger import BatchRecord, JobRecord, Ledger, Status
 from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.plan import caps_from_config, make_plan
 from orbatch.runner.context import Clock, Event, RunOptions
 from orbatch.runner.runner import BatchRun, RunResult
-from orbatch_provider import ImagesResult, TextResult
-from orbatch_provider.catalog import snapshot
-from orbatch_provider.download import PartFile
-from orbatch_provider.errors import NotFoundError
-from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest
-from orbatch_provider.responses import Generation, KeyInfo, Usage, VideoJob
+from orbatch_provider import NotFoundError, PartFile, Usage, VideoJob, VideoRequest, snapshot
 from orbatch_simulator.clips import TINY, render
-from tests.faults.fakes import received
+from tests.faults.fakes import FakeProvider, received
 
 ORIGIN = "http://127.0.0.1:1"
 PRICE = Decimal("0.12")  # of every job of the stage: 4 s of google/veo-3.1-lite without sound
 QUICK = 1000.0  # times real time
+Happens = Callable[[str], Awaitable[None]] | None
 
 
-@dataclass
-class Actor:
-    """A provider that does as it should; a test replaces what its job does: ``actor.poll = ...``.
+class Actor(FakeProvider):
+    """A provider that does as it should; a test sets what happens before an answer: ``actor.on_poll = ...``.
 
     ``submitted`` and ``polled`` are what it was asked for.
     """
 
-    account: str = "account-1"
-    origin: str = ORIGIN
-    submitted: list[str] = field(default_factory=list)
-    polled: list[str] = field(default_factory=list)
-    on_submit: Callable[[str], Awaitable[None]] | None = None
-    on_poll: Callable[[str], Awaitable[None]] | None = None
-    on_receive: Callable[[str], Awaitable[None]] | None = None
+    def __init__(self) -> None:
+        super().__init__()
+        self.account, self.origin = "account-1", ORIGIN
+        self.usage = NotFoundError(404, "not here", paid=False)
+        self.generations = lambda _: NotFoundError(404, "not yet", paid=False)
+        self.submitted: list[str] = []
+        self.polled: list[str] = []
+        self.on_submit: Happens = None
+        self.on_poll: Happens = None
+        self.on_receive: Happens = None
 
     async def submit(self, request: VideoRequest) -> VideoJob:
         prompt = str(request.prompt)
@@ -54,12 +51,6 @@ class Actor:
         if self.on_submit is not None:
             await self.on_submit(prompt)
         return VideoJob(job_id, "pending")
-
-    async def create_images(self, request: ImageRequest, directory: Path, stem: str) -> ImagesResult:
-        raise AssertionError("no pictures are ordered here")
-
-    async def complete_text(self, request: TextRequest) -> TextResult:
-        raise AssertionError("no texts are ordered here")
 
     async def poll(self, job_id: str) -> VideoJob:
         self.polled.append(job_id)
@@ -71,12 +62,6 @@ class Actor:
         if self.on_receive is not None:
             await self.on_receive(job_id)
         return received(part, render(TINY) + job_id.encode())
-
-    async def generation(self, generation_id: str) -> Generation:
-        raise NotFoundError(404, "not yet", paid=False)
-
-    async def key(self) -> KeyInfo:
-        raise NotFoundError(404, "not here", paid=False)
 
 
 @dataclass

@@ -35,12 +35,21 @@ from orbatch.runner.download import Downloader
 from orbatch.runner.limits import Limits
 from orbatch.runner.poll import Poller
 from orbatch.runner.submit import Submitter
-from orbatch_provider import ImagesResult, TextResult
-from orbatch_provider.catalog import Catalog, VideoModel, snapshot
-from orbatch_provider.client import OpenRouterProvider
-from orbatch_provider.download import PartFile
-from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest
-from orbatch_provider.responses import Generation, KeyInfo, VideoJob
+from orbatch_provider import (
+    Catalog,
+    Generation,
+    ImageRequest,
+    ImagesResult,
+    KeyInfo,
+    OpenRouterProvider,
+    PartFile,
+    TextRequest,
+    TextResult,
+    VideoJob,
+    VideoModel,
+    VideoRequest,
+    snapshot,
+)
 from orbatch_simulator.clips import TINY, payload
 from orbatch_simulator.images import image_examples
 from orbatch_simulator.text import text_examples

@@ -56,9 +56,6 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return made
 
 
-# -- verification -----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_a_whole_video_is_measured(clips: dict[str, Path], name: str) -> None:
     media = outputs.probe(clips[name], size=9, sha256="ab", requested_s=8)
@@ -126,9 +123,6 @@ def test_a_length_that_was_not_requested_is_a_warning(
     assert outputs.length_warning(seconds, requested) == expected
 
 
-# -- names ------------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("number", "attempt", "name"),
     [(0, None, "cat.mp4"), (1, None, "cat-2.mp4"), (0, 1, "cat-attempt1.mp4"), (2, 1, "cat-attempt1-3.mp4")],
@@ -154,9 +148,6 @@ def test_parts_of_different_remote_jobs_are_never_mixed_up(tmp_path: Path) -> No
     assert one != two
     assert one.name.endswith(outputs.PART_SUFFIX)
     assert one == outputs.part_path(tmp_path / "cat", "job-1")
-
-
-# -- placing ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -12,12 +12,9 @@ from pathlib import Path
 import pytest
 
 from orbatch.ledger import LedgerError, Status
-from tests.faults.fakes import FakeProvider
-from tests.faults.filing import download, files_of, forbid_links, names, place_of, serve_ranges
+from tests.faults.fakes import FakeProvider, download, files_of, forbid_links, names, place_of, serve_ranges
 from tests.faults.workshop import Switch, Workshop, clip, provider_at
 from tests.provider.rawserver import Servers, read_request
-
-# -- disks ----------------------------------------------------------------------------------------------------------
 
 
 async def test_a_disk_that_is_full_at_the_last_moment_leaves_the_job_completed(
@@ -123,9 +120,6 @@ async def test_a_file_in_the_way_is_left_alone(
     await download(workshop, provider, job, attempt)
     assert workshop.status(job) is Status.DONE
     assert names(workshop, job) == [".mp4"]
-
-
-# -- crashes between placing and recording --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("has_links", [True, False])

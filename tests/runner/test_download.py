@@ -12,12 +12,9 @@ from orbatch.ledger import Status
 from orbatch.runner.download import redownload
 from orbatch_provider import GoneError, NotFoundError, OutcomeUnknownError, VideoJob
 from orbatch_provider.errors import ServerError
-from tests.faults.fakes import FakeProvider
-from tests.faults.filing import download, files_of, names, part_of, serve_ranges, serve_whole
+from tests.faults.fakes import FakeProvider, download, files_of, names, part_of, serve_ranges, serve_whole
 from tests.faults.workshop import Switch, Workshop, clip, provider_at
 from tests.provider.rawserver import Exchange, Servers, raw_answer, read_request
-
-# -- what is kept ---------------------------------------------------------------------------------------------------
 
 
 async def test_a_file_is_placed_measured_and_hashed_and_an_unrequested_length_is_a_warning(
@@ -75,9 +72,6 @@ async def test_a_job_whose_content_is_gone_is_lost_also_when_it_is_forgotten(
     assert workshop.status(job) is Status.LOST
 
 
-# -- parts ----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("honours_range", [True, False])
 async def test_what_a_killed_run_left_is_resumed_where_the_server_can(
     workshop: Workshop,
@@ -110,9 +104,6 @@ async def test_a_part_of_other_content_with_the_same_name_is_never_resumed(
     assert "range" not in server.requests[0].headers
     assert files_of(workshop, job)[0].sha256 == hashlib.sha256(clip()).hexdigest()
     other.unlink()
-
-
-# -- downloads that fail --------------------------------------------------------------------------------------------
 
 
 async def test_an_outage_of_an_hour_does_not_end_a_download(workshop: Workshop, provider: FakeProvider) -> None:
@@ -163,9 +154,6 @@ async def test_a_forgotten_job_is_still_downloaded(workshop: Workshop, provider:
     await workshop.steps(provider).download(job, attempt, None)
 
     assert workshop.status(job) is Status.DONE
-
-
-# -- verify ---------------------------------------------------------------------------------------------------------
 
 
 async def test_missing_and_changed_files_are_downloaded_again(workshop: Workshop, provider: FakeProvider) -> None:

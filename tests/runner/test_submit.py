@@ -40,9 +40,6 @@ async def on_its_way(
     return job, task
 
 
-# -- late answers ---------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     ("answer", "status"),
@@ -116,9 +113,6 @@ async def test_a_ledger_that_cannot_mark_it_uncertain_does_not_cost_the_id(
     assert workshop.now(job)[1].remote_id == "late-4"
 
 
-# -- an id is never lost ------------------------------------------------------------------------------------------
-
-
 async def test_an_id_is_recorded_when_the_ledger_works_again(
     workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,9 +179,6 @@ async def test_an_id_that_belongs_to_another_job_is_kept_beside_an_uncertain_one
     assert taken.remote_id in workshop.shown(job)
 
 
-# -- interruptions --------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("is_answered", [False, True])
 async def test_a_request_on_its_way_is_uncertain_when_the_run_is_torn_down_unless_its_answer_is_here(
     workshop: Workshop, provider: FakeProvider, is_answered: bool
@@ -225,9 +216,6 @@ async def test_a_job_whose_request_has_not_left_is_free_when_the_run_is_torn_dow
     assert workshop.now(job)[1].settled
 
 
-# -- what a refusal costs the others --------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("asked_s", "waited_s"), [(7.0, 7.0), (1e9, MAX_RETRY_AFTER_S), (0.0, 1.0)], ids=["obeyed", "bounded", "not blind"]
 )
@@ -244,9 +232,6 @@ async def test_retry_after_closes_the_gate_of_the_model_within_bounds(
     assert wait is not None
     assert wait.seconds == pytest.approx(waited_s, abs=0.5)
     assert steps.context.limits.why_not("another/model") is None
-
-
-# -- uncertain jobs -------------------------------------------------------------------------------------------------
 
 
 async def test_the_keys_usage_is_read_before_and_after_an_uncertain_submit(

@@ -15,8 +15,7 @@ from orbatch.runner import results
 from orbatch.runner.context import StopRun
 from orbatch_provider import NotSentError, OpenRouterError, OutcomeUnknownError, UnusableResultError, Usage
 from orbatch_provider.errors import ServerError
-from tests.faults.fakes import FakeProvider
-from tests.faults.filing import files_of, names
+from tests.faults.fakes import FakeProvider, files_of, names
 from tests.faults.workshop import Workshop
 from tests.images import painted
 

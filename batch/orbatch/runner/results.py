@@ -14,7 +14,7 @@ from typing import Any
 
 from orbatch.ledger import OutputRecord
 from orbatch.outputs.files import FileConflict, discard, part_path, place, sync_directory, target_path
-from orbatch_provider import ImagesResult, TextResult, extension
+from orbatch_provider import ImagesResult, TextResult, extension, redact
 
 FREE_BYTES = 100_000_000  # on the disk before a request is submitted: an answer may hold ten large images
 _CHARACTERS_SHOWN = 80  # of a text that an error repeats
@@ -25,11 +25,7 @@ class SaveError(Exception):
 
 
 class UnusableText(Exception):
-    """The text is not what was requested; ``str()`` says why. ``text``: all of it."""
-
-    def __init__(self, reason: str, text: str) -> None:
-        self.text = text
-        super().__init__(reason)
+    """The text is not what was requested; ``str()`` says why, and where it is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,29 +107,22 @@ def save_images(result: ImagesResult, _request: Any, target: OutputTarget) -> li
 
 def save_text(result: TextResult, request: Any, target: OutputTarget) -> list[SavedFile]:
     """Save the text, as ``.json`` when JSON was requested. Raises SaveError, and UnusableText for an empty answer and
-    for JSON that is invalid."""
+    for JSON that is invalid; that is kept beside the outputs and outside the ledger, because it is paid for."""
     is_cut = result.finish_reason == "length"
     if not result.text.strip():
         hint = "; max_tokens may be too small" if is_cut else ""
-        raise UnusableText(f"the answer holds no text (finish_reason {result.finish_reason or 'not given'}){hint}", "")
+        reason = f"the answer holds no text (finish_reason {result.finish_reason or 'not given'}){hint}"
+        raise UnusableText(redact(reason))
     suffix, mime_type = ".txt", "text/plain"
     if request.wants_json:
-        _check_json(result.text, ", because it was cut off at max_tokens" if is_cut else "")
+        problem = _json_problem(result.text)
+        if problem:
+            hint = ", because it was cut off at max_tokens" if is_cut else ""
+            start = " ".join(result.text[:_CHARACTERS_SHOWN].split())
+            reason = redact(f"JSON was requested, and the answer is not JSON ({problem}){hint}: {start!r}")
+            raise UnusableText(f"{reason}; {_keep(result.text, target)}")
         suffix, mime_type = ".json", "application/json"
     return [_write(result.text, target, suffix, mime_type, "cut off at max_tokens" if is_cut else None)]
-
-
-def save_unusable(text: str, target: OutputTarget) -> str:
-    """Save a text that is no output, beside the outputs and outside the ledger: it is paid for all the same. Returns
-    where it is, for the end of a message."""
-    if not text.strip():
-        return ""
-    try:
-        saved = _write(text, target, ".invalid.txt", "text/plain", None)
-    except SaveError as exc:
-        return f"; its text could not be saved: {exc}"
-    discard_parts([saved])
-    return f"; the text is saved in {saved.record.path}"
 
 
 def discard_parts(saved: Sequence[SavedFile]) -> None:
@@ -146,13 +135,21 @@ def discard_parts(saved: Sequence[SavedFile]) -> None:
 SAVERS: Mapping[str, Callable[[Any, Any, OutputTarget], list[SavedFile]]] = {"image": save_images, "text": save_text}
 
 
-def _check_json(text: str, hint: str) -> None:
+def _json_problem(text: str) -> str:
     try:
         json.loads(text)
     except (ValueError, RecursionError) as exc:
-        reason = exc.msg if isinstance(exc, json.JSONDecodeError) else "it is nested too deeply"
-        start = " ".join(text[:_CHARACTERS_SHOWN].split())
-        raise UnusableText(f"JSON was requested, and the answer is not JSON ({reason}){hint}: {start!r}", text) from exc
+        return exc.msg if isinstance(exc, json.JSONDecodeError) else "it is nested too deeply"
+    return ""
+
+
+def _keep(text: str, target: OutputTarget) -> str:
+    try:
+        saved = _write(text, target, ".invalid.txt", "text/plain", None)
+    except SaveError as exc:
+        return f"its text could not be saved: {exc}"
+    discard_parts([saved])
+    return f"the text is saved in {saved.record.path}"
 
 
 def _write(text: str, target: OutputTarget, suffix: str, mime_type: str, warning: str | None) -> SavedFile:

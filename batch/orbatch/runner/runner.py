@@ -100,7 +100,6 @@ class BatchRun:
         self._tasks: set[asyncio.Task[Any]] = set()  # one for each job that is being driven
         self._submitting: set[asyncio.Task[Any]] = set()  # those whose submit has no answer yet
         self._wake = asyncio.Event()
-        self._submits_stopped = False
         self._stop: Stop | None = None
         self._message = ""
         self._usage_read_at = float("-inf")
@@ -134,20 +133,20 @@ class BatchRun:
         self._end(Stop.INTERRUPTED, "interrupted")
 
     def _end(self, stop: Stop, message: str) -> None:
-        """Submit and poll nothing more. Every message is shown: one of them may hold the id of a paid job."""
-        if self._stop is None or self._stop in _STOPS_SUBMITS:
-            self._stop, self._message = stop, message
-        elif stop is not Stop.INTERRUPTED and message != self._message:
-            self._context.on_event(Event(message, level="error"))
-        self._context.stop.set()
-        self._stop_submits()
+        """Submit nothing more; where ``stop`` stops more than submits, poll and download nothing more either.
 
-    def _stop_submits(self, stop: Stop | None = None, message: str = "") -> None:
-        """Submit nothing more; running jobs are polled and downloaded."""
-        if self._stop is None and stop is not None:
-            self._stop, self._message = stop, message
-            self._context.on_event(Event(f"submitting stopped: {message}", level="warning"))
-        self._submits_stopped = True
+        Every message of an end is shown: one of them may hold the id of a paid job.
+        """
+        if stop in _STOPS_SUBMITS:
+            if self._stop is None:
+                self._stop, self._message = stop, message
+                self._context.on_event(Event(f"submitting stopped: {message}", level="warning"))
+        else:
+            if self._stop is None or self._stop in _STOPS_SUBMITS:
+                self._stop, self._message = stop, message
+            elif stop is not Stop.INTERRUPTED and message != self._message:
+                self._context.on_event(Event(message, level="error"))
+            self._context.stop.set()
         self._wake.set()
 
     async def _watched(self, work: Callable[[], Awaitable[None]], job: JobRecord | None = None) -> None:
@@ -159,7 +158,7 @@ class BatchRun:
 
     def _end_by(self, error: Exception, job: JobRecord | None) -> None:
         if isinstance(error, StopSubmits):
-            self._stop_submits(Stop.NO_CREDIT, str(error))
+            self._end(Stop.NO_CREDIT, str(error))
         elif isinstance(error, (StopRun, LedgerError)):
             self._end(Stop.FAILED, str(error))
         else:
@@ -180,7 +179,7 @@ class BatchRun:
         self._resume()
         self._scheduler.other_runners = self._ledger.leases.other_runners(self._batch.id, utc_now())
         submitted = 0
-        while not self._submits_stopped:
+        while self._stop is None:
             self._wake.clear()
             # Completed jobs are not in flight, so a slow disk or line would let them pile up without end.
             waiting = len(self._tasks) - self._context.limits.in_flight
@@ -225,7 +224,7 @@ class BatchRun:
         if now - self._usage_read_at > USAGE_AGE_S:  # not one request per submit: evidence if it becomes uncertain
             self._usage_read_at = now
             await record_usage(self._ledger, self._context.provider)
-        if self._submits_stopped or job.model in self._scheduler.blocked:
+        if self._stop is not None or job.model in self._scheduler.blocked:
             return
         await self._context.limits.take(job.model)
         provider, owner = self._context.provider, self._holder.owner
@@ -263,7 +262,7 @@ class BatchRun:
         """A job from its present status to its end, or to where this run must leave it."""
         await self._advance(job, paid, on_disk)
         if self._options.fail_fast and (status := self._ledger.queries.job(job.id).status) not in _NOT_FAILED:
-            self._stop_submits(Stop.FAIL_FAST, f"{job.prompt_id} {job.model} is {status}, and --fail-fast is set")
+            self._end(Stop.FAIL_FAST, f"{job.prompt_id} {job.model} is {status}, and --fail-fast is set")
 
     async def _advance(self, job: JobRecord, paid: Reservation | AttemptRecord, on_disk: OnDisk | None) -> None:
         try:

@@ -31,7 +31,7 @@ from orbatch.plan.jobs import job_key
 from orbatch.plan.kinds import KINDS, AnyRequest, request_of
 from orbatch.runner.context import RunContext, StopRun, StopSubmits
 from orbatch.runner.reconcile import charged_text, record_usage, report_end, report_overrun
-from orbatch.runner.results import SAVERS, OutputTarget, SaveError, UnusableText, discard_parts, save_unusable
+from orbatch.runner.results import SAVERS, OutputTarget, SaveError, UnusableText, discard_parts
 from orbatch_provider import (
     IMAGE_FIELDS,
     AuthenticationError,
@@ -203,8 +203,7 @@ class Submitter:
         try:
             saved = await run_in_disk_pool(SAVERS[job.kind], answer, submission.request, target)
         except UnusableText as exc:
-            where = await run_in_disk_pool(save_unusable, exc.text, target)
-            await self._end(submission, Status.FAILED, charge, f"{redact(str(exc))}{where}")
+            await self._end(submission, Status.FAILED, charge, str(exc))
             return
         except SaveError as exc:
             reason = f"paid, and could not be saved: {exc}"
