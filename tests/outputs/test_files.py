@@ -143,13 +143,6 @@ def test_a_file_name_never_leaves_the_output_folder(tmp_path: Path, stem: str) -
     assert outputs.target_path(folder, "sub/cat", 0, ".mp4") == folder / "sub" / "cat.mp4"
 
 
-def test_parts_of_different_remote_jobs_are_never_mixed_up(tmp_path: Path) -> None:
-    one, two = (outputs.part_path(tmp_path / "cat", remote_id) for remote_id in ("job-1", "job-2"))
-    assert one != two
-    assert one.name.endswith(outputs.PART_SUFFIX)
-    assert one == outputs.part_path(tmp_path / "cat", "job-1")
-
-
 @pytest.fixture
 def part(tmp_path: Path) -> Path:
     path = outputs.part_path(tmp_path / "cat", "job-1")

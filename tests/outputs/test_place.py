@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orbatch.ledger import LedgerError, Status
+from orbatch.ledger import AttemptRecord, JobRecord, LedgerError, Status
 from tests.faults.fakes import FakeProvider, download, files_of, forbid_links, names, place_of, serve_ranges
 from tests.faults.workshop import Switch, Workshop, clip, provider_at
 from tests.provider.rawserver import Servers, read_request
@@ -100,13 +100,15 @@ async def test_a_name_that_the_disk_refuses_leaves_the_job_completed(
     assert "x" * 300 in workshop.shown(job)
 
 
-@pytest.mark.parametrize("has_links", [True, False])
-async def test_a_file_in_the_way_is_left_alone(
-    workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, has_links: bool
-) -> None:
-    job, attempt = workshop.completed()
-    if not has_links:
+@pytest.fixture(params=[True, False], ids=["with links", "without links"])
+def has_links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    if not request.param:
         forbid_links(monkeypatch)
+    return bool(request.param)
+
+
+async def test_a_file_in_the_way_is_left_alone(workshop: Workshop, provider: FakeProvider, has_links: bool) -> None:
+    job, attempt = workshop.completed()
     place = place_of(workshop, job)
     place.parent.mkdir(exist_ok=True)
     place.write_text("somebody's diary")
@@ -122,17 +124,11 @@ async def test_a_file_in_the_way_is_left_alone(
     assert names(workshop, job) == [".mp4"]
 
 
-@pytest.mark.parametrize("has_links", [True, False])
 async def test_a_file_that_was_placed_and_not_recorded_is_recognised(
-    workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, has_links: bool
+    workshop: Workshop, provider: FakeProvider, has_links: bool
 ) -> None:
     job, attempt = workshop.completed()
-    if not has_links:
-        forbid_links(monkeypatch)
-    with monkeypatch.context() as crash:
-        crash.setattr(workshop.ledger.attempts, "mark_done", full)
-        with pytest.raises(LedgerError):
-            await download(workshop, provider, job, attempt)
+    await crash_before_recording(workshop, provider, job, attempt)
     assert workshop.status(job) is Status.COMPLETED
     assert place_of(workshop, job).exists()
 
@@ -145,13 +141,10 @@ async def test_a_file_that_was_placed_and_not_recorded_is_recognised(
 
 
 async def test_a_placed_file_that_was_damaged_before_it_was_recorded_is_not_taken(
-    workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+    workshop: Workshop, provider: FakeProvider
 ) -> None:
     job, attempt = workshop.completed()
-    with monkeypatch.context() as crash:
-        crash.setattr(workshop.ledger.attempts, "mark_done", full)
-        with pytest.raises(LedgerError):
-            await download(workshop, provider, job, attempt)
+    await crash_before_recording(workshop, provider, job, attempt)
     place_of(workshop, job).write_bytes(b"\0" * 1000)
 
     await download(workshop, provider, job, attempt)
@@ -164,5 +157,13 @@ def full_disk(_: int) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def full(*_: object) -> None:
-    raise LedgerError("The disk of the ledger is full.")
+async def crash_before_recording(
+    workshop: Workshop, provider: FakeProvider, job: JobRecord, attempt: AttemptRecord
+) -> None:
+    def full(*_: object) -> None:
+        raise LedgerError("The disk of the ledger is full.")
+
+    with pytest.MonkeyPatch.context() as crash:
+        crash.setattr(workshop.ledger.attempts, "mark_done", full)
+        with pytest.raises(LedgerError):
+            await download(workshop, provider, job, attempt)

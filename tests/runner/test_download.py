@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orbatch.ledger import Status
-from orbatch.runner.download import redownload
+from orbatch.runner.download import Downloader, redownload
 from orbatch_provider import GoneError, NotFoundError, OutcomeUnknownError, VideoJob
 from orbatch_provider.errors import ServerError
 from tests.faults.fakes import FakeProvider, download, files_of, names, part_of, serve_ranges, serve_whole
@@ -104,6 +104,24 @@ async def test_a_part_of_other_content_with_the_same_name_is_never_resumed(
     assert "range" not in server.requests[0].headers
     assert files_of(workshop, job)[0].sha256 == hashlib.sha256(clip()).hexdigest()
     other.unlink()
+
+
+async def test_parts_of_recorded_files_and_empty_parts_are_swept_in_every_directory(
+    workshop: Workshop, provider: FakeProvider
+) -> None:
+    job, attempt = workshop.completed()
+    await download(workshop, provider, job, attempt)
+    recorded, half = part_of(workshop, job, attempt), part_of(workshop, job, replace(attempt, remote_id="another"))
+    recorded.hardlink_to(files_of(workshop, job)[0].path)
+    half.write_bytes(b"half of it")
+    empty = workshop.output_dir / "sub" / "cat.1234.part"
+    empty.parent.mkdir()
+    empty.touch()
+
+    Downloader(workshop.steps(provider).context).sweep_parts()
+
+    assert [part.exists() for part in (recorded, half, empty)] == [False, True, False]
+    half.unlink()
 
 
 async def test_an_outage_of_an_hour_does_not_end_a_download(workshop: Workshop, provider: FakeProvider) -> None:
