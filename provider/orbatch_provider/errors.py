@@ -62,6 +62,8 @@ NOT_STARTED: Mapping[Kind, frozenset[int]] = {
 
 UNKNOWN_ADVICE = "It may have been charged, so it is not retried; check https://openrouter.ai/activity."
 FREE_ADVICE = "Retrying is free."
+# ``error.metadata.limit_source`` of the 402 that only says: too much money is in flight at this moment.
+IN_FLIGHT_BUDGET = "openrouter_in_flight_budget"
 MESSAGE_LIMIT = 300  # characters of a provider's text that an error repeats
 _EXAMINED_LIMIT = 64 * MESSAGE_LIMIT  # characters examined, so that a huge body costs nothing
 
@@ -118,7 +120,9 @@ class APIError(OpenRouterError):
     ``error.metadata.error_type`` or None. ``retry_after_s``: seconds to wait, from the header in either form, or None.
     ``request``: method and path, as ``POST /videos``. ``paid``: whether that request could cost money, so that the
     message says what happened to it. ``kind``: video, image or text, which changes what some statuses mean.
-    ``retryable``: the response's own flag, trusted for texts only.
+    ``retryable``: the response's own flag, trusted for texts only. ``limit_source``: which limit a 402 speaks of, or
+    None. ``is_api_form``: whether the body is the API's own JSON error; a gateway's page, whatever its status, knows
+    nothing of the job behind it, so it never proves that a paid request started nothing.
     """
 
     def __init__(
@@ -132,6 +136,8 @@ class APIError(OpenRouterError):
         paid: bool = True,
         kind: Kind = "video",
         retryable: bool | None = None,
+        limit_source: str | None = None,
+        is_api_form: bool = True,
     ) -> None:
         rule = status_rule(status_code)
         self.status_code = status_code
@@ -139,8 +145,10 @@ class APIError(OpenRouterError):
         self.error_type = error_type
         self.retry_after_s = retry_after_s
         self.request = request
-        self.nothing_started = rule.refused or status_code in NOT_STARTED[kind]
-        self.temporary = rule.temporary
+        self.limit_source = limit_source
+        is_clear = is_api_form or not paid
+        self.nothing_started = is_clear and (rule.refused or status_code in NOT_STARTED[kind])
+        self.temporary = rule.temporary or self.is_in_flight_budget
         if kind == "text" and retryable is not None:  # documented for the text API only
             self.temporary = retryable
             self.nothing_started = self.nothing_started or retryable
@@ -148,7 +156,13 @@ class APIError(OpenRouterError):
         what = f"OpenRouter answered {status_code}{where}" + (f": {self.detail}" if self.detail else "")
         # The provider's own words may already end a sentence.
         end = "" if what.endswith((".", "!", "?")) else "."
-        super().__init__(f"{what}{end} {self._what_to_do(rule.advice, paid=paid)}".rstrip())
+        advice = "it goes on when running jobs have ended" if self.is_in_flight_budget else rule.advice
+        super().__init__(f"{what}{end} {self._what_to_do(advice, paid=paid)}".rstrip())
+
+    @property
+    def is_in_flight_budget(self) -> bool:
+        """Whether the account has too much money in flight: running jobs free it, so waiting is enough."""
+        return self.status_code == 402 and self.limit_source == IN_FLIGHT_BUDGET
 
     def _what_to_do(self, advice: str, *, paid: bool) -> str:
         if paid and not self.nothing_started:

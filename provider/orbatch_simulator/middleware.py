@@ -96,7 +96,9 @@ class Answer:
 
 def refusal(error: RefusedError) -> web.Response:
     """A refusal in the service's error envelope."""
-    return Answer(error.status, _envelope(error.status, str(error), error.error_type), error.headers).response()
+    return Answer(
+        error.status, _envelope(error.status, str(error), error.error_type, error.metadata), error.headers
+    ).response()
 
 
 @web.middleware
@@ -178,9 +180,11 @@ def _retry_after(fault: Fault) -> dict[str, str]:
     return {} if wait is None else {"Retry-After": wait if isinstance(wait, str) else f"{wait:g}"}
 
 
-def _envelope(status: int, message: str = "", error_type: str | None = None) -> dict[str, Any]:
+def _envelope(
+    status: int, message: str = "", error_type: str | None = None, more: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     usual_type, usual_message = _ERRORS.get(status, ("unmapped", f"Status {status}"))
-    metadata = {"error_type": error_type or usual_type}
+    metadata = {"error_type": error_type or usual_type, **(more or {})}
     return {"error": {"code": status, "message": message or usual_message, "metadata": metadata}}
 
 

@@ -46,6 +46,7 @@ class SimulatorSettings:
     management_keys: frozenset[str] = field(default=frozenset(), repr=False)  # these may read GET /credits
     credit_usd: Decimal | None = None  # of the account; a job beyond it is refused with 402
     key_limit_usd: Decimal | None = None  # of each key; also 402
+    in_flight_usd: Decimal | None = None  # list prices of running jobs together; 402 with Retry-After beyond it
     budget_usd: Decimal | None = None  # of the workspace; a job beyond it is refused with 403
     submits_per_minute: int | None = None  # for each key; more are refused with 429
     max_body_bytes: int = 32 * 1024 * 1024
@@ -67,12 +68,18 @@ class RefusedError(Exception):
     """The service refuses a request; ``status`` is the HTTP status and the code of the error envelope."""
 
     def __init__(
-        self, status: int, message: str, error_type: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        message: str,
+        error_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.error_type = error_type
         self.headers = headers or {}
+        self.metadata = metadata or {}  # of the error envelope, beside the type
 
 
 class Clock:
@@ -188,6 +195,15 @@ class State:
             raise RefusedError(402, "Key limit exceeded", "payment_required")
         if settings.credit_usd is not None and spent + price > settings.credit_usd:
             raise RefusedError(402, "Insufficient credits", "payment_required")
+        if settings.in_flight_usd is not None and self._in_flight_usd() + price > settings.in_flight_usd:
+            # As documented under "In-flight spending budget": it passes when running jobs end.
+            reasons = {"limit_source": "openrouter_in_flight_budget", "reason": "in_flight_budget_exhausted"}
+            text = "The in-flight budget of this account is used up"
+            raise RefusedError(402, text, "payment_required", {"Retry-After": "3"}, reasons)
+
+    def _in_flight_usd(self) -> Decimal:
+        jobs = self.journal.jobs.values()
+        return sum((job.list_usd for job in jobs if self.ended_for_s(job) < 0), Decimal(0))
 
     # -- jobs
 

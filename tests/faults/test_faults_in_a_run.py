@@ -123,3 +123,33 @@ async def test_every_fault_of_a_read_is_survived_in_one_run(tmp_path: Path) -> N
             assert workshop.ledger.queries.counts(workshop.batch.id)[Status.DONE] == 3
             assert len(simulator.journal.jobs) == 3
             assert sorted(path.suffix for path in workshop.output_dir.iterdir()) == [".mp4"] * 3
+
+
+@pytest.mark.parametrize("body", ["html", "empty", "text"])
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 413, 429, 503])
+async def test_what_a_gateway_answers_for_an_accepted_job_is_uncertain(tmp_path: Path, status: int, body: str) -> None:
+    gateway = Fault("submit", "answer", accept=True, status=status, body=body, times=1)
+    settings = SimulatorSettings(speed=1000, render_median_s=4, clip_bytes=4000, faults=(gateway,))
+    async with Simulator(settings) as simulator, OpenRouterProvider(KEY, base_url=simulator.base_url) as provider:
+        with Workshop.at(tmp_path, jobs=1) as workshop:
+            job = workshop.take()
+            await run(workshop, provider)
+            await run(workshop, provider)
+
+            assert workshop.status(job) is Status.UNCERTAIN
+            assert len(simulator.journal.jobs) == 1  # not bought again
+
+
+async def test_a_run_waits_for_the_in_flight_budget_of_its_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orbatch.runner.context.bounded_retry_after", lambda asked_s: asked_s / 1000)
+    settings = SimulatorSettings(speed=1000, render_median_s=100, clip_bytes=4000, in_flight_usd=Decimal("0.12"))
+    async with Simulator(settings) as simulator, OpenRouterProvider(KEY, base_url=simulator.base_url) as provider:
+        with Workshop.at(tmp_path, jobs=6) as workshop:
+            result = await run(workshop, provider)
+
+            assert result.stop is None
+            assert workshop.ledger.queries.counts(workshop.batch.id)[Status.DONE] == 6
+            assert len(simulator.journal.jobs) == 6
+            assert "in-flight budget" in workshop.text

@@ -54,14 +54,38 @@ async def test_every_status_raises_its_class_whatever_the_body_and_says_what_hap
         assert error.error_type == ("server" if text == ENVELOPE else None)
         assert error.retry_after_s == 12
         if call in PAID:
-            refused = status in NOT_STARTED[call]
-            assert (error.nothing_started, error.may_resend) == (refused, status in SENT_AGAIN[call])
+            # Only the API itself knows that it started nothing: a gateway's page says nothing of the job behind it.
+            refused = status in NOT_STARTED[call] and text == ENVELOPE
+            assert (error.nothing_started, error.may_resend) == (refused, refused and status in SENT_AGAIN[call])
             assert ("Nothing was started or charged" in shown) is refused
             assert ("It may have been charged, so it is not retried" in shown) is not refused
             assert mocked.router.calls.call_count == number
         else:
             assert "charged" not in shown
     assert list(mocked.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("metadata", "may_resend", "advice"),
+    [
+        pytest.param(
+            {"limit_source": "openrouter_in_flight_budget"}, True, "when running jobs have ended", id="in flight"
+        ),
+        pytest.param({"limit_source": "openrouter_credits"}, False, "add credits", id="credits"),
+        pytest.param({"limit_source": ["openrouter_in_flight_budget"]}, False, "add credits", id="not a name"),
+        pytest.param({}, False, "add credits", id="not said"),
+    ],
+)
+async def test_a_full_in_flight_budget_is_waited_for_and_a_spent_one_is_not(
+    mocked: Mocked, metadata: dict[str, Any], may_resend: bool, advice: str
+) -> None:
+    body = {"error": {"code": 402, "message": "Payment required", "metadata": metadata}}
+    mocked.router.route().respond(402, headers={"Retry-After": "3"}, json=body)
+
+    with pytest.raises(errors.PaymentRequiredError, match=advice) as caught:
+        await mocked.call("video")
+
+    assert (caught.value.may_resend, caught.value.retry_after_s) == (may_resend, 3)
 
 
 def test_an_undocumented_status_has_a_class_too() -> None:

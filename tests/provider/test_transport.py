@@ -109,14 +109,14 @@ CUT_REFUSAL = send(raw_answer(b"{", 429, length=50, headers=WAIT))
         *(answer(b"?", 429, headers=WAIT | {"Content-Encoding": name}) for name in ("br", "zstd", "gzip", "made-up")),
     ],
 )
-async def test_a_refusal_counts_even_when_its_body_cannot_be_read(hasty: Wire, script: list[Step]) -> None:
+async def test_a_refusal_whose_body_cannot_be_read_proves_nothing(hasty: Wire, script: list[Step]) -> None:
     hasty.script(script)
 
     with pytest.raises(errors.RateLimitError) as caught:
         await hasty.provider.submit(REQUEST)
 
     assert caught.value.retry_after_s == 3
-    assert caught.value.may_resend
+    assert not caught.value.nothing_started  # it may be the page of a gateway, with an accepted job behind it
 
 
 async def never_sent(url: str, says: str = "Nothing was sent or charged", timeout_s: float = 5) -> None:

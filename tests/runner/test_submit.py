@@ -216,9 +216,7 @@ async def test_a_job_whose_request_has_not_left_is_free_when_the_run_is_torn_dow
     assert workshop.now(job)[1].settled
 
 
-@pytest.mark.parametrize(
-    ("asked_s", "waited_s"), [(7.0, 7.0), (1e9, MAX_RETRY_AFTER_S), (0.0, 1.0)], ids=["obeyed", "bounded", "not blind"]
-)
+@pytest.mark.parametrize(("asked_s", "waited_s"), [(7.0, 7.0), (1e9, MAX_RETRY_AFTER_S)], ids=["obeyed", "bounded"])
 async def test_retry_after_closes_the_gate_of_the_model_within_bounds(
     workshop: Workshop, provider: FakeProvider, asked_s: float, waited_s: float
 ) -> None:
@@ -232,6 +230,30 @@ async def test_retry_after_closes_the_gate_of_the_model_within_bounds(
     assert wait is not None
     assert wait.seconds == pytest.approx(waited_s, abs=0.5)
     assert steps.context.limits.why_not("another/model") is None
+
+
+@pytest.mark.parametrize("asked_s", [0.0, 0.3])
+async def test_a_retry_after_of_nothing_gives_way_to_the_pauses_that_grow(
+    workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, asked_s: float
+) -> None:
+    monkeypatch.setattr("random.random", lambda: 0.5)
+    context = workshop.steps(provider).context
+    context.clock.real = lambda seconds: seconds  # type: ignore[method-assign]
+    refusal = ServiceUnavailableError(503, retry_after_s=asked_s)
+
+    assert [context.pause_s(refusal, failures, 0.5) for failures in (1, 2, 3, 4)] == [1.0, 1.0, 2.0, 4.0]
+
+
+async def test_a_full_in_flight_budget_pauses_every_model_and_gives_the_job_back(
+    workshop: Workshop, provider: FakeProvider
+) -> None:
+    job, steps = workshop.take(), workshop.steps(provider)
+    provider.answer(PaymentRequiredError(402, retry_after_s=3.0, limit_source="openrouter_in_flight_budget"))
+
+    await steps.submit(job, workshop.reserve(job))
+
+    assert workshop.status(job) is Status.PENDING
+    assert steps.context.limits.why_not("another/model") is not None
 
 
 async def test_the_keys_usage_is_read_before_and_after_an_uncertain_submit(

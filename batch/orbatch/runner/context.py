@@ -173,12 +173,15 @@ class RunContext:
 
     def pause_s(self, error: Exception, failures: int, first_s: float) -> float:
         """Real seconds to wait after ``error``, the ``failures``-th in a row: its Retry-After within bounds, else a
-        backoff that begins with ``first_s``."""
+        backoff that begins with ``first_s``.
+
+        A Retry-After of 0, or in the past, would be an invitation to many requests a second; so it counts as none.
+        """
         retry_after_s = error.retry_after_s if isinstance(error, APIError) else None
-        if retry_after_s is None:
-            return self.clock.real(backoff(failures, first_s, random.random()))
+        if retry_after_s is None or retry_after_s < MIN_PAUSE_S:
+            return self.clock.real(max(MIN_PAUSE_S, backoff(failures, first_s, random.random())))
         # Retry-After is HTTP's and means real seconds, also where a simulator runs faster.
-        return max(self.clock.real(MIN_PAUSE_S), bounded_retry_after(retry_after_s))
+        return bounded_retry_after(retry_after_s)
 
     def log(self, job: JobRecord, text: str, level: str = "info") -> None:
         """Report an event of a job."""

@@ -34,6 +34,7 @@ from orbatch.runner.reconcile import charged_text, record_usage, report_end, rep
 from orbatch.runner.results import SAVERS, OutputTarget, SaveError, UnusableText, discard_parts
 from orbatch_provider import (
     IMAGE_FIELDS,
+    APIError,
     AuthenticationError,
     InputError,
     NotSentError,
@@ -274,8 +275,9 @@ class Submitter:
             self._context.log(submission.job, f"rejected, not charged: {text}", "error")
 
     def _cool_down(self, job: JobRecord, error: OpenRouterError) -> None:
-        """A refusal that cost nothing: this model (or, without a connection, everything) waits."""
-        scope = None if isinstance(error, NotSentError) else job.model
+        """A refusal that cost nothing: this model waits; without a connection or with a full account, everything."""
+        is_for_all = isinstance(error, NotSentError) or (isinstance(error, APIError) and error.is_in_flight_budget)
+        scope = None if is_for_all else job.model
         failures = self._context.limits.note_failure(scope)
         wait_s = self._context.pause_s(error, failures, FIRST_BACKOFF_S)
         self._context.limits.cool_down(scope, wait_s, str(error))

@@ -118,6 +118,8 @@ class _Details(TypedDict, total=False):
     error_type: str | None
     retryable: bool | None
     retry_after_s: float | None
+    limit_source: str | None
+    is_api_form: bool
 
 
 def _api_error(response: ApiResponse, status: int, details: _Details) -> APIError:
@@ -146,7 +148,7 @@ def _envelope(response: ApiResponse) -> _Details:
     error = body.get("error") if isinstance(body, Mapping) else None
     if isinstance(error, Mapping):
         return _details(error)
-    return {"detail": error if isinstance(error, str) else _text(response.body)}
+    return {"detail": error if isinstance(error, str) else _text(response.body), "is_api_form": False}
 
 
 def _details(error: Mapping[str, Any]) -> _Details:
@@ -160,14 +162,20 @@ def _details(error: Mapping[str, Any]) -> _Details:
     )
     seconds = None if isinstance(wait, bool) or not isinstance(wait, (int, float, str, Decimal)) else _number(str(wait))
     # The provider behind OpenRouter and the moderation give their reasons beside the message, which often has none.
-    reasons = metadata.get("reasons")
+    reasons, limit_source = metadata.get("reasons"), metadata.get("limit_source")
     texts = [error.get("message"), metadata.get("raw"), *(map(str, reasons) if isinstance(reasons, list) else ())]
     return {
         "detail": " | ".join(text for text in texts if isinstance(text, str) and text),
         "error_type": error_type if isinstance(error_type, str) else None,
         "retryable": retryable if isinstance(retryable, bool) else None,
         "retry_after_s": None if seconds is None else _bounded(seconds),
+        "limit_source": limit_source if isinstance(limit_source, str) else None,
+        "is_api_form": isinstance(error.get("message"), str) and _is_code(error.get("code")),
     }
+
+
+def _is_code(value: object) -> bool:
+    return isinstance(value, int | str) and not isinstance(value, bool)
 
 
 def _text(body: bytes) -> str:
