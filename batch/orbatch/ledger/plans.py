@@ -23,28 +23,26 @@ _ALWAYS = "1 = 1"
 _NOT_PAID = "jobs.status in ('pending', 'submitting', 'uncertain', 'rejected', 'failed', 'cancelled', 'expired')"
 # A file that is being downloaded keeps its name.
 _NEVER_ACCEPTED = "jobs.status in ('pending', 'rejected')"
-# What a new plan changes of a job that it finds, and in which states of the job. The rest of a job is in its key.
+_PRICE = ("estimate_low_nusd", "estimate_exact_nusd", "estimate_high_nusd", "price_lines", "price_why")
+# What a new plan changes of a job that it finds, by the states of the job. The rest of a job is in its key; a request
+# names local inputs by their path, which is not.
 _CHANGES = {
-    "position": _ALWAYS,
-    "prompt_id": _ALWAYS,
-    "variables": _ALWAYS,
-    "stem": _NEVER_ACCEPTED,
-    "request": _NOT_PAID,  # it names local inputs by their path, which is not in its key
-    "estimate_low_nusd": _NOT_PAID,
-    "estimate_exact_nusd": _NOT_PAID,
-    "estimate_high_nusd": _NOT_PAID,
-    "price_lines": _NOT_PAID,
-    "price_why": _NOT_PAID,
+    _ALWAYS: ("position", "prompt_id", "variables"),
+    _NEVER_ACCEPTED: ("stem",),
+    _NOT_PAID: ("request", *_PRICE),
 }
 _JOB_COLUMNS = columns_of(PlannedJob)
+_SET = [f"{c} = case when {states} then excluded.{c} else jobs.{c} end" for states, cs in _CHANGES.items() for c in cs]
+_DIFFERS = [
+    f"({states} and ({' or '.join(f'jobs.{c} is distinct from excluded.{c}' for c in columns)}))"
+    for states, columns in _CHANGES.items()
+]
 # The condition behind `where` keeps an unchanged job from being written again.
 _WRITE_JOB = f"""
 insert into jobs (id, batch_id, {", ".join(_JOB_COLUMNS)}, status, created_at)
 values (:id, :batch_id, {", ".join(f":{name}" for name in _JOB_COLUMNS)}, 'pending', :at)
-on conflict (batch_id, key) do update set retired = 0,
-  {", ".join(f"{c} = case when {states} then excluded.{c} else jobs.{c} end" for c, states in _CHANGES.items())}
-where jobs.retired = 1
-  or {" or ".join(f"({states} and jobs.{c} is distinct from excluded.{c})" for c, states in _CHANGES.items())}
+on conflict (batch_id, key) do update set retired = 0, {", ".join(_SET)}
+where jobs.retired = 1 or {" or ".join(_DIFFERS)}
 """
 _WRITE_BATCH = """
 insert into batches (name, config_path, config_sha256, output_dir, origin, catalog_id, created_at, planned_at)
