@@ -39,11 +39,11 @@ if TYPE_CHECKING:
         PermissionDeniedError,
         redact,
     )
-    from orbatch_provider.input_urls import check_urls
     from orbatch_provider.inputs import (
         IMAGE_FIELDS,
         InputError,
         check_sizes,
+        check_urls,
         hashed,
         https_url,
         is_local,
@@ -157,9 +157,9 @@ _NAMES = {
         "APIError AuthenticationError ConfigurationError GoneError NotFoundError NotSentError "
         "OpenRouterError OutcomeUnknownError PaymentRequiredError PermissionDeniedError redact"
     ),
-    "input_urls": "check_urls",
     "inputs": (
-        "IMAGE_FIELDS InputError check_sizes hashed https_url is_local materialise remote_inputs resolve_image url_of"
+        "IMAGE_FIELDS InputError check_sizes check_urls hashed https_url is_local materialise remote_inputs "
+        "resolve_image url_of"
     ),
     "instant": "ImagesResult TextResult",
     "media": "SNIFF_BYTES extension video_type",

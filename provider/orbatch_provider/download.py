@@ -77,19 +77,23 @@ class PartFile:
     announced, None when it was not.
     """
 
-    size: int
-    expected: int | None
-    resumed: bool
-    _mime_type: str | None
-    _head: bytes  # first bytes, until there are enough to judge
-    _unwritten: list[bytes]
-    _unwritten_bytes: int
-    _hashed: int  # bytes, of those that are written
-
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: FileIO | None = None
-        self._reset()
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what is there; the next piece is the first, and replaces it."""
+        self._close()
+        self.size = 0
+        self.expected: int | None = None
+        self.resumed = False
+        self._digest = hashlib.sha256()
+        self._mime_type: str | None = None
+        self._head = b""  # first bytes, until there are enough to judge
+        self._unwritten: list[bytes] = []
+        self._unwritten_bytes = 0
+        self._hashed = 0  # bytes, of those that are written
 
     @property
     def exists(self) -> bool:
@@ -103,11 +107,6 @@ class PartFile:
             if self._mime_type is not None:
                 self.size = file.seek(0, os.SEEK_END)
                 self.resumed = True
-
-    def restart(self) -> None:
-        """Forget what is there; the next piece is the first, and replaces it."""
-        self._close()
-        self._reset()
 
     def write(self, chunk: bytes) -> None:
         """Take the next piece. Raises DownloadError when the beginning is not video, OSError from the disk."""
@@ -181,8 +180,10 @@ class PartFile:
     def _flush(self) -> None:
         if not self._unwritten:
             return
-        if self._file is None:
-            self._file = self._open()
+        if self._file is None:  # positioned where the last download ended
+            self._file = self.path.open("r+b" if self.written else "wb", buffering=0)
+            self._file.truncate(self.written)
+            self._file.seek(self.written)
         # Taken first: after a disk that was full in the middle of it, none of it may be written a second time.
         pieces, self._unwritten, self._unwritten_bytes = self._unwritten, [], 0
         for piece in pieces:
@@ -190,23 +191,15 @@ class PartFile:
             while rest:
                 rest = rest[self._file.write(rest) :]
 
-    def _open(self) -> FileIO:
-        """The file, positioned where the last download ended."""
-        if not self.written:
-            return self.path.open("wb", buffering=0)
-        file = self.path.open("r+b", buffering=0)
-        file.truncate(self.written)
-        file.seek(self.written)
-        return file
-
     def _check_length(self) -> None:
-        if self.expected is not None and self.size > self.expected:
+        if self.expected is None:
+            if is_cut_short(self.path):
+                raise _interrupted(f"{self.size} bytes", self.path)
+        elif self.size > self.expected:
             self._discard()
             raise DownloadError(f"{self.size} bytes came, {self.expected} were announced.", path=self.path)
-        if self.expected is not None and self.size < self.expected:
+        elif self.size < self.expected:
             raise _interrupted(f"{self.size} of {self.expected} bytes", self.path)
-        if self.expected is None and is_cut_short(self.path):
-            raise _interrupted(f"{self.size} bytes", self.path)
 
     def _check_head(self) -> bytes:
         """The first bytes, if they are video."""
@@ -217,16 +210,6 @@ class PartFile:
             text = redact(head[:SNIFF_BYTES].decode("utf-8", "replace"))
             raise DownloadError(f"The content is not a video; it begins with {text!r}. Nothing was saved.")
         return head
-
-    def _reset(self) -> None:
-        self.size = 0
-        self.expected = None
-        self.resumed = False
-        self._digest = hashlib.sha256()
-        self._mime_type = None
-        self._head = b""
-        self._unwritten, self._unwritten_bytes = [], 0
-        self._hashed = 0
 
     def _discard(self) -> None:
         self._close()
@@ -297,10 +280,7 @@ class _Hashing:
 
 
 async def download_with_fallback(
-    transport: Transport,
-    url: str,
-    part: Path,
-    stored_copy: Callable[[], Awaitable[str | None]],
+    transport: Transport, url: str, part: Path, stored_copy: Callable[[], Awaitable[str | None]]
 ) -> PartFile:
     """``receive`` from the API, or, when it no longer has the content, from ``stored_copy()``: a signed URL, which is
     requested only then and never receives the key."""

@@ -1,28 +1,16 @@
 """Everything that can go wrong with the provider, and what it means for the user's money.
 
     OpenRouterError
-    ├── ConfigurationError           the call cannot be made; nothing was sent
-    │   └── InputError               (inputs) a local file or URL that cannot be an input
-    ├── NotSentError                 name lookup, connect or TLS failed: the request never left
-    ├── OutcomeUnknownError          cut off or timed out after the request may have left
-    ├── APIError                     an HTTP error status; STATUS_RULES says what each one means
-    │   ├── BadRequestError          400, 413, 422 and any other 4xx
-    │   ├── AuthenticationError      401
-    │   ├── PaymentRequiredError     402
-    │   ├── PermissionDeniedError    403
-    │   ├── NotFoundError            404
-    │   ├── ConflictError            409
-    │   ├── GoneError                410
-    │   ├── RateLimitError           429
-    │   ├── ServiceUnavailableError  503
-    │   ├── RequestTimeoutError      408, 499, 504, 524
-    │   ├── ServerError              500, 502, 529
-    │   └── UnexpectedStatusError    any other status
-    ├── InvalidResponseError         a 2xx response that cannot be read
-    ├── UnusableResultError          (responses) a complete 2xx response without a usable image or text
-    ├── DownloadError                the content arrived wrong: truncated, not a video, an error page
-    ├── JobEndedError                (responses) the job failed, was cancelled or expired
-    └── JobTimeoutError              we stopped waiting; the job continues and is paid for
+    ├── ConfigurationError       the call cannot be made; nothing was sent
+    │   └── InputError           (inputs) a local file or URL that cannot be an input
+    ├── NotSentError             name lookup, connect or TLS failed: the request never left
+    ├── OutcomeUnknownError      cut off or timed out after the request may have left
+    ├── APIError                 an HTTP error status; STATUS_RULES has the class and the meaning of each
+    ├── InvalidResponseError     a 2xx response that cannot be read
+    ├── UnusableResultError      (responses) a complete 2xx response without a usable image or text
+    ├── DownloadError            the content arrived wrong: truncated, not a video, an error page
+    ├── JobEndedError            (responses) the job failed, was cancelled or expired
+    └── JobTimeoutError          we stopped waiting; the job continues and is paid for
 
 Two attributes of every error decide what may be done next:
 
@@ -30,14 +18,6 @@ Two attributes of every error decide what may be done next:
   be charged, and the request must never be retried automatically.
 - ``temporary``: may the same request succeed later, unchanged? A submit may be repeated only when both are true; a
   read (poll, content, key, generation) is free and may be repeated whenever this one is.
-
-STATUS_RULES is written for videos. Other kinds differ:
-
-- An image is charged whole or not at all, and 502 is how the API reports that it failed: nothing was started.
-  500, 504, 524 and a broken connection promise nothing, as for a video.
-- A text that ends with 500, 502, 504 or 524 is uncertain, unless the response says otherwise:
-  ``error.availability.retryable`` is documented for the text API and counts more than the status.
-- 529, the provider is overloaded, refuses images and texts; for a video it is not declared.
 
 Source: OpenRouter's error documentation, and the rule that no paid request has an idempotency key: a status that does
 not clearly refuse the request leaves its outcome unknown.
@@ -53,7 +33,8 @@ from typing import Literal
 
 Kind = Literal["video", "image", "text"]
 
-# Statuses that clearly refuse this kind of request, whatever STATUS_RULES says for a video.
+# Statuses that clearly refuse this kind of request, whatever STATUS_RULES says for a video: an image is charged whole
+# or not at all, and 502 is how the API reports that it failed. 529, an overloaded provider, is not declared for videos.
 NOT_STARTED: Mapping[Kind, frozenset[int]] = {
     "video": frozenset(),
     "image": frozenset({502, 529}),
@@ -156,21 +137,17 @@ class APIError(OpenRouterError):
         what = f"OpenRouter answered {status_code}{where}" + (f": {self.detail}" if self.detail else "")
         # The provider's own words may already end a sentence.
         end = "" if what.endswith((".", "!", "?")) else "."
-        advice = "it goes on when running jobs have ended" if self.is_in_flight_budget else rule.advice
-        super().__init__(f"{what}{end} {self._what_to_do(advice, paid=paid)}".rstrip())
+        known = "nothing was started or charged" if paid else ""
+        what_to_do = "it goes on when running jobs have ended" if self.is_in_flight_budget else rule.advice
+        free = "retrying is free" if self.temporary and not paid else ""
+        text = "; ".join(part for part in (known, what_to_do, free) if part)
+        advice = f"{text[:1].upper()}{text[1:]}." if text else ""
+        super().__init__(f"{what}{end} {UNKNOWN_ADVICE if paid and not self.nothing_started else advice}".rstrip())
 
     @property
     def is_in_flight_budget(self) -> bool:
         """Whether the account has too much money in flight: running jobs free it, so waiting is enough."""
         return self.status_code == 402 and self.limit_source == IN_FLIGHT_BUDGET
-
-    def _what_to_do(self, advice: str, *, paid: bool) -> str:
-        if paid and not self.nothing_started:
-            return UNKNOWN_ADVICE
-        known = "nothing was started or charged" if paid else ""
-        free = "retrying is free" if self.temporary and not paid else ""
-        text = "; ".join(part for part in (known, advice, free) if part)
-        return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 class BadRequestError(APIError):

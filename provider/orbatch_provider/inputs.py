@@ -1,5 +1,5 @@
 """Images that a request starts from: https URLs as they are, and local files, which are checked and hashed before
-anything is spent and sent as data URLs.
+anything is spent and sent as data URLs. Whether https URLs can be fetched is checked by their headers, without a key.
 
 Until then a request names a local file by its path, in place of the URL; ``downscale`` beside it is the longest side,
 in pixels, that the image is sent with.
@@ -7,6 +7,7 @@ in pixels, that the image is sent with.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import io
@@ -17,10 +18,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
+
+import httpx
 
 from orbatch_provider.download import run_in_disk_pool
 from orbatch_provider.errors import ConfigurationError, redact
+from orbatch_provider.http.connections import AiohttpTransport
 from orbatch_provider.media import SNIFF_BYTES, audio_type, image_type, video_type
 
 if TYPE_CHECKING:
@@ -38,6 +42,15 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two characters at least: C:
 _DATA_URL = re.compile(r"data:image/(png|jpeg|webp);base64,[A-Za-z0-9+/=]+")
 _FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}  # what the API takes, by Pillow's names
 _QUOTED = 60  # characters of a path or URL that a message repeats
+
+URLS_AT_ONCE = 8  # requests
+TIMEOUT_S = 20.0  # for the headers of one response
+MAX_REDIRECTS = 3
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_NO_HEAD = frozenset({400, 403, 404, 405, 501})  # from servers that know only GET, or URLs signed for GET only
+# What file stores call everything; the real type shows only in the content.
+_UNTYPED = frozenset({"application/octet-stream", "binary/octet-stream", ""})
+_EXPECTED = {"image": "an image", "audio": "audio", "video": "a video"}
 
 Items = Sequence[Mapping[str, Any]]  # of ``frame_images`` or ``input_references``
 RequestT = TypeVar("RequestT")
@@ -113,9 +126,14 @@ def inspect(path: Path, *, downscaled: bool = False) -> LocalImage:
 @lru_cache(maxsize=4096)
 def _inspect(path: Path, size: int, _modified_ns: int) -> LocalImage:
     content = _read(path)
-    media_type = image_type(content[:SNIFF_BYTES])
+    head = content[:SNIFF_BYTES]
+    media_type = image_type(head)
     if media_type not in _FORMATS:
-        raise InputError(f"{_quoted(str(path))} {_what_else(content[:SNIFF_BYTES])}")
+        kind = "a video" if video_type(head) else "an audio file" if audio_type(head) else None
+        what = "is neither PNG, JPEG nor WebP by its content" if head else "is empty"
+        if kind is not None:
+            what = f"is {kind}; providers fetch video and audio themselves, so put it online and use its https URL"
+        raise InputError(f"{_quoted(str(path))} {what}")
     sha256 = hashlib.sha256(content).hexdigest()
     problem = _decoding_problem(sha256, content)
     if problem is not None:
@@ -128,15 +146,15 @@ _PROBLEMS: dict[str, str | None] = {}  # sha256 of a content -> why it does not 
 
 def _decoding_problem(sha256: str, content: bytes) -> str | None:
     if sha256 not in _PROBLEMS:
+        problem = None
         try:
             _opened(content).verify()  # the checksums and the end of a PNG, where decoding tolerates a lot
             _opened(content).load()
         except InputError as error:
-            _PROBLEMS[sha256] = str(error)
+            problem = str(error)
         except Exception:  # noqa: BLE001 - whatever fails in a decoder, the image is not complete
-            _PROBLEMS[sha256] = "does not open as an image; it may be damaged or cut short"
-        else:
-            _PROBLEMS[sha256] = None
+            problem = "does not open as an image; it may be damaged or cut short"
+        _PROBLEMS[sha256] = problem
     return _PROBLEMS[sha256]
 
 
@@ -165,14 +183,6 @@ def _read(path: Path) -> bytes:
         raise InputError(f"{_quoted(str(path))} cannot be read: {error.strerror}") from error
 
 
-def _what_else(head: bytes) -> str:
-    """What a file is that is not an image the API takes."""
-    kind = "a video" if video_type(head) else "an audio file" if audio_type(head) else None
-    if kind is not None:
-        return f"is {kind}; providers fetch video and audio themselves, so put it online and use its https URL"
-    return "is neither PNG, JPEG nor WebP by its content" if head else "is empty"
-
-
 def content_hash(path: str, downscale: int | None = None) -> str:
     """``sha256:...`` of a local file; raises InputError when it is gone or no longer an image."""
     return f"sha256:{inspect(Path(path), downscaled=downscale is not None).sha256}"
@@ -183,16 +193,16 @@ def data_url(path: str, downscale: int | None = None) -> str:
 
     Raises InputError when it is gone, no longer an image, or too large to be sent.
     """
-    image = inspect(Path(path), downscaled=downscale is not None)
+    media_type = inspect(Path(path), downscaled=downscale is not None).media_type
     content = _read(Path(path))
     if downscale is not None:
-        content = _smaller(content, image.media_type, downscale)
+        content = _smaller(content, media_type, downscale)
     if len(content) > MAX_LOCAL_BYTES:
         raise InputError(
             f"{_quoted(path)} has {_megabytes(len(content))}, also at {downscale} pixels; at most "
             f"{MAX_LOCAL_BYTES // 1_000_000} MB can be sent"
         )
-    return f"data:{image.media_type};base64,{base64.b64encode(content).decode()}"
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
 def _smaller(content: bytes, media_type: str, longest: int) -> bytes:
@@ -213,15 +223,11 @@ def _smaller(content: bytes, media_type: str, longest: int) -> bytes:
 def materialise(request: RequestT) -> RequestT:
     """``request`` as it is sent: local files read and put in as data URLs; the same object when there are none.
 
-    Takes any request; those without images are returned as they are. Raises InputError when a file is gone, no
-    longer an image, in a field for video or audio, or too large. It does not notice that a file holds another image
-    than when the job was planned.
+    Takes any request. Raises InputError when a file is gone, no longer an image, in a field for video or audio, or too
+    large. It does not notice that a file holds another image than when the job was planned.
     """
-    changed: dict[str, Items] = {}
-    for name in IMAGE_FIELDS:
-        items: Items | None = getattr(request, name, None)
-        if items and any(map(_is_local_item, items)):
-            changed[name] = _replace_paths(items, lambda path, downscale: {"url": data_url(path, downscale)})
+    given = {name: getattr(request, name, None) or () for name in IMAGE_FIELDS}
+    changed = {name: _replace_paths(items, data_url) for name, items in given.items() if _has_local(items)}
     if not changed:
         return request
     _check_total(sum(len(url_of(item) or "") for items in changed.values() for item in items) * 3 // 4)
@@ -230,8 +236,7 @@ def materialise(request: RequestT) -> RequestT:
 
 async def with_local_files(request: RequestT) -> RequestT:
     """``materialise``, in a worker thread where there are files to read."""
-    fields = (getattr(request, name, None) or () for name in IMAGE_FIELDS)
-    if any(_is_local_item(item) for items in fields for item in items):
+    if any(_has_local(getattr(request, name, None) or ()) for name in IMAGE_FIELDS):
         return await run_in_disk_pool(materialise, request)
     return request
 
@@ -241,22 +246,18 @@ def hashed(items: Items) -> Items:
 
     Raises InputError when a file is gone, no longer an image, or in a field for video or audio.
     """
-    if not any(map(_is_local_item, items)):
+    if not _has_local(items):
         return items
-
-    def identity(path: str, downscale: int | None) -> dict[str, Any]:
-        # An image that is sent smaller is another image.
-        return {"url": content_hash(path, downscale)} | ({} if downscale is None else {DOWNSCALE: downscale})
-
-    return _replace_paths(items, identity)
+    # An image that is sent smaller is another image.
+    return _replace_paths(items, content_hash, keep=(DOWNSCALE,))
 
 
 def check_sizes(fields: Mapping[str, Any]) -> None:
     """Raises InputError when the local images among request fields are too large together. One that is downscaled is
     not counted: its size is known when it is sent."""
-    items = [item for name in IMAGE_FIELDS for item in fields.get(name) or () if _is_local_item(item)]
-    paths = [url_of(item) for item in items if DOWNSCALE not in item[item["type"]]]
-    _check_total(sum(inspect(Path(path)).size for path in paths if path is not None))
+    items = [item for name in IMAGE_FIELDS for item in fields.get(name) or ()]
+    paths = [path for item in items if (path := _local_path(item)) and DOWNSCALE not in item[item["type"]]]
+    _check_total(sum(inspect(Path(path)).size for path in paths))
 
 
 def _check_total(size: int) -> None:
@@ -284,24 +285,32 @@ def remote_inputs(fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield url, str(item["type"]).removesuffix("_url")
 
 
-def _is_local_item(item: object) -> bool:
+def _local_path(item: object) -> str | None:
     url = url_of(item)
-    return url is not None and is_local(url)
+    return url if url is not None and is_local(url) else None
 
 
-def _replace_paths(items: Items, replacement: Callable[[str, int | None], dict[str, Any]]) -> Items:
-    """``items`` with ``replacement(path, downscale)`` in place of the object that holds each local path."""
-    return [_replace_path(item, replacement) if _is_local_item(item) else item for item in items]
+def _has_local(items: Items) -> bool:
+    return any(_local_path(item) is not None for item in items)
 
 
-def _replace_path(item: Mapping[str, Any], replacement: Callable[[str, int | None], dict[str, Any]]) -> dict[str, Any]:
-    kind, url = item["type"], url_of(item)
-    assert url is not None
-    if kind != "image_url":
-        raise InputError(f"{_quoted(url)}: {kind} must be an https URL; providers fetch video and audio themselves")
-    if _SCHEME.match(url):
-        https_url(url)  # which it is not, so this raises the reason
-    return dict(item) | {kind: replacement(str(Path(url).expanduser()), item[kind].get(DOWNSCALE))}
+def _replace_paths(items: Items, url_for: Callable[[str, int | None], str], keep: tuple[str, ...] = ()) -> Items:
+    """``items`` with ``url_for(path, downscale)`` in place of each local path, of whose object only the keys to
+    ``keep`` remain."""
+    replaced: list[Mapping[str, Any]] = []
+    for item in items:
+        url = _local_path(item)
+        if url is None:
+            replaced.append(item)
+            continue
+        kind, holder = item["type"], item[item["type"]]
+        if kind != "image_url":
+            raise InputError(f"{_quoted(url)}: {kind} must be an https URL; providers fetch video and audio themselves")
+        if _SCHEME.match(url):
+            https_url(url)  # which it is not, so this raises the reason
+        new = {"url": url_for(str(Path(url).expanduser()), holder.get(DOWNSCALE))}
+        replaced.append({**item, kind: new | {key: holder[key] for key in keep if holder.get(key) is not None}})
+    return replaced
 
 
 def _megabytes(size: int) -> str:
@@ -311,3 +320,69 @@ def _megabytes(size: int) -> str:
 def _quoted(text: str) -> str:
     text = redact(text)
     return f"'{text if len(text) <= _QUOTED else text[: _QUOTED - 1] + '…'}'"
+
+
+@dataclass(frozen=True, slots=True)
+class UrlCheck:
+    """What a URL returns. ``name``: it without its query, which may be a signature. ``size`` in bytes, None where not
+    announced. ``problem``: why it cannot be an input, None when it can."""
+
+    url: str
+    name: str
+    mime_type: str = ""
+    size: int | None = None
+    problem: str | None = None
+
+
+async def check_urls(urls: Mapping[str, str], *, at_once: int = URLS_AT_ONCE) -> list[UrlCheck]:
+    """Check each URL, in the order given. ``urls``: the kind each should be (image, video or audio). A URL that fails
+    is a result with a problem, never an error."""
+    slots = asyncio.Semaphore(at_once)
+    headers = {"User-Agent": "orbatch", "Accept": "*/*", "Accept-Encoding": "identity"}
+    transport = AiohttpTransport(reuse=True)
+    async with httpx.AsyncClient(transport=transport, trust_env=False, headers=headers, timeout=TIMEOUT_S) as client:
+
+        async def check(url: str, kind: str) -> UrlCheck:
+            async with slots:
+                return await _check(client, url, kind)
+
+        return list(await asyncio.gather(*(check(url, kind) for url, kind in urls.items())))
+
+
+async def _check(client: httpx.AsyncClient, url: str, kind: str) -> UrlCheck:
+    result = UrlCheck(url, redact(f"https://{urlsplit(url).hostname}{urlsplit(url).path}"))
+    try:
+        response = await _headers(client, url)
+    except InputError as exc:
+        return replace(result, problem=str(exc))
+    except Exception as exc:  # noqa: BLE001 - whatever goes wrong with this URL, the others are checked
+        return replace(result, problem=f"cannot be reached ({redact(f'{type(exc).__name__}: {exc}')})")
+    if response.status_code not in (200, 206):
+        return replace(result, problem=f"returns {response.status_code}; it must work without a login")
+    mime_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_media = mime_type in _UNTYPED or mime_type.startswith(f"{kind}/")
+    problem = None if is_media else f"is {mime_type}, expected {_EXPECTED.get(kind, kind)}"
+    return replace(result, mime_type=mime_type, size=_size(response), problem=problem)
+
+
+async def _headers(client: httpx.AsyncClient, url: str) -> httpx.Response:
+    """The last response behind the redirects, without its body. Raises InputError for a redirect to plain http."""
+    for _ in range(MAX_REDIRECTS + 1):
+        response = await _send(client, "HEAD", url)
+        if response.status_code in _NO_HEAD:
+            response = await _send(client, "GET", url)
+        if response.status_code not in _REDIRECTS or "location" not in response.headers:
+            return response
+        url = https_url(urljoin(url, response.headers["location"]))
+    raise InputError(f"is redirected more than {MAX_REDIRECTS} times")
+
+
+async def _send(client: httpx.AsyncClient, method: str, url: str) -> httpx.Response:
+    headers = {"Range": "bytes=0-0"} if method == "GET" else {}
+    async with client.stream(method, url, headers=headers) as response:
+        return response
+
+
+def _size(response: httpx.Response) -> int | None:
+    total = response.headers.get("content-range", "").rpartition("/")[2] or response.headers.get("content-length", "")
+    return int(total) if total.isascii() and total.isdigit() else None

@@ -7,7 +7,7 @@ import asyncio
 import httpx
 import pytest
 
-from orbatch_provider.input_urls import check_urls
+from orbatch_provider.inputs import check_urls
 from tests.provider.conftest import Mocked
 
 URL = "https://cdn.example/a.png?signature=secret"
