@@ -142,11 +142,10 @@ class OpenRouterProvider:
     async def submit(self, request: VideoRequest | Mapping[str, Any]) -> VideoJob:
         """Start a paid job and return it as soon as it has an id. Never sent twice.
 
-        In place of an image's URL, the path of a local PNG, JPEG or WebP file is allowed; it is sent as a data URL.
-        ``downscale`` beside the path is the longest side in pixels that it is sent with. Raises InputError, a
-        ConfigurationError, for a file that cannot be sent; NotSentError, OutcomeUnknownError, InvalidResponseError or
-        the APIError of the status. Only where ``error.nothing_started`` is true is it certain that nothing will be
-        charged.
+        In place of an image's URL, the path of a local PNG, JPEG or WebP file is allowed, which is sent as a data URL;
+        ``downscale`` beside it is the longest side in pixels. Raises InputError for a file that cannot be sent;
+        NotSentError, OutcomeUnknownError, InvalidResponseError or the APIError of the status. Only where
+        ``error.nothing_started`` is true is it certain that nothing will be charged.
         """
         self.require_key()
         body = (await with_local_files(VideoRequest.of(request))).to_json()
@@ -247,12 +246,11 @@ class OpenRouterProvider:
         self, request: ImageRequest | Mapping[str, Any], directory: str | Path, stem: str
     ) -> ImagesResult:
         """Send a paid image request, once, and put its images into ``directory`` as ``stem.part``, ``stem-2.part`` and
-        so on: decoded as the response comes, synced, opened. Renaming them is the caller's step.
+        so on, replacing files of these names: decoded as the response comes, synced, opened. Renaming is yours.
 
-        A file of that name is replaced. Raises OSError when the first one cannot be created, and ConfigurationError for
-        a ``stem`` that is not a file name, before anything is sent; then what ``submit`` raises, or UnusableResultError
-        when no image of a complete response can be used. Where the response was cut off, the complete files are kept
-        and named in a note of the error.
+        Raises OSError when the first file cannot be created, and ConfigurationError for a ``stem`` that is not a file
+        name, before anything is sent; then what ``submit`` raises, or UnusableResultError when no image of a complete
+        response can be used. Complete files of a response that was cut off are kept and named in a note of the error.
         """
         self.require_key()
         body = await with_local_files(ImageRequest.of(request))

@@ -64,7 +64,6 @@ class InputError(ConfigurationError, ValueError):
 class LocalImage:
     """A local file that can be sent. ``media_type`` by its content, whatever its name; ``size`` in bytes."""
 
-    path: str
     media_type: str
     size: int
     sha256: str
@@ -86,7 +85,9 @@ def resolve_image(text: str, base: Path, *, downscaled: bool = False) -> str:
         return text
     if _SCHEME.match(text):
         return https_url(text)
-    return inspect(Path(os.path.normpath(base.absolute() / Path(text).expanduser())), downscaled=downscaled).path
+    path = os.path.normpath(base.absolute() / Path(text).expanduser())
+    inspect(Path(path), downscaled=downscaled)
+    return path
 
 
 def https_url(text: str) -> str:
@@ -138,7 +139,7 @@ def _inspect(path: Path, size: int, _modified_ns: int) -> LocalImage:
     problem = _decoding_problem(sha256, content)
     if problem is not None:
         raise InputError(f"{_quoted(str(path))} {problem}")
-    return LocalImage(str(path), media_type, size, sha256)
+    return LocalImage(media_type, size, sha256)
 
 
 _PROBLEMS: dict[str, str | None] = {}  # sha256 of a content -> why it does not open

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from typing import Any, TypedDict
+from typing import Any
 
 from orbatch_provider.errors import (
     FREE_ADVICE,
@@ -111,18 +111,7 @@ def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> f
     return _bounded((until - (now or _date(headers.get("date")) or datetime.now(UTC))).total_seconds())
 
 
-class _Details(TypedDict, total=False):
-    """What an error object says, as arguments of APIError."""
-
-    detail: str
-    error_type: str | None
-    retryable: bool | None
-    retry_after_s: float | None
-    limit_source: str | None
-    is_api_form: bool
-
-
-def _api_error(response: ApiResponse, status: int, details: _Details) -> APIError:
+def _api_error(response: ApiResponse, status: int, details: dict[str, Any]) -> APIError:
     wait_s = retry_after(response.headers)  # the header counts more than the body
     if wait_s is not None:
         details["retry_after_s"] = wait_s
@@ -139,7 +128,7 @@ def _unreadable(response: ApiResponse, problem: str) -> InvalidResponseError:
     )
 
 
-def _envelope(response: ApiResponse) -> _Details:
+def _envelope(response: ApiResponse) -> dict[str, Any]:
     """The details of the JSON envelope, or whatever text came instead."""
     try:
         body = json.loads(response.body.decode("utf-8-sig"))
@@ -151,15 +140,12 @@ def _envelope(response: ApiResponse) -> _Details:
     return {"detail": error if isinstance(error, str) else _text(response.body), "is_api_form": False}
 
 
-def _details(error: Mapping[str, Any]) -> _Details:
-    metadata, availability = (
-        part if isinstance(part, Mapping) else {} for part in (error.get("metadata"), error.get("availability"))
-    )
-    error_type, retryable, wait = (
-        metadata.get("error_type"),
-        availability.get("retryable"),
-        availability.get("retry_after"),
-    )
+def _details(error: Mapping[str, Any]) -> dict[str, Any]:
+    """What an error object says, as arguments of APIError."""
+    parts = (error.get("metadata"), error.get("availability"))
+    metadata, availability = (part if isinstance(part, Mapping) else {} for part in parts)
+    error_type, retryable = metadata.get("error_type"), availability.get("retryable")
+    wait = availability.get("retry_after")
     seconds = None if isinstance(wait, bool) or not isinstance(wait, (int, float, str, Decimal)) else _number(str(wait))
     # The provider behind OpenRouter and the moderation give their reasons beside the message, which often has none.
     reasons, limit_source = metadata.get("reasons"), metadata.get("limit_source")

@@ -117,8 +117,10 @@ class Transport:
         self._key = key
         self._timeouts = timeouts
         # Built once: a request copies them, which is much cheaper than encoding them for every poll.
-        self._public_headers = httpx.Headers({"User-Agent": "orbatch", "Accept": "application/json"})
-        self._headers = httpx.Headers({**self._public_headers, **headers})
+        public = {"User-Agent": "orbatch", "Accept": "application/json"}
+        # The headers name the calling app, to those who get the key.
+        self._headers = {True: {**public, **headers}, False: public}
+        self._read_headers = {keyed: httpx.Headers(given) for keyed, given in self._headers.items()}
         self._submits = _Client(transport or AiohttpTransport(reuse=False))
         self._reads = _Client(transport or AiohttpTransport(reuse=True))
         # A semaphore belongs to the loop in which somebody waited for it first.
@@ -130,14 +132,15 @@ class Transport:
         ``sink`` takes a successful response as it comes; then the body of the ApiResponse is the sink's value.
         Raises NotSentError when it certainly never left, OutcomeUnknownError when it may have.
         """
-        headers, wait_s = {"Content-Type": "application/json", "Connection": "close"}, self._timeouts.submit_s
-        request = self._request("POST", self.base_url + path, wait_s, headers, content=body)
+        headers = {**self._headers[True], "Content-Type": "application/json", "Connection": "close"}
+        wait_s = self._timeouts.submit_s
+        request = self._request("POST", self.base_url + path, headers, wait_s, body)
         return await self._exchange(self._submits, request, path, wait_s, kind=kind, sink=sink)
 
     async def read(self, path: str, *, query: Mapping[str, str] | None = None, keyed: bool = True) -> ApiResponse:
         """GET ``path``: free, on a pooled connection. ``keyed=False`` sends neither key nor attribution."""
         url, wait_s = f"{self.base_url}{path}" + (f"?{urlencode(query)}" if query else ""), self._timeouts.read_s
-        request = self._request("GET", url, wait_s, keyed=keyed)
+        request = self._request("GET", url, self._read_headers[keyed], wait_s)
         async with self._slots():
             return await self._exchange(self._reads, request, path, wait_s, keyed=keyed)
 
@@ -148,8 +151,8 @@ class Transport:
         The query of a foreign URL is a signature, and stays out of logs and messages.
         """
         target, _, query = url.partition("?")
-        headers = {**headers, "Accept-Encoding": "identity"}
-        request = self._request("GET", url if keyed else target, self._timeouts.read_s, headers, keyed=keyed)
+        headers = {**self._headers[keyed], "Accept-Encoding": "identity", **headers}
+        request = self._request("GET", url if keyed else target, headers, self._timeouts.read_s)
         if not keyed:
             request.extensions[SECRET_QUERY] = query.partition("#")[0].encode()
 
@@ -177,23 +180,11 @@ class Transport:
         await self._reads.aclose()
 
     def _request(
-        self,
-        method: str,
-        url: str,
-        read_s: float,
-        headers: Mapping[str, str] | None = None,
-        *,
-        keyed: bool = True,
-        content: bytes | None = None,
+        self, method: str, url: str, headers: Mapping[str, str], read_s: float, content: bytes | None = None
     ) -> httpx.Request:
-        """Attribution is for those who get the key. Built here and not by the client, which would merge cookies,
-        parameters and defaults that no request has."""
-        known = self._headers if keyed else self._public_headers
+        """Built here and not by the client, which would merge cookies, parameters and defaults that no request has."""
         extensions = {"timeout": {"connect": self._timeouts.connect_s, "read": read_s}}
-        request = httpx.Request(method, _parsed_url(url), headers=known, content=content, extensions=extensions)
-        if headers:
-            request.headers.update(headers)
-        return request
+        return httpx.Request(method, _parsed_url(url), headers=headers, content=content, extensions=extensions)
 
     async def _exchange(
         self,
