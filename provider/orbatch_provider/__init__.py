@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         price_changes,
         snapshot,
     )
-    from orbatch_provider.client import OpenRouterProvider
+    from orbatch_provider.client import OpenRouterProvider, generate_image, generate_text, generate_video
     from orbatch_provider.download import PartFile, run_in_disk_pool
     from orbatch_provider.errors import (
         APIError,
@@ -74,7 +74,6 @@ if TYPE_CHECKING:
         Usage,
         VideoJob,
     )
-    from orbatch_provider.sync import generate_image, generate_text, generate_video
 
 __all__ = [
     "COMPLETED",
@@ -151,7 +150,7 @@ _NAMES = {
         "AnyModel Catalog ImageModel PriceChange Problem TextModel VideoModel check_image "
         "check_text check_video image_snapshot price_changes snapshot"
     ),
-    "client": "OpenRouterProvider",
+    "client": "OpenRouterProvider generate_image generate_text generate_video",
     "download": "PartFile run_in_disk_pool",
     "errors": (
         "APIError AuthenticationError ConfigurationError GoneError NotFoundError NotSentError "
@@ -169,7 +168,6 @@ _NAMES = {
         "COMPLETED ENDED_WITHOUT_RESULT FileOutput Generation KeyInfo MultimodalResponse "
         "UnusableResultError Usage VideoJob"
     ),
-    "sync": "generate_image generate_text generate_video",
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 

@@ -1,4 +1,4 @@
-"""OpenRouterProvider: paid generations in their phases, and in one call.
+"""OpenRouterProvider: paid generations in their phases, and in one call, awaited or blocking.
 
 A video is a job that is submitted, polled until it ends, and downloaded; images and texts come in the response itself.
 """
@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar, Unpack
+from typing import Any, ClassVar, ParamSpec, Self, TypeVar, Unpack
 from urllib.parse import quote
 
 import httpx
@@ -68,6 +70,8 @@ POLL_INTERVAL_S = 30.0
 WAIT_TIMEOUT_S = 600.0
 ENDPOINTS_AT_ONCE = 8  # reads of endpoint records at a time
 
+Key = str | ApiKey | None
+P = ParamSpec("P")
 _ModelT = TypeVar("_ModelT", VideoModel, ImageModel, TextModel)
 _RequestT = TypeVar("_RequestT", VideoRequest, ImageRequest, TextRequest)
 
@@ -422,3 +426,59 @@ def _job_path(job_id: str) -> str:
     if not is_job_id(job_id):
         raise ConfigurationError(f"{str(job_id)[:80]!r} is not a job id. Nothing was sent.")
     return f"/videos/{quote(job_id, safe='')}"
+
+
+# The same in one blocking call each, for scripts
+
+
+def _blocking(call: Callable[P, Coroutine[Any, Any, MultimodalResponse]]) -> Callable[P, MultimodalResponse]:
+    """``call`` in an event loop of its own. Raises RuntimeError where one is running: await the method there."""
+
+    @wraps(call)
+    def blocking(*args: P.args, **kwargs: P.kwargs) -> MultimodalResponse:
+        # The text of the key must not be in a frame that an error passes; ApiKey hides it.
+        kwargs["api_key"] = ApiKey.read(kwargs.pop("api_key", None))  # type: ignore[arg-type]  # as the signature says
+        running = None
+        with suppress(RuntimeError):
+            running = asyncio.get_running_loop()
+        if running is not None:
+            raise RuntimeError(
+                f"{call.__name__}() blocks, and an event loop is running here. Use "
+                f"`async with OpenRouterProvider() as provider: await provider.{call.__name__}(...)`."
+            )
+        return asyncio.run(call(*args, **kwargs))  # a provider of its own, so that nothing outlives the loop
+
+    return blocking
+
+
+@_blocking
+async def generate_video(
+    prompt: str | None,
+    model: str,
+    image_url: str | None = None,
+    *,
+    api_key: Key = None,
+    base_url: str | None = None,
+    **options: Unpack[VideoOptions],
+) -> MultimodalResponse:
+    """``OpenRouterProvider.generate_video`` as one blocking call, with the same arguments and errors."""
+    async with OpenRouterProvider(api_key, base_url=base_url) as provider:
+        return await provider.generate_video(prompt, model, image_url, **options)
+
+
+@_blocking
+async def generate_image(
+    prompt: str, model: str, *, api_key: Key = None, base_url: str | None = None, **options: Unpack[ImageOptions]
+) -> MultimodalResponse:
+    """``OpenRouterProvider.generate_image`` as one blocking call, with the same arguments and errors."""
+    async with OpenRouterProvider(api_key, base_url=base_url) as provider:
+        return await provider.generate_image(prompt, model, **options)
+
+
+@_blocking
+async def generate_text(
+    prompt: str | None, model: str, *, api_key: Key = None, base_url: str | None = None, **options: Unpack[TextOptions]
+) -> MultimodalResponse:
+    """``OpenRouterProvider.generate_text`` as one blocking call, with the same arguments and errors."""
+    async with OpenRouterProvider(api_key, base_url=base_url) as provider:
+        return await provider.generate_text(prompt, model, **options)

@@ -325,14 +325,11 @@ def _quoted(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class UrlCheck:
-    """What a URL returns. ``name``: it without its query, which may be a signature. ``size`` in bytes, None where not
-    announced. ``problem``: why it cannot be an input, None when it can."""
+    """``name``: the URL without its query, which may be a signature. ``problem``: why it cannot be an input, if so."""
 
     url: str
     name: str
-    mime_type: str = ""
-    size: int | None = None
-    problem: str | None = None
+    problem: str | None
 
 
 async def check_urls(urls: Mapping[str, str], *, at_once: int = URLS_AT_ONCE) -> list[UrlCheck]:
@@ -344,26 +341,25 @@ async def check_urls(urls: Mapping[str, str], *, at_once: int = URLS_AT_ONCE) ->
     async with httpx.AsyncClient(transport=transport, trust_env=False, headers=headers, timeout=TIMEOUT_S) as client:
 
         async def check(url: str, kind: str) -> UrlCheck:
+            name = redact(f"https://{urlsplit(url).hostname}{urlsplit(url).path}")
             async with slots:
-                return await _check(client, url, kind)
+                return UrlCheck(url, name, await _url_problem(client, url, kind))
 
         return list(await asyncio.gather(*(check(url, kind) for url, kind in urls.items())))
 
 
-async def _check(client: httpx.AsyncClient, url: str, kind: str) -> UrlCheck:
-    result = UrlCheck(url, redact(f"https://{urlsplit(url).hostname}{urlsplit(url).path}"))
+async def _url_problem(client: httpx.AsyncClient, url: str, kind: str) -> str | None:
     try:
         response = await _headers(client, url)
     except InputError as exc:
-        return replace(result, problem=str(exc))
+        return str(exc)
     except Exception as exc:  # noqa: BLE001 - whatever goes wrong with this URL, the others are checked
-        return replace(result, problem=f"cannot be reached ({redact(f'{type(exc).__name__}: {exc}')})")
+        return f"cannot be reached ({redact(f'{type(exc).__name__}: {exc}')})"
     if response.status_code not in (200, 206):
-        return replace(result, problem=f"returns {response.status_code}; it must work without a login")
+        return f"returns {response.status_code}; it must work without a login"
     mime_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     is_media = mime_type in _UNTYPED or mime_type.startswith(f"{kind}/")
-    problem = None if is_media else f"is {mime_type}, expected {_EXPECTED.get(kind, kind)}"
-    return replace(result, mime_type=mime_type, size=_size(response), problem=problem)
+    return None if is_media else f"is {mime_type}, expected {_EXPECTED.get(kind, kind)}"
 
 
 async def _headers(client: httpx.AsyncClient, url: str) -> httpx.Response:
@@ -382,8 +378,3 @@ async def _send(client: httpx.AsyncClient, method: str, url: str) -> httpx.Respo
     headers = {"Range": "bytes=0-0"} if method == "GET" else {}
     async with client.stream(method, url, headers=headers) as response:
         return response
-
-
-def _size(response: httpx.Response) -> int | None:
-    total = response.headers.get("content-range", "").rpartition("/")[2] or response.headers.get("content-length", "")
-    return int(total) if total.isascii() and total.isdigit() else None

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from orbatch_provider import OpenRouterProvider
+from orbatch_provider import OpenRouterProvider, generate_image, generate_text, generate_video
 from orbatch_provider.errors import ConfigurationError, OpenRouterError
 from orbatch_provider.http.credentials import ApiKey
-from orbatch_provider.sync import generate_image, generate_text, generate_video
 from tests.images import answer_with, painted
 from tests.provider.conftest import CALLS, KEY, REQUEST, SECRET, Call, Wire
 from tests.provider.rawserver import (
