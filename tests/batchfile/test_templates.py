@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from orbatch.batchfile.templates import TemplateError, template
 
+HUGE = "x" * 99_000
 VARIABLES: dict[str, Any] = {"color": "orange", "count": 3, "small": True, "name": "tom_cat", "long": "x" * 5000}
 
 
@@ -85,3 +87,39 @@ def test_no_text_does_anything_but_render_or_say_why_not(text: str) -> None:
         assert isinstance(template("{{ " + text + " }}")(VARIABLES), str)
     except TemplateError as error:
         assert str(error)  # noqa: PT017  # most texts are no template, and a few are one
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("{{ v }}" * 1_500, id="side by side"),
+        pytest.param("{{ v }}{{ 1 }}" * 1_500, id="side by side, with an expression"),
+        pytest.param("{{ " + "~".join(["v"] * 1_500) + " }}", id="joined"),
+        pytest.param("{{ " + "~".join(["(v ~ 1)"] * 1_500) + " }}", id="joined twice"),
+        pytest.param("{{ " + "~".join(["v.upper()"] * 1_500) + " }}", id="methods"),
+        pytest.param("{{ [" + ",".join(["v"] * 1_500) + "] }}", id="list"),
+        pytest.param("{{ [" + ",".join(["w | replace('y', v)"] * 1_500) + "] }}", id="replace"),
+    ],
+)
+def test_what_a_template_makes_is_limited_before_it_is_made(text: str) -> None:
+    render = template(text)
+    tracemalloc.start()
+    try:
+        with pytest.raises(TemplateError, match="more than"):
+            render({"v": HUGE, "w": "y"})
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 10_000_000  # without the limits more than 148 MB
+
+
+def test_a_template_that_takes_too_long_to_compile_is_refused() -> None:
+    with pytest.raises(TemplateError, match="has more than 10,000 expressions"):
+        template("{{ " + "~".join(["v"] * 10_001) + " }}")
+
+
+def test_a_long_variable_may_be_used_often_where_the_result_is_short() -> None:
+    text = "{% if short %}" + "{{ v }}" * 100 + "{% else %}{{ v[:3] }}{{ v | truncate(10) }}{% endif %}"
+
+    assert template(text)({"v": HUGE, "short": False}) == "xxx" + "x" * 7 + "..."

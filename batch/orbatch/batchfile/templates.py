@@ -8,6 +8,7 @@ random, because a prompt that changed from run to run would be bought again each
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -36,6 +37,10 @@ SAMPLE_NAMES: Mapping[str, Any] = {
     "position": 1,
 }
 MAX_RENDERED = 100_000  # characters of a rendered template, and of a template itself
+# Characters of all values that a template uses, each as often as it uses it. Together they bound what exists while it
+# is rendered: ``~``, lists and filters hold many of them at once, before there is a result whose length can be checked.
+_MAX_USED = 200 * MAX_RENDERED
+_MAX_EXPRESSIONS = 10_000  # compiling 50,000 takes ten seconds and 400 MB
 
 _FILTERS = (
     "abs", "capitalize", "d", "default", "first", "float", "int", "last", "length", "lower", "string", "title",
@@ -82,12 +87,15 @@ def _substitution(text: str) -> Render | None:
     if any(_MARKERS.search(literal) for literal in literals) or any(name.lower() in KEYWORDS for name in names):
         return None
     pattern = "%s".join(literal.replace("%", "%%") for literal in literals)
+    literal_length = sum(map(len, literals))
 
     def render(variables: Mapping[str, Any]) -> str:
         try:
-            return _limited(pattern % tuple([variables[name] for name in names]))
+            values = [str(variables[name]) for name in names]
         except KeyError as error:
             raise _unknown(error.args[0], variables) from None
+        _check_length(literal_length + sum(map(len, values)))
+        return pattern % tuple(values)
 
     return render
 
@@ -95,12 +103,16 @@ def _substitution(text: str) -> Render | None:
 def _jinja(text: str) -> Render:
     try:
         tree = _ENVIRONMENT.parse(text)
+        if sum(1 for _ in tree.find_all(nodes.Expr)) > _MAX_EXPRESSIONS:
+            raise TemplateError(f"has more than {_MAX_EXPRESSIONS:,} expressions")
         refused = next((each for each in tree.find_all(nodes.Stmt) if not isinstance(each, _STATEMENTS)), None)
         compiled = _ENVIRONMENT.from_string(tree) if refused is None else None
     except TemplateSyntaxError as error:
         raise TemplateError(f"is not a valid template: {error.message}") from error
     except (SyntaxError, RecursionError, MemoryError) as error:
         raise TemplateError("is not a valid template: it is nested too deeply") from error
+    except TemplateError:
+        raise
     except ValueError as error:
         raise TemplateError(f"is not a valid template: {error}") from error
 
@@ -108,9 +120,22 @@ def _jinja(text: str) -> Render:
         word = type(refused).__name__.lower()
         raise TemplateError(f"uses {{% {word} %}}; allowed: {{{{ expressions }}}} and {{% if %}}")
 
+    uses = Counter(node.name for node in tree.find_all(nodes.Name))
+    # Only ``replace`` makes more than it is given.
+    made = MAX_RENDERED * sum(node.name == "replace" for node in tree.find_all(nodes.Filter))
+
     def render(variables: Mapping[str, Any]) -> str:
+        pieces, length = [], 0
         try:
-            rendered = compiled.render(variables)
+            used = sum(count * len(str(variables[name])) for name, count in uses.items() if name in variables)
+            if used + made > _MAX_USED:
+                raise TemplateError(f"uses values of more than {_MAX_USED:,} characters in all")
+            for piece in compiled.generate(variables):
+                length += len(piece)
+                _check_length(length)
+                pieces.append(piece)
+        except TemplateError:
+            raise
         except UndefinedError as error:
             name = _UNDEFINED.search(str(error))
             raise _unknown(name[1], variables) if name else TemplateError(f"cannot be rendered: {error}") from error
@@ -118,15 +143,14 @@ def _jinja(text: str) -> Render:
             raise TemplateError(f"is not allowed: {error}") from error
         except (JinjaError, *_WRONG_USE) as error:
             raise TemplateError(f"cannot be rendered: {error}") from error
-        return _limited(rendered)
+        return "".join(pieces)
 
     return render
 
 
-def _limited(text: str) -> str:
-    if len(text) > MAX_RENDERED:
+def _check_length(length: int) -> None:
+    if length > MAX_RENDERED:
         raise TemplateError(f"makes more than {MAX_RENDERED:,} characters")
-    return text
 
 
 def _unknown(name: str, variables: Mapping[str, Any]) -> TemplateError:
