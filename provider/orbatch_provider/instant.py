@@ -114,7 +114,7 @@ def _images_result(request: ImageRequest, response: ApiResponse, data: object, s
     result = ImagesResult(
         files=tuple(image for image in opened if isinstance(image, ImageFile)),
         requested=request.image_count,
-        usage=Usage.from_result(data.get("usage")),
+        usage=Usage.from_json(data.get("usage")),
         generation_id=text_or_none(response.headers.get("x-generation-id")) or text_or_none(data.get("id")),
         problems=tuple(problem for problem in opened if isinstance(problem, str)),
         raw=data,
@@ -128,7 +128,7 @@ def _images_result(request: ImageRequest, response: ApiResponse, data: object, s
 def _text_result(response: ApiResponse, data: object) -> TextResult:
     if not isinstance(data, Mapping):
         raise _unreadable("a text request is not a JSON object", data)
-    usage, generation_id = Usage.from_result(data.get("usage")), text_or_none(data.get("id"))
+    usage, generation_id = Usage.from_json(data.get("usage")), text_or_none(data.get("id"))
     choices = data.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
     choice: Mapping[str, Any] = first if isinstance(first, Mapping) else {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -21,27 +21,25 @@ ENDED_WITHOUT_RESULT = frozenset({"failed", "cancelled", "expired"})
 TERMINAL = ENDED_WITHOUT_RESULT | {COMPLETED}
 PENDING = "pending"  # assumed for an accepted job until a poll says more
 
-_LARGEST_AMOUNT = Decimal(10) ** 9  # USD; a larger number is an error, not a price
+CHARGE_LIMIT_USD = Decimal(10_000)  # of one job: a number from here on is an error, not a charge
+_BALANCE_LIMIT_USD = Decimal(10) ** 9  # of an account
+_SHOWN = 40  # characters of a value that is no amount
 _LONGEST_ID = 512  # characters
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # a surrogate, which cannot be encoded
 
 
-def decimal_or_none(value: object, what: str) -> Decimal | None:
-    """A finite, non-negative USD amount from JSON, None for null. Bodies are parsed with ``parse_float=Decimal``.
+def charge_or_none(value: object) -> Decimal | None:
+    """The charge of one job in USD: a finite number or decimal text, at least 0 and below CHARGE_LIMIT_USD.
 
-    Raises InvalidResponseError for anything else: an amount that cannot be read is not zero.
+    None for anything else. An amount that cannot be read is unknown; it is not zero, and no reason to lose a result.
     """
-    if value is None:
-        return None
     if isinstance(value, bool) or not isinstance(value, (int, str, Decimal)):
-        raise InvalidResponseError(f"{what} is not a number", detail=repr(value))
+        return None
     try:
         amount = Decimal(value)
-    except InvalidOperation as exc:
-        raise InvalidResponseError(f"{what} is not a number", detail=repr(value)) from exc
-    if not amount.is_finite() or not 0 <= amount <= _LARGEST_AMOUNT:
-        raise InvalidResponseError(f"{what} is not an amount", detail=repr(value))
-    return amount
+    except InvalidOperation:
+        return None
+    return amount if amount.is_finite() and 0 <= amount < CHARGE_LIMIT_USD else None
 
 
 def text_or_none(value: object) -> str | None:
@@ -53,30 +51,31 @@ def text_or_none(value: object) -> str | None:
 class Usage:
     """``cost``: USD charged to OpenRouter credits, None while unknown. ``is_byok``: the provider charges the rest.
 
-    The tokens are those of images and texts, None where the response names none.
+    The tokens are those of images and texts, None where the response names none. ``unreadable_cost``: what came in
+    place of an amount, shortened; "" where the cost was an amount or null.
     """
 
     cost: Decimal | None
     is_byok: bool = False
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    unreadable_cost: str = ""
 
     @classmethod
     def from_json(cls, data: object) -> Usage | None:
-        """None for what is not an object. Raises InvalidResponseError for an unreadable cost."""
+        """None for what is not an object."""
         if not isinstance(data, Mapping):
             return None
-        cost = decimal_or_none(data.get("cost"), "usage.cost")
-        tokens = (_integer(data.get(name)) for name in ("prompt_tokens", "completion_tokens"))
-        return cls(cost, data.get("is_byok") is True, *(None if n is None or n < 0 else n for n in tokens))
-
-    @classmethod
-    def from_result(cls, data: object) -> Usage | None:
-        """From a response that holds the paid result, which an unreadable cost must not lose: then None."""
-        try:
-            return cls.from_json(data)
-        except InvalidResponseError:
-            return None
+        sent = data.get("cost")
+        cost = charge_or_none(sent)
+        prompt, completion = (_integer(data.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+        return cls(
+            cost,
+            data.get("is_byok") is True,
+            None if prompt is None or prompt < 0 else prompt,
+            None if completion is None or completion < 0 else completion,
+            "" if cost is not None or sent is None else _shortened(sent),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +109,8 @@ class VideoJob:
 
     @classmethod
     def from_json(cls, data: object) -> VideoJob:
-        """From a poll. Raises InvalidResponseError for an unusable id, status or cost: polling again is free."""
-        job = cls._read(data, Usage.from_json)
+        """From a poll. Raises InvalidResponseError for an unusable id or status: polling again is free."""
+        job = cls.from_submit(data)
         if job.raw.get("status") != job.status:
             raise InvalidResponseError(f"Job {job.id} has no status", detail=repr(job.raw))
         return job
@@ -120,10 +119,6 @@ class VideoJob:
     def from_submit(cls, data: object) -> VideoJob:
         """From the response to a paid submit, where only the id matters: it is kept whatever else is wrong, and the
         next poll reads the rest. Raises InvalidResponseError when there is no usable id."""
-        return cls._read(data, Usage.from_result)
-
-    @classmethod
-    def _read(cls, data: object, read_usage: Callable[[object], Usage | None]) -> VideoJob:
         if not isinstance(data, Mapping):
             raise InvalidResponseError("The job is not a JSON object", detail=repr(data))
         job_id = data.get("id")
@@ -137,7 +132,7 @@ class VideoJob:
             unsigned_urls=_texts(data.get("unsigned_urls")),
             urls=_texts(data.get("urls")),
             expires_at=_integer(data.get("expires_at")),
-            usage=read_usage(data.get("usage")),
+            usage=Usage.from_json(data.get("usage")),
             error=_reason(data.get("error")),
             raw=data,
         )
@@ -145,7 +140,7 @@ class VideoJob:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One record of ``GET /generation``: the authoritative cost of a generation, in USD."""
+    """One record of ``GET /generation``: the authoritative cost of a generation, in USD; None where it is no amount."""
 
     id: str
     total_cost: Decimal | None
@@ -154,19 +149,20 @@ class Generation:
 
     @classmethod
     def from_json(cls, body: object) -> Generation:
-        """Raises InvalidResponseError for an unreadable cost."""
+        """Raises InvalidResponseError for a body without a data object."""
         data = _data(body, "generation")
         return cls(
             id=str(data.get("id", "")),
-            total_cost=decimal_or_none(data.get("total_cost"), "total_cost"),
+            total_cost=charge_or_none(data.get("total_cost")),
             is_byok=data.get("is_byok") is True,
-            upstream_inference_cost=decimal_or_none(data.get("upstream_inference_cost"), "upstream_inference_cost"),
+            upstream_inference_cost=charge_or_none(data.get("upstream_inference_cost")),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class KeyInfo:
-    """``GET /key``: what the calling key may still spend. All amounts in USD; None means no such limit.
+    """``GET /key``: what the calling key may still spend. All amounts in USD; None means no such limit, or a number
+    that no account has.
 
     ``budget_remaining`` is the limit that blocks first (``effective_budget.remaining_usd``).
     """
@@ -297,7 +293,12 @@ def is_job_id(value: object) -> TypeGuard[str]:
 
 
 def _integer(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None
+
+
+def _shortened(value: object) -> str:
+    text = " ".join(redact(value if isinstance(value, str) else str(value)).split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _reason(error: object) -> str | None:
@@ -320,4 +321,7 @@ def _texts(value: object) -> tuple[str, ...]:
 
 def _signed(value: object) -> Decimal | None:
     # Remaining amounts are negative when a key is overspent.
-    return Decimal(value) if isinstance(value, (int, Decimal)) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
+        return None
+    amount = Decimal(value)
+    return amount if -_BALANCE_LIMIT_USD < amount < _BALANCE_LIMIT_USD else None

@@ -3,6 +3,7 @@ sent twice."""
 
 from __future__ import annotations
 
+import base64
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +11,10 @@ import httpx
 import pytest
 
 from orbatch_provider import errors
+from orbatch_provider.catalog import price_changes
+from orbatch_provider.pricing import estimate_video
+from orbatch_provider.requests import VideoRequest
+from tests.images import painted
 from tests.provider.conftest import CALLS, READS, REQUEST, Mocked
 
 BAD_SUCCESSES = {
@@ -82,18 +87,97 @@ async def test_the_id_of_an_accepted_job_is_kept_whatever_else_is_wrong(
     assert (job.id, job.status) == ("gen-vid-1", "pending")
 
 
-@pytest.mark.parametrize(
-    ("answer", "says"),
-    [
-        pytest.param({"id": "job-1", "status": "completed", "usage": {"cost": "much"}}, "cost", id="unreadable-cost"),
-        pytest.param({"id": "job-2", "status": "completed"}, "job-2", id="another-job"),
-    ],
-)
-async def test_a_poll_that_is_not_free_of_doubt_is_invalid(mocked: Mocked, answer: dict[str, Any], says: str) -> None:
-    mocked.router.get().respond(200, json=answer)
+async def test_a_poll_about_another_job_is_invalid(mocked: Mocked) -> None:
+    mocked.router.get().respond(200, json={"id": "job-2", "status": "completed"})
 
-    with pytest.raises(errors.InvalidResponseError, match=says):
+    with pytest.raises(errors.InvalidResponseError, match="job-2"):
         await mocked.provider.poll("job-1")
+
+
+# As JSON text: none of these is the charge of one job.
+ODD_AMOUNTS = [
+    *("-0.4", "1e300", "1e99999999", "1e99999999999999999999", "10000", "7" * 5000, "0." + "1" * 5000 + "e5000"),
+    *(
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "true",
+        "[0.4]",
+        '{"total_cost": 0.4}',
+        '"free"',
+        '""',
+        '"NaN"',
+        '"sNaN"',
+        '"1e300"',
+    ),
+]
+
+
+def answer_about(amount: str) -> bytes:
+    """The answer to a call for each kind, and the record of a generation, with this as its cost."""
+    image = base64.b64encode(painted()).decode()
+    return (
+        f'{{"id": "job-1", "status": "completed", "usage": {{"cost": {amount}, "prompt_tokens": {amount}}}, '
+        f'"expires_at": {amount}, "data": [{{"b64_json": "{image}"}}], '
+        '"choices": [{"message": {"content": "A cat."}, "finish_reason": "stop"}]}'
+    ).encode()
+
+
+@pytest.mark.parametrize("amount", ODD_AMOUNTS, ids=lambda text: text[:22])
+@pytest.mark.parametrize("call", ["video", "poll", "image", "text"])
+async def test_an_odd_cost_is_an_unknown_charge_and_loses_nothing_else(mocked: Mocked, call: str, amount: str) -> None:
+    mocked.router.route().respond(200, content=answer_about(amount))
+
+    result: Any = await mocked.call(call)
+
+    assert result.usage.cost is None
+    assert 0 < len(result.usage.unreadable_cost) <= 43 or amount == '""'
+    assert call != "image" or len(result.files) == 1
+    assert call != "text" or result.text == "A cat."
+
+
+@pytest.mark.parametrize("amount", ["0", "0.4", '"0.4"', "4e-1", "1e-400", "9999.999999999", "0." + "1" * 40])
+async def test_an_amount_below_ten_thousand_dollars_is_a_charge(mocked: Mocked, amount: str) -> None:
+    mocked.router.route().respond(200, content=answer_about(amount))
+
+    job: Any = await mocked.call("poll")
+
+    assert (job.usage.cost, job.usage.unreadable_cost) == (Decimal(amount.strip('"')), "")
+
+
+@pytest.mark.parametrize("amount", ODD_AMOUNTS, ids=lambda text: text[:22])
+async def test_an_odd_cost_of_a_generation_is_unknown(mocked: Mocked, amount: str) -> None:
+    body = f'{{"data": {{"id": "gen-1", "total_cost": {amount}, "upstream_inference_cost": {amount}}}}}'
+    mocked.router.route().respond(200, content=body.encode())
+
+    generation = await mocked.provider.generation("gen-1")
+
+    assert (generation.total_cost, generation.upstream_inference_cost) == (None, None)
+
+
+@pytest.mark.parametrize("amount", ["1e20", "-1e20", "1e9999999", "-1e9999999", "7" * 5000, "NaN", "-Infinity", "true"])
+async def test_a_balance_that_no_account_has_is_unknown(mocked: Mocked, amount: str) -> None:
+    names = ("usage", "limit", "limit_remaining")
+    amounts = ", ".join(f'"{name}": {amount}' for name in names)
+    body = f'{{"data": {{{amounts}, "effective_budget": {{"remaining_usd": {amount}}}}}}}'
+    mocked.router.route().respond(200, content=body.encode())
+
+    key = await mocked.provider.key()
+
+    assert (key.usage, key.limit, key.remaining) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "amount", sorted({*ODD_AMOUNTS, "1e-99999999", "1" * 400} - {"10000"}), ids=lambda text: text[:22]
+)
+async def test_a_catalog_with_an_odd_price_is_read_and_the_model_is_unpriced(mocked: Mocked, amount: str) -> None:
+    model = f'{{"id": "a/b", "pricing_skus": {{"duration_seconds": {amount}}}, "supported_durations": [5, {amount}]}}'
+    mocked.router.route().respond(200, content=f'{{"data": [{model}]}}'.encode())
+
+    catalog = await mocked.provider.catalog()
+
+    assert estimate_video(VideoRequest("a/b", "a cat", duration=5), catalog.models["a/b"]).high is None
+    assert price_changes(catalog, catalog, ["a/b"]) == []
 
 
 async def test_amounts_are_exact(mocked: Mocked) -> None:

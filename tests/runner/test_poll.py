@@ -58,6 +58,20 @@ async def test_a_failed_job_is_tried_again_as_often_as_allowed(workshop: Worksho
     assert workshop.status(job) is Status.FAILED
 
 
+async def test_a_charge_that_is_no_amount_is_unknown_reported_once_and_ends_the_job(
+    workshop: Workshop, provider: FakeProvider
+) -> None:
+    job, attempt = workshop.submitted()
+    body = {"id": attempt.remote_id, "status": "completed", "usage": {"cost": {"total_cost": 0.4}}}
+    provider.polls = lambda: VideoJob.from_json(body)
+
+    assert await workshop.steps(provider).poll(job, attempt) is not None
+
+    job, attempt = workshop.now(job)
+    assert (job.status, attempt.cost_nusd, attempt.settled) == (Status.COMPLETED, None, False)
+    assert workshop.text.count("charge unknown: the provider reported \"{'total_cost': 0.4}\"") == 1
+
+
 async def test_a_charge_that_breaks_a_cap_blocks_the_model(workshop: Workshop, provider: FakeProvider) -> None:
     job, attempt = workshop.submitted()
     dear = VideoJob(attempt.remote_id or "", "completed", usage=Usage(Decimal(99)))

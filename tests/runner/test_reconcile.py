@@ -98,6 +98,7 @@ async def test_a_late_charge_above_its_reservation_is_noted_and_names_the_cap_it
     [
         pytest.param(KeyInfo("", None, None, None, None), id="not said"),
         pytest.param(KeyInfo("", Decimal("1E+40"), None, None, None), id="not an amount"),
+        pytest.param(KeyInfo("", Decimal("-1E+9999999"), None, None, None), id="beyond every number"),
         pytest.param(ServerError(500), id="not answered"),
     ],
 )

@@ -126,17 +126,20 @@ class BatchRecord:
 @dataclass(frozen=True, slots=True)
 class Charge:
     """What an answer says of its cost. ``cost_nusd`` None: not known yet, the reservation stands until
-    ``generation_id`` tells."""
+    ``generation_id`` tells. ``unreadable``: what the answer has in place of an amount."""
 
     cost_nusd: int | None = None
     is_byok: bool = False
     generation_id: str | None = None
+    unreadable: str = ""
 
     @classmethod
     def of(cls, usage: Usage | None, generation_id: str | None) -> Self:
         """The charge in an answer's ``usage``; None: the answer has none yet."""
-        cost = usage.cost if usage is not None else None
-        return cls(None if cost is None else to_nano(cost), usage is not None and usage.is_byok, generation_id)
+        if usage is None:
+            return cls(generation_id=generation_id)
+        cost_nusd = None if usage.cost is None else to_nano(usage.cost)
+        return cls(cost_nusd, usage.is_byok, generation_id, usage.unreadable_cost)
 
     def columns(self, at: str) -> dict[str, Any]:
         """Of the attempt, as far as they are known."""

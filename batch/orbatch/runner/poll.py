@@ -60,9 +60,9 @@ class Poller:
         )
         report_overrun(self._context, job, attempt.id, attempt.reserved_nusd, settlement)
         if error is not None:
-            report_end(self._context, job, status, error, charge.cost_nusd)
+            report_end(self._context, job, status, error, charge)
             return False
-        self._context.log(job, f"completed, {charged_text(charge.cost_nusd)}")
+        self._context.log(job, f"completed, {charged_text(charge)}")
         return True
 
     async def _last_answer(self, watch: _Watch) -> VideoJob | None:

@@ -70,9 +70,9 @@ def report_overrun(
         context.block_model(job.model, _broken_cap_text(job.model, settlement.cap_exceeded))
 
 
-def report_end(context: RunContext, job: JobRecord, status: Status, reason: str, cost_nusd: int | None) -> None:
+def report_end(context: RunContext, job: JobRecord, status: Status, reason: str, charge: Charge) -> None:
     """An attempt ended without output: set the job back to pending where the batch file allows another attempt."""
-    charged = charged_text(cost_nusd)
+    charged = charged_text(charge)
     options = context.options
     made = context.ledger.queries.attempts_made(job.id)
     is_retried = status in options.retry_on and made < options.attempts and not job.retired
@@ -82,9 +82,13 @@ def report_end(context: RunContext, job: JobRecord, status: Status, reason: str,
         context.log(job, f"{status}: {reason} ({charged})", "error")
 
 
-def charged_text(cost_nusd: int | None) -> str:
-    """A charge for a message; None is one that the provider has not reported yet."""
-    return "charge not reported yet" if cost_nusd is None else f"charged {format_usd(cost_nusd)} USD"
+def charged_text(charge: Charge) -> str:
+    """A charge for a message, known or not."""
+    if charge.cost_nusd is not None:
+        return f"charged {format_usd(charge.cost_nusd)} USD"
+    if charge.unreadable:
+        return f"charge unknown: the provider reported {charge.unreadable!r}, which is not an amount"
+    return "charge not reported yet"
 
 
 async def record_usage(ledger: Ledger, provider: Provider) -> None:
@@ -93,7 +97,7 @@ async def record_usage(ledger: Ledger, provider: Provider) -> None:
     with contextlib.suppress(OpenRouterError, TimeoutError):
         async with asyncio.timeout(USAGE_TIMEOUT_S):
             key = await provider.key()
-        if key.usage is not None and abs(key.usage) < MAX_USAGE_USD:
+        if key.usage is not None and -MAX_USAGE_USD < key.usage < MAX_USAGE_USD:  # abs() of 1e9999999 overflows
             ledger.usage.record(provider.account, to_nano(key.usage), at)
 
 

@@ -214,7 +214,7 @@ class Submitter:
         records = [each.record for each in saved]
         await self._end(submission, Status.DONE, charge, ", ".join(record.path for record in records), records)
         discard_parts(saved)
-        self._context.log_files(job, records, f"done, {charged_text(charge.cost_nusd)}")
+        self._context.log_files(job, records, f"done, {charged_text(charge)}")
 
     async def _end(
         self, submission: _Submission, status: Status, charge: Charge, text: str, outputs: Sequence[OutputRecord] = ()
@@ -231,7 +231,7 @@ class Submitter:
         )
         report_overrun(self._context, job, reservation.attempt_id, reservation.amount_nusd, settlement)
         if status is Status.FAILED:
-            report_end(self._context, job, status, text, charge.cost_nusd)
+            report_end(self._context, job, status, text, charge)
 
     async def _write(self, job: JobRecord, verb: Callable[[], T], outcome: str, advice: str) -> T:
         """Try several times, where a ledger refuses what was paid for. Raises StopRun, caused by the LedgerError."""

@@ -112,9 +112,10 @@ def price_changes(old: Catalog[AnyModel], new: Catalog[AnyModel], models: Iterab
 def _amount(price: str | None) -> object:
     """A price for comparison: 0.10 and 0.1 are the same."""
     try:
-        return None if price is None else Decimal(price)
+        amount = None if price is None else Decimal(price)
     except InvalidOperation:
         return price
+    return amount if amount is None or amount.is_finite() else price  # a NaN differs from itself, or raises
 
 
 def _storable(sent: Mapping[str, Any]) -> dict[str, Any]:

@@ -203,6 +203,7 @@ class TextModel:
 
 
 AnyModel = VideoModel | ImageModel | TextModel
+_MOST_DECIMALS = 300  # 1e-99999999 would be written out as 100 MB of zeros
 
 
 def prices_of(sent: object) -> dict[str, str]:
@@ -215,7 +216,10 @@ def _price_text(price: object) -> str:
     the line unknown."""
     if isinstance(price, bool) or not isinstance(price, (int, float, Decimal)) or not math.isfinite(price):
         return str(price)
-    return format(Decimal(str(price)), "f")  # str() first: Decimal(0.1) has 55 digits; and never an exponent
+    number = Decimal(str(price))  # str() first: Decimal(0.1) has 55 digits
+    if number.adjusted() < -_MOST_DECIMALS:
+        return str(price)
+    return format(number, "f")  # never an exponent
 
 
 def number_of(value: object) -> float | None:

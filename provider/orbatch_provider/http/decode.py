@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -25,6 +25,7 @@ from orbatch_provider.errors import (
 LONGEST_RETRY_AFTER_S = 86_400.0  # a longer wait is not credible
 
 _TAGS = re.compile(r"(?s)<(script|style)\b.*?</\1\s*>|<[^>]*>")
+_LONGEST_INTEGER = 300  # digits; Python refuses to convert 4,300, and a float holds 308
 _TEXT_BYTES = 20_000  # of a body that is not JSON; a message shows less
 
 
@@ -51,7 +52,8 @@ class ApiResponse:
 
 
 def read_json(response: ApiResponse) -> Any:
-    """The JSON value of a successful response; amounts are Decimal.
+    """The JSON value of a successful response; amounts are Decimal. A number that Python cannot hold, NaN and Infinity
+    are their text: one odd number must not lose the rest of an answer that is paid for.
 
     Raises the APIError of the status, or of the error object that a 200 holds; the failure that cut the body off;
     InvalidResponseError for what is not JSON.
@@ -61,7 +63,8 @@ def read_json(response: ApiResponse) -> Any:
     if response.failure is not None:
         raise response.failure
     try:
-        value = json.loads(response.body.decode("utf-8-sig"), parse_float=Decimal, parse_constant=_refuse_constant)
+        text = response.body.decode("utf-8-sig")
+        value = json.loads(text, parse_float=_decimal, parse_int=_integer, parse_constant=str)
     except (ValueError, RecursionError):  # the text of a parser's error repeats the body
         raise _unreadable(response, "is not JSON" if response.body.strip() else "is empty") from None
     # A job has an error field too; only an error without an id is the API's own.
@@ -84,7 +87,7 @@ def error_inside(response: ApiResponse, error: Mapping[str, Any]) -> OpenRouterE
     """The error for an error object inside a success: for a read the one it names. A paid request stays unknown, unless
     it is one for text and the object says that it may be sent again."""
     code = error.get("code")
-    code = int(code) if isinstance(code, str) and code.isascii() and code.isdigit() else code
+    code = int(code) if isinstance(code, str) and len(code) == 3 and code.isascii() and code.isdigit() else code
     details = _details(error)
     is_clear = not response.paid or (response.kind == "text" and details["retryable"] is True)
     if not is_clear or isinstance(code, bool) or not isinstance(code, int) or not 400 <= code < 600:
@@ -189,5 +192,12 @@ def _date(value: str | None) -> datetime | None:
     return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")  # NaN and Infinity, which Python would accept
+def _decimal(text: str) -> Decimal | str:
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an exponent of 20 digits; it is no ValueError
+        return text
+
+
+def _integer(text: str) -> int | str:
+    return int(text) if len(text) <= _LONGEST_INTEGER else text
