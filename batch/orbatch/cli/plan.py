@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
@@ -18,6 +19,7 @@ from orbatch.cli.session import Budget, Failure, Only, Refresh, Session
 from orbatch.cli.tables import amount, as_data, json_number, json_usd, pluralize, span, table
 from orbatch.ledger import Caps, Counts, Ledger, ModelTotals
 from orbatch.money import to_nano
+from orbatch.outputs.files import find_outputs
 from orbatch.plan import (
     CapForecast,
     Plan,
@@ -110,9 +112,39 @@ async def make_view(
     else:
         session.say(loaded.note)
     made = make_plan(ledger, config, loaded, connection.provider.origin, only)
+    _refuse_unknown_outputs(ledger, made)
     caps = caps_from_config(config.budget, budget)
     counts = ledger.queries.counts(made.batch.id, only)  # with the statuses, which the totals do not have
     return PlanView(made, caps, forecast_caps(ledger, made, caps), counts, *await connection.key_left())
+
+
+def _refuse_unknown_outputs(ledger: Ledger, plan: Plan) -> None:
+    """Raises Failure where outputs of jobs to submit lie there already, and so were probably paid for."""
+    found = find_outputs(plan.config.output_dir, ledger.queries.pending_outputs(plan.batch.id, plan.only))
+    # A file of an earlier prompt may have the name of a job's output, if the template has no key in it.
+    known = ledger.queries.output_paths() if found else set()
+    unknown = [path for path in found if str(path) not in known]
+    if not unknown:
+        return
+    files = (
+        "1 output file of this batch already exists but is"
+        if len(unknown) == 1
+        else (f"{len(unknown)} output files of this batch already exist but are")
+    )
+    others = other_ledgers(ledger.path, plan.config.path)
+    db = shlex.quote(str(others[0])) if others else "OTHER"
+    raise Failure(
+        f"{files} not in ledger {ledger.path} (another ledger?), such as {unknown[0]}. Nothing was submitted. Use the "
+        f"ledger that knows them with --db {db}, or set another output_dir to buy them again."
+    )
+
+
+def other_ledgers(path: Path, config: Path) -> list[Path]:
+    """The ledgers beside the batch file or the current directory, and above them, other than the one at ``path``."""
+    starts = (config.absolute().parent, Path.cwd())
+    places = dict.fromkeys(directory for start in starts for directory in (start, *start.parents))
+    name = "orbatch.db-sim" if path.name.endswith("-sim") else "orbatch.db"
+    return [found for place in places if (found := place / name).is_file() and not found.samefile(path)]
 
 
 async def _url_problems(plan: Plan) -> list[str]:

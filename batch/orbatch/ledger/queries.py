@@ -90,6 +90,12 @@ class Queries:
             models.append(row["model"])
         return models[1:]
 
+    def pending_outputs(self, batch_id: int, only: str | None = None) -> list[tuple[str, str]]:
+        """File stem and kind of each job that is still to be submitted."""
+        query = "select stem, kind from jobs where batch_id = :batch_id and status = 'pending' and retired = 0 "
+        rows = self._database.rows(query + only_condition(only), batch_id=batch_id, only=only)
+        return [(row["stem"], row["kind"]) for row in rows]
+
     def next_pending(
         self,
         batch_id: int,
@@ -221,6 +227,10 @@ class Queries:
         """The job whose output this path is, if any."""
         row = self._database.row("select job_id from outputs where path = :path", path=path)
         return None if row is None else str(row["job_id"])
+
+    def output_paths(self) -> set[str]:
+        """The path of every output of the ledger."""
+        return {row["path"] for row in self._database.rows("select path from outputs")}
 
     def variables(self, job_id: str) -> Mapping[str, Any]:
         """The variables of a job's prompt."""

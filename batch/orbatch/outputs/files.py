@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import file_digest
 from hashlib import sha256 as _sha256
 from pathlib import Path
@@ -32,6 +32,14 @@ _DEMUXERS = {"video/mp4": "mp4", "video/quicktime": "mov"}
 
 # Errors of file systems without hard links (FAT, some network and FUSE mounts).
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
+
+
+# What an output of each kind may end in; a text or a table of the user beside the videos is none.
+_EXTENSIONS = {
+    "video": frozenset({".mp4", ".mov", ".webm", ".mkv", ".avi", ".ogv", ".mpg", ".mpeg", ".ts", ".gif", ".bin"}),
+    "image": frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".svg", ".bmp", ".tiff", ".bin"}),
+    "text": frozenset({".txt", ".json"}),
+}
 
 
 class NotPlayable(Exception):
@@ -63,6 +71,30 @@ def target_path(output_dir: Path, stem: str, number: int, extension: str, attemp
     if not is_directly_inside and not target.resolve().is_relative_to(output_dir.resolve()):
         raise OSError(errno.EACCES, "the file name leaves the output directory", str(target))
     return target
+
+
+def find_outputs(output_dir: Path, jobs: Iterable[tuple[str, str]]) -> list[Path]:
+    """The files that have the name of a job's first output. ``jobs``: stem and kind of each.
+
+    Each directory is listed once, so that a batch of 100,000 jobs needs no 100,000 reads of the disk.
+    """
+    wanted: dict[Path, dict[str, str]] = {}
+    for stem, kind in jobs:
+        parent, _, name = stem.rpartition("/")
+        wanted.setdefault(output_dir / parent, {})[name] = kind
+    return sorted(path for directory, kinds in wanted.items() for path in _outputs_in(directory, kinds))
+
+
+def _outputs_in(directory: Path, kinds: dict[str, str]) -> Iterator[Path]:
+    try:
+        with os.scandir(directory) as entries:
+            names = [entry.name for entry in entries]
+    except OSError:  # none yet; one that cannot be read is found when it is tested before the first submit
+        return
+    for name in names:
+        stem, _, extension = name.rpartition(".")
+        if f".{extension.lower()}" in _EXTENSIONS.get(kinds.get(stem, ""), ()):
+            yield directory / name
 
 
 def load_decoder() -> None:
