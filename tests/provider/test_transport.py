@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import gzip
 import inspect
+import json
 import ssl
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
 
 import aiohttp
 import httpx
@@ -217,6 +224,91 @@ async def test_an_answer_without_end_is_given_up(wire: Wire) -> None:
 
     with pytest.raises(errors.OutcomeUnknownError, match="longer than 8 MB"):
         await wire.provider.poll("gen-vid-1")
+
+
+def bomb(layers: int = 1, megabytes: int = 400) -> bytes:
+    """Zeros without end, for a reader that does not stop: 400 kB that unfold to 400 MB."""
+    packer = zlib.compressobj(wbits=31)
+    data = b"".join(packer.compress(bytes(2**20)) for _ in range(megabytes)) + packer.flush()
+    return data if layers == 1 else bomb_of(data, layers - 1)
+
+
+def bomb_of(data: bytes, layers: int) -> bytes:
+    return data if layers == 0 else bomb_of(gzip.compress(data), layers - 1)
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("layers", [1, 2])
+async def test_a_compressed_bomb_takes_little_memory(wire: Wire, status: int, layers: int) -> None:
+    body = bomb(layers)
+    encoding = {"Content-Encoding": ", ".join(["gzip"] * layers)}
+    wire.script(*[answer(body, status, headers=encoding)] * 2)
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(errors.OpenRouterError) as submitted:
+            await wire.provider.submit(REQUEST)
+        with pytest.raises(errors.OpenRouterError):
+            await wire.provider.poll("gen-vid-1")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert not submitted.value.nothing_started
+    assert peak < 30_000_000
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [
+        pytest.param(("gzip", gzip.compress), id="gzip"),
+        pytest.param(("x-deflate", None), id="unknown"),
+        pytest.param(("deflate", zlib.compress), id="deflate"),
+        pytest.param(("deflate", lambda data: zlib.compress(data, wbits=-15)), id="deflate without header"),
+        pytest.param(("gzip, gzip", lambda data: gzip.compress(gzip.compress(data))), id="two layers"),
+        pytest.param(("gzip", lambda data: gzip.compress(data)[:-9]), id="cut"),
+    ],
+)
+async def test_one_layer_of_a_requested_encoding_is_read_and_no_other(
+    wire: Wire, pack: tuple[str, Callable[[bytes], bytes] | None], request: pytest.FixtureRequest
+) -> None:
+    encoding, compress = pack
+    data = json.dumps(ACCEPTED | {"error": "x" * 200_000}).encode()
+    body = data if compress is None else compress(data)
+    wire.script(*[answer(body, 200, headers={"Content-Encoding": encoding})] * 2)
+
+    if request.node.callspec.id in {"gzip", "deflate", "deflate without header"}:
+        assert (await wire.provider.submit(REQUEST)).id == "gen-vid-1"
+        assert (await wire.provider.poll("gen-vid-1")).id == "gen-vid-1"
+        return
+    for call in (wire.provider.submit(REQUEST), wire.provider.poll("gen-vid-1")):
+        with pytest.raises(errors.OutcomeUnknownError):
+            await call
+
+
+async def test_compressed_content_is_refused(wire: Wire) -> None:
+    headers = {"Content-Encoding": "gzip"}
+    wire.script(answer(bomb(), 200, headers=headers, content_type="video/mp4"))
+
+    with pytest.raises(errors.DownloadError, match="encoding gzip, which was not requested"):
+        await wire.load()
+
+
+async def test_a_body_that_was_given_up_is_not_kept_by_its_error(wire: Wire) -> None:
+    wire.script(*[answer(b" " * (9 * 2**20))] * 3, *[answer(b"{" + b" " * (7 * 2**20))] * 3)
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(6):
+            with suppress(errors.OpenRouterError):
+                await wire.provider.poll("gen-vid-1")
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+    assert kept < 6_000_000
 
 
 def test_a_proxy_of_the_environment_is_used_unless_the_host_is_excepted(monkeypatch: pytest.MonkeyPatch) -> None:

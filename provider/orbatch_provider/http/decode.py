@@ -62,11 +62,14 @@ def read_json(response: ApiResponse) -> Any:
         raise error_of(response)
     if response.failure is not None:
         raise response.failure
+    problem = None
     try:
         text = response.body.decode("utf-8-sig")
         value = json.loads(text, parse_float=_decimal, parse_int=_integer, parse_constant=str)
-    except (ValueError, RecursionError):  # the text of a parser's error repeats the body
-        raise _unreadable(response, "is not JSON" if response.body.strip() else "is empty") from None
+    except (ValueError, RecursionError):
+        problem = "is not JSON" if response.body.strip() else "is empty"
+    if problem is not None:  # raised here, since the parser's error, which holds the body, would be its context
+        raise _unreadable(response, problem)
     # A job has an error field too; only an error without an id is the API's own.
     if isinstance(value, Mapping) and isinstance(value.get("error"), Mapping) and "id" not in value:
         raise error_inside(response, value["error"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +26,7 @@ from orbatch_provider.errors import (
 from orbatch_provider.http.connections import NEVER_SENT, SECRET_QUERY, AiohttpTransport, forget_frames, proxy_for
 from orbatch_provider.http.credentials import ApiKey, origin_of
 from orbatch_provider.http.decode import ApiResponse
+from orbatch_provider.http.encoding import ACCEPTED, decoded
 
 BODY_LIMIT = 8 * 1024 * 1024  # bytes of a JSON response, decoded
 STREAMED_LIMIT = 1024 * 1024 * 1024  # bytes of a response that goes to disk as it comes
@@ -73,7 +74,8 @@ class Content:
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """The bytes in pieces. Raises OutcomeUnknownError when the rest does not come."""
-        pieces = self._response.aiter_bytes()
+        # Refused where it is compressed all the same: then offsets and lengths mean something else.
+        pieces = _pieces(self._response, (), None)
         while True:
             try:
                 chunk = await anext(pieces, None)
@@ -84,7 +86,10 @@ class Content:
             if chunk is None:
                 return
             yield chunk
-        raise failure  # outside the handler, so that the exception, which holds the request, is not its context
+        try:
+            raise failure  # outside the handler, so that the exception, which holds the request, is not its context
+        finally:
+            del failure  # it holds this frame, which would hold it and the body
 
     async def beginning(self, request: str) -> ApiResponse:
         """The first bytes of the body, for an error message; ``request`` as ``GET /videos``."""
@@ -117,7 +122,8 @@ class Transport:
         self._key = key
         self._timeouts = timeouts
         # Built once: a request copies them, which is much cheaper than encoding them for every poll.
-        public = {"User-Agent": "orbatch", "Accept": "application/json"}
+        # Without Accept-Encoding, aiohttp would ask for whatever happens to be installed.
+        public = {"User-Agent": "orbatch", "Accept": "application/json", "Accept-Encoding": ", ".join(ACCEPTED)}
         # The headers name the calling app, to those who get the key.
         self._headers = {True: {**public, **headers}, False: public}
         self._read_headers = {keyed: httpx.Headers(given) for keyed, given in self._headers.items()}
@@ -218,8 +224,13 @@ class Transport:
                 await _close(response)
         if response is None:
             assert failure is not None
-            raise failure
-        headers, content = _plain(response.headers, self._key), self._key.hide_bytes(body.getvalue())
+            try:
+                raise failure
+            finally:
+                del failure  # it holds this frame, which would hold it and the request
+        # Nobody reads a success that was cut off; its failure, once raised, would keep the body in a cycle.
+        content = b"" if failure and response.is_success else self._key.hide_bytes(body.getvalue())
+        headers = _plain(response.headers, self._key)
         return ApiResponse(response.status_code, headers, content, name, paid, failure, kind)
 
     async def _send(self, client: httpx.AsyncClient, request: httpx.Request, *, keyed: bool) -> httpx.Response:
@@ -281,14 +292,24 @@ class _Client(httpx.AsyncClient):
 
 
 async def _collect(response: httpx.Response, body: Sink, limit: int) -> None:
+    limit = limit if response.is_success else ERROR_BODY_LIMIT
     size = 0
-    async for chunk in response.aiter_bytes():
-        body.write(chunk)
-        size += len(chunk)
-        if response.is_success and size > limit:
-            raise ValueError(f"the response is longer than {limit // (1024 * 1024)} MB")
-        if not response.is_success and size > ERROR_BODY_LIMIT:
-            return
+    async with aclosing(_pieces(response, ACCEPTED, limit)) as pieces:
+        async for piece in pieces:
+            if size + len(piece) > limit:
+                if not response.is_success:
+                    body.write(piece[: limit - size])
+                    return
+                raise ValueError(f"the response is longer than {limit // (1024 * 1024)} MB")
+            body.write(piece)
+            size += len(piece)
+
+
+def _pieces(response: httpx.Response, accepted: Sequence[str], limit: int | None) -> AsyncGenerator[bytes]:
+    """The body without its encoding. Not by httpx, which decodes any number of layers, and each piece as a whole."""
+    assert isinstance(response.stream, AsyncIterable)
+    encodings = response.headers.get_list("content-encoding", split_commas=True)
+    return decoded(response.stream, encodings, accepted, limit)
 
 
 async def _close(response: httpx.Response) -> None:
