@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbatch.money import format_usd, from_nano, to_nano, to_nano_up_to
+from orbatch.money import format_usd, from_nano, parse_usd, to_nano, to_nano_up_to
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,7 @@ from orbatch.money import format_usd, from_nano, to_nano, to_nano_up_to
         ("0.0000000011", 1, 2),
         ("1E-30", 0, 1),
         ("1000000", 10**15, 10**15),
+        ("1E+30", 10**39, 10**39),
     ],
 )
 def test_usd_become_nano_dollars(amount: str, charge: int, at_most: int) -> None:
@@ -35,12 +36,18 @@ def test_usd_become_nano_dollars(amount: str, charge: int, at_most: int) -> None
         (70_893_200, "0.0708932"),
         (1, "0.000000001"),
         (10**18, "1000000000.00"),
+        (10**39, "1" + "0" * 30 + ".00"),
         (1_500_000_000, "1.50"),
         (None, "?"),
     ],
 )
 def test_an_amount_is_shown_with_cents_and_every_digit_that_is_there(amount: int | None, text: str) -> None:
     assert format_usd(amount) == text
+
+
+@pytest.mark.parametrize("text", ["0", "2.50", "1000000", "0.000000001", "5E+1", "1.0000000000"])
+def test_an_amount_is_read_within_the_bounds_of_a_batch_file(text: str) -> None:
+    assert parse_usd(text) == Decimal(text)
 
 
 def test_an_unknown_amount_is_shown_as_the_caller_says() -> None:

@@ -190,6 +190,20 @@ def test_a_file_that_is_not_a_plan_is_refused(desk: Desk, content: str | None, w
     assert words in desk.run("plan.json", code=2).err
 
 
+@pytest.mark.parametrize("budget", ["1e300", '"1e300"', "9e99999", "NaN", "-1", '"0.0000000001"', "9" * 5000])
+def test_a_plan_with_a_budget_that_is_no_amount_is_refused(desk: Desk, budget: str) -> None:
+    path = desk.write()
+    desk.call("plan", path, "--budget", "1", "-o", "plan.json")
+    file = desk.folder / "plan.json"
+    text = file.read_text()
+    assert '"budget_usd": "1"' in text
+    file.write_text(text.replace('"budget_usd": "1"', f'"budget_usd": {budget}'))
+    err = desk.run("plan.json", code=2).err
+    assert "was edited or is incomplete" in err or "is not readable JSON" in err
+    assert len(err.splitlines()) == 1
+    assert desk.accepted() == 0
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -142,11 +142,30 @@ def test_global_options_stand_before_or_behind_the_command(desk: Desk) -> None:
         pytest.param(["run"], "Missing argument", id="missing argument"),
         pytest.param(["run", "films.yaml", "--budget", "much"], "is not an amount in USD", id="amount"),
         pytest.param(["run", "films.yaml", "--budget", "-1"], "is not an amount in USD", id="negative amount"),
+        *(
+            pytest.param(
+                [*command, amount], "is not an amount in USD from 0 to 1,000,000", id=f"{command[0]} {amount[:9]}"
+            )
+            for command in (
+                ["run", "films.yaml", "--budget"],
+                ["plan", "films.yaml", "--budget"],
+                ["generate", "a cat", "-m", "a/b", "-o", "a.mp4", "--budget"],
+                ["resolve", "1a2b", "--charged"],
+            )
+            for amount in ("1e300", "9e99999", "9" * 5000, "NaN", "Infinity", "1000000.01", "0.0000000001")
+        ),
+        pytest.param(["jobs", "--limit", str(10**30)], "Input should be less than or equal to", id="limit"),
+        pytest.param(
+            ["run", "films.yaml", "--in-flight", str(10**30)], "Input should be less than or equal to", id="in flight"
+        ),
+        pytest.param(["models", "--duration", str(10**30)], "Input should be less than or equal to", id="duration"),
         pytest.param(["report", "--by", "colour"], "'prompt'", id="choice"),
     ],
 )
 def test_bad_usage_ends_with_2_and_a_hint(desk: Desk, arguments: list[str], words: str) -> None:
-    assert words in desk.call(*arguments, code=2).err
+    err = desk.call(*arguments, code=2).err
+    assert words in err
+    assert len(err) < 1000
 
 
 def test_completion_completes_commands_and_installs(desk: Desk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import islice
 
@@ -11,7 +12,7 @@ from orbatch.plan import estimate
 from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.estimate import PricedJob, price_jobs
 from orbatch.plan.jobs import Job
-from orbatch_provider.catalog import snapshot
+from orbatch_provider.catalog import Catalog, VideoModel, snapshot
 from orbatch_provider.pricing import Estimate
 from orbatch_provider.requests import VideoRequest
 
@@ -41,6 +42,16 @@ def test_an_unknown_model_is_named_and_never_free(offers: Catalogs, model: str, 
     assert job.bounds_nusd == (None, None, None)
     assert f"{model} is not among the video models" in str(job.problems[0])
     assert (job.problems[0].nearest is not None) is bool(nearest)
+
+
+@pytest.mark.parametrize("price", ["1e6", "1e12", "1e17", "1e300"])
+def test_a_price_that_no_job_has_makes_it_unpriced(price: str) -> None:
+    record = {"id": "a/b", "pricing_skus": {"duration_seconds": price}, "supported_durations": [5]}
+    catalog = Catalog.from_json(VideoModel, {"data": [record]}, captured_at=datetime.now(UTC), source="a test")
+
+    [job] = price_jobs([spec(model="a/b")], Catalogs({"video": catalog}))
+
+    assert job.bounds_nusd == (None, None, None)
 
 
 def test_jobs_that_differ_only_in_prompt_and_seed_are_worked_out_once(

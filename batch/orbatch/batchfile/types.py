@@ -23,6 +23,7 @@ from typing_extensions import TypedDict  # pydantic does not read the one of Pyt
 
 from orbatch.batchfile.errors import quoted
 from orbatch.batchfile.templates import KEYWORDS, template
+from orbatch.money import AN_AMOUNT, MOST_USD, USD_DECIMALS
 from orbatch_provider import https_url, resolve_image, strip_prefix
 
 MAX_TEXT = 100_000  # characters
@@ -110,8 +111,8 @@ ModelId = Annotated[
 SHORTEN = AfterValidator(lambda value: int(value) if value == int(value) else value)
 Usd = Annotated[
     Decimal,
-    Field(ge=0, le=1_000_000, decimal_places=9),  # the ledger counts nano-dollars
-    Field(title="an amount in USD from 0 to 1,000,000, without a sign, such as 2.50"),
+    Field(ge=0, le=MOST_USD, decimal_places=USD_DECIMALS),
+    Field(title=AN_AMOUNT),
 ]
 Json = Annotated[dict[str, Any], BeforeValidator(plain), Field(title="a mapping (key: value)")]
 Link = Annotated[str, Field(title="an https:// URL", json_schema_extra={"format": "uri"}), AfterValidator(https_url)]

@@ -25,7 +25,7 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What the video shows.")],
     model: Annotated[str, typer.Option("--model", "-m", help="Model id.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
-    duration: Annotated[int | None, typer.Option(min=1, help="Length in seconds.")] = None,
+    duration: Annotated[int | None, typer.Option(min=1, max=3600, help="Length in seconds.")] = None,
     resolution: Annotated[str | None, typer.Option(help="Such as 720p.")] = None,
     aspect_ratio: Annotated[str | None, typer.Option(help="Such as 9:16.")] = None,
     audio: Annotated[bool | None, typer.Option("--audio/--no-audio", help="With or without audio.")] = None,

@@ -37,7 +37,7 @@ def models(
     context: typer.Context,
     pattern: Annotated[str | None, typer.Argument(help="Filter by model id (substring).")] = None,
     kind: Annotated[Literal["video", "image", "text"], typer.Option(help="Output kind.")] = "video",
-    duration: Annotated[int | None, typer.Option(min=1, help="Length in seconds.")] = None,
+    duration: Annotated[int | None, typer.Option(min=1, max=3600, help="Length in seconds.")] = None,
     resolution: Annotated[str | None, typer.Option(help="Such as 720p; for an image 2K.")] = None,
     aspect_ratio: Annotated[str | None, typer.Option(help="Such as 9:16.")] = None,
     audio: Annotated[bool | None, typer.Option("--audio/--no-audio", help="With or without audio.")] = None,

@@ -26,7 +26,9 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
     yes: Yes = False,
     budget: Budget = None,
-    in_flight: Annotated[int | None, typer.Option(min=1, help="Jobs at a time. Replaces limits.in_flight.")] = None,
+    in_flight: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Jobs at a time. Replaces limits.in_flight.")
+    ] = None,
     only: Only = None,
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Submit nothing more after the first failure.")

@@ -12,12 +12,14 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
+
+from orbatch.money import parse_usd as parse_amount
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -65,14 +67,11 @@ def json_text(value: object, indent: int | None = None) -> str:
 
 
 def parse_usd(text: str) -> Decimal:
-    """An amount in USD from the command line, 0 or more."""
+    """An amount in USD from the command line, within the bounds of a batch file."""
     try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        amount = Decimal("NaN")
-    if not amount.is_finite() or amount < 0:
-        raise typer.BadParameter(f"{text} is not an amount in USD, such as 2.50")
-    return amount
+        return parse_amount(text)
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from exc
 
 
 # Arguments and options that several commands have.

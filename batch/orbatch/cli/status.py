@@ -84,7 +84,7 @@ def jobs(
     context: typer.Context,
     batch: OneOrAll = None,
     status: Annotated[str | None, typer.Option(help="Only jobs with this status, such as failed.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of jobs.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, max=1_000_000_000, help="Maximum number of jobs.")] = None,
 ) -> None:
     """List jobs with status, cost and file."""
     session: Session = context.obj

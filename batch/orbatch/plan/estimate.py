@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from orbatch.ledger import PlannedJob
-from orbatch.money import to_nano, to_nano_up_to
+from orbatch.money import MOST_USD, to_nano, to_nano_up_to
 from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.jobs import Job
 from orbatch.plan.kinds import KINDS
@@ -83,9 +83,10 @@ def _priced(job: Job, catalogs: Catalogs) -> PricedJob:
     kind, request, model = KINDS[job.kind], job.request, catalogs.find(job.kind, job.model)
     if model is None:
         return PricedJob(job, UNPRICED, (_unknown_model(job, catalogs),))
-    return PricedJob(
-        job, kind.estimate(request, model), tuple(kind.check(request, model)), kind.unset_fields(request, model)
-    )
+    estimate = kind.estimate(request, model)
+    if max(estimate.low or 0, estimate.high or 0) > MOST_USD:  # more than any cap, and than the ledger can add up
+        estimate = Estimate.unpriced(f"the price list makes it cost more than {MOST_USD:,} USD, which is no price")
+    return PricedJob(job, estimate, tuple(kind.check(request, model)), kind.unset_fields(request, model))
 
 
 def _unknown_model(job: Job, catalogs: Catalogs) -> Problem:

@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from orbatch.money import MOST_USD, USD_DECIMALS
 from orbatch.plan.plan import Plan, PlanError, is_loopback
 
 SUFFIX = ".json"
@@ -28,7 +29,8 @@ class PlanFile(BaseModel):
     config_sha256: str
     origin: str
     only: str | None
-    budget_usd: Annotated[Decimal, Field(ge=0, allow_inf_nan=False, strict=False)] | None
+    # JSON has it as text, hence not strict.
+    budget_usd: Annotated[Decimal, Field(ge=0, le=MOST_USD, decimal_places=USD_DECIMALS, strict=False)] | None
     catalog_digest: str
     catalog_read_at: str
     jobs_digest: str

@@ -16,7 +16,7 @@ FLOOR_LINE = "minimum_cents_per_generation"
 # OpenRouter does not say which of the two a megapixel is: low takes the larger one, high the smaller one.
 BINARY_MEGAPIXEL, DECIMAL_MEGAPIXEL = Decimal(2**20), Decimal(10**6)
 # Powers of ten that hold every real price, length and size. A number outside them is a mistake in the data.
-_SMALLEST, _LARGEST = -30, 18
+_SMALLEST, _LARGEST = -30, 12
 _PER = {"s": "USD/s", "tokens": "USD/token", "megapixels": "USD/megapixel", "megapixel-seconds": "USD/megapixel-second"}
 
 
