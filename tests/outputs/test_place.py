@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,6 +106,41 @@ def has_links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     if not request.param:
         forbid_links(monkeypatch)
     return bool(request.param)
+
+
+@pytest.mark.parametrize("refused", [errno.EINVAL, errno.EACCES, errno.ENOTSUP])
+async def test_a_file_system_that_can_neither_link_nor_sync_a_folder_gets_the_file(
+    workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, refused: int
+) -> None:
+    sync = os.fsync
+
+    def refuse_link(*_: object, **__: object) -> None:
+        raise OSError(refused, os.strerror(refused))
+
+    def sync_files_only(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            refuse_link()
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "link", refuse_link)
+    monkeypatch.setattr(os, "fsync", sync_files_only)
+    job, attempt = workshop.completed()
+    await download(workshop, provider, job, attempt)
+    assert workshop.status(job) is Status.DONE
+    assert names(workshop, job) == [".mp4"]
+
+
+async def test_a_folder_that_fails_to_sync_is_not_taken_for_durable(
+    workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    job, attempt = workshop.completed()
+    await download(workshop, provider, job, attempt)
+    assert workshop.status(job) is Status.COMPLETED
 
 
 async def test_a_file_in_the_way_is_left_alone(workshop: Workshop, provider: FakeProvider, has_links: bool) -> None:

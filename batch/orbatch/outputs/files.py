@@ -30,8 +30,9 @@ CUT_SHARE = 0.1
 
 _DEMUXERS = {"video/mp4": "mp4", "video/quicktime": "mov"}
 
-# Errors of file systems without hard links (FAT, some network and FUSE mounts).
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EINVAL}
+# Errors of file systems that cannot do a thing at all (FAT, CIFS, some FUSE mounts), as against a disk that fails.
+_UNSUPPORTED = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+_NO_LINKS = _UNSUPPORTED | {errno.EMLINK, errno.EXDEV}
 
 
 # What an output of each kind may end in; a text or a table of the user beside the videos is none.
@@ -253,11 +254,15 @@ def _is_ours(part: Path, target: Path, sha256: str) -> bool:
 
 
 def sync_directory(path: Path) -> None:
-    """Make new names durable, where the platform can."""
+    """Make new names durable, where the platform and the file system can. Raises OSError for a disk that fails."""
     if os.name != "posix":
         return
-    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        if exc.errno not in _UNSUPPORTED:
+            raise
