@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "init": ("setup", "Write a commented batch file to start from."),
     "plan": ("plan", "Check and price every job of a batch."),
     "run": ("run", "Run or resume a batch."),
+    "collect": ("run", "Poll and download what is paid for. Submits nothing."),
     "status": ("status", "Show the progress of each batch and what needs attention."),
     "jobs": ("status", "List jobs with status, cost and file."),
     "show": ("status", "Show one job: request, attempts, costs, files, history."),

@@ -134,24 +134,10 @@ def _notes(total: ReportRow) -> list[str]:
 
 def show_summary(session: Session, ledger: Ledger, batch: BatchRecord, result: RunResult) -> None:
     """Print how the run ended; with --json as one object."""
-    counts = ledger.queries.counts(batch.id)
     if session.json:
-        session.data(
-            {
-                "batch": batch.name,
-                "simulated": session.simulate,
-                "stopped": None if result.stop is None else result.stop.value,
-                "message": result.message,
-                "over_budget": result.over_budget,
-                "blocked": dict(result.blocked),
-                "output_dir": batch.output_dir,
-                "jobs": dict(counts.by_status),
-                "total": row_data(ledger.reports.total(Filter(batch.id))),
-                "holds": holds_data(ledger, batch),
-                "uncertain": uncertain_data(ledger, batch.id),
-            }
-        )
+        session.data(summary_data(session, ledger, batch, result))
         return
+    counts = ledger.queries.counts(batch.id)
     rows, total = ledger.reports.report("model", Filter(batch.id))  # of one moment
     if counts.total > 1:  # `generate` has one job
         session.print(report_table("model", rows, total))
@@ -166,6 +152,23 @@ def show_summary(session: Session, ledger: Ledger, batch: BatchRecord, result: R
         session.warn(line)
     if result.stop is not None or words["running"]:
         session.warn(f"To resume: {session.command}")
+
+
+def summary_data(session: Session, ledger: Ledger, batch: BatchRecord, result: RunResult) -> dict[str, Any]:
+    """How the run ended, for machines."""
+    return {
+        "batch": batch.name,
+        "simulated": session.simulate,
+        "stopped": None if result.stop is None else result.stop.value,
+        "message": result.message,
+        "over_budget": result.over_budget,
+        "blocked": dict(result.blocked),
+        "output_dir": batch.output_dir,
+        "jobs": dict(ledger.queries.counts(batch.id).by_status),
+        "total": row_data(ledger.reports.total(Filter(batch.id))),
+        "holds": holds_data(ledger, batch),
+        "uncertain": uncertain_data(ledger, batch.id),
+    }
 
 
 def _attention_lines(

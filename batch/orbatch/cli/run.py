@@ -1,23 +1,48 @@
-"""``run``: plan, confirm, drive, summarize, and the exit code."""
+"""``run``: plan, confirm, drive, summarize, and the exit code. ``collect``: the same without a plan or submits."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from orbatch.batchfile.loader import load_config
+from orbatch.batchfile.models import LimitsConfig, PollingConfig
 from orbatch.cli.plan import PlanView, make_view, plan_lines, show_plan
 from orbatch.cli.progress import drive
 from orbatch.cli.provider import Connection, connect
-from orbatch.cli.report import show_summary
-from orbatch.cli.session import Budget, ExitCode, Failure, Only, Refresh, Session, Speed, Yes, confirm
+from orbatch.cli.report import show_summary, summary_data
+from orbatch.cli.session import (
+    Budget,
+    ExitCode,
+    Failure,
+    OneOrAll,
+    Only,
+    Refresh,
+    Session,
+    Speed,
+    Yes,
+    confirm,
+    find_batch,
+    foreseen,
+)
 from orbatch.cli.tables import SCREEN, amount, pluralize
-from orbatch.ledger import PAID_AND_OPEN, Counts, Ledger, Status
+from orbatch.ledger import PAID_AND_OPEN, BatchHeld, BatchRecord, Caps, Counts, Ledger, LedgerError, Status
 from orbatch.plan import check_against_file, is_loopback, read_plan_file
 from orbatch.runner import RunOptions, RunResult, Stop
+
+# The first of them that any of several batches ended with is the code of the command.
+_MOST_URGENT = (
+    ExitCode.INTERRUPTED,
+    ExitCode.FAILED,
+    ExitCode.UNCERTAIN,
+    ExitCode.BUDGET,
+    ExitCode.NO_OUTPUT,
+    ExitCode.DONE,
+)
 
 
 def run(
@@ -53,12 +78,19 @@ def run(
 
     async def execute() -> ExitCode:
         async with connect(session, speed=speed) as connection:
-            if speed not in (None, 1.0) and not is_loopback(connection.provider.origin):
-                raise Failure("--speed is for a simulator on this machine. The real API runs in real time.")
+            _check_speed(connection, speed)
             with session.open_ledger(create=True) as ledger:
-                view = await make_view(session, ledger, connection, config, only=only, budget=budget, refresh=refresh)
-                if file is not None:  # the plan was made again and must be the same
-                    check_against_file(view.plan, file, simulated=session.simulate)
+                try:
+                    view = await make_view(
+                        session, ledger, connection, config, only=only, budget=budget, refresh=refresh
+                    )
+                    if file is not None:  # the plan was made again and must be the same
+                        check_against_file(view.plan, file, simulated=session.simulate)
+                except LedgerError:  # without the ledger nothing can be collected; another run collects its own
+                    raise
+                except Exception as exc:  # whatever is wrong with the plan, paid outputs expire at the provider
+                    await _collect_despite(session, ledger, connection, config, exc, only_tell=dry_run)
+                    raise
                 if dry_run:
                     show_plan(session, view)
                     return ExitCode.DONE
@@ -72,6 +104,138 @@ def run(
     code = asyncio.run(execute())
     if code:
         raise typer.Exit(code)
+
+
+def collect(context: typer.Context, batch: OneOrAll = None, speed: Speed = None) -> None:
+    """Poll and download what is paid for.
+
+    Needs only the ledger: no batch file, no price list and no input files. Submits nothing. Exit codes as for `run`.
+    """
+    session: Session = context.obj
+    session.check_log_file()
+
+    async def execute() -> ExitCode:
+        with session.open_ledger() as ledger:
+            # A named batch also when nothing of it is open: charges that were not known yet are settled.
+            chosen = [find_batch(ledger, batch)] if batch is not None else _with_open_jobs(ledger)
+            if not chosen:
+                session.data([]) if session.json else session.result("No paid job is open.")
+                return ExitCode.DONE
+            async with connect(session, speed=speed) as connection:
+                _check_speed(connection, speed)
+                connection.require_key()
+                return await _collect_all(session, ledger, connection, chosen, as_list=batch is None)
+
+    code = asyncio.run(execute())
+    if code:
+        raise typer.Exit(code)
+
+
+async def _collect_all(
+    session: Session, ledger: Ledger, connection: Connection, batches: list[BatchRecord], *, as_list: bool
+) -> ExitCode:
+    """One batch after the other; one that cannot be collected keeps none of the others from it."""
+    codes, data = set[ExitCode](), list[dict[str, Any]]()
+    for batch in batches:
+        try:
+            result = await _collect(session, ledger, connection, batch)
+        except (BatchHeld, Failure) as exc:
+            if not as_list or getattr(exc, "code", None) == ExitCode.INTERRUPTED:
+                raise
+            session.warn(str(exc))
+            codes.add(ExitCode.FAILED)
+            continue
+        if session.json:
+            data.append(summary_data(session, ledger, batch, result))
+        else:
+            show_summary(session, ledger, batch, result)
+        codes.add(exit_code(result, ledger.queries.counts(batch.id), len(ledger.queries.uncertain(batch.id))))
+        if result.stop is Stop.INTERRUPTED:
+            break
+    if session.json:
+        session.data(data if as_list else data[0])
+    return next(code for code in _MOST_URGENT if code in codes)
+
+
+async def _collect(session: Session, ledger: Ledger, connection: Connection, batch: BatchRecord) -> RunResult:
+    """Poll and download the open jobs of a batch. Raises BatchHeld while it is being run, and Failure for jobs of the
+    simulator at the real API, or the other way round."""
+    if is_loopback(batch.origin) != is_loopback(connection.provider.origin):
+        raise Failure(
+            f"The jobs of {batch.name} are at {batch.origin}, not at {connection.provider.origin}. "
+            "Set OPENROUTER_BASE_URL to it."
+        )
+    polling = PollingConfig()
+    options = RunOptions(
+        limits=LimitsConfig(),
+        caps=Caps(),
+        output_dir=Path(batch.output_dir),
+        poll_interval_s=polling.interval,
+        poll_timeout_s=polling.timeout,
+        submits=False,
+    )
+    return await drive(session, ledger, batch, connection, options)
+
+
+def _with_open_jobs(ledger: Ledger) -> list[BatchRecord]:
+    found = [batch for name in ledger.plans.names() if (batch := ledger.plans.find(name)) is not None]
+    return [batch for batch in found if ledger.queries.open_attempts(batch.id)]
+
+
+async def _collect_despite(
+    session: Session, ledger: Ledger, connection: Connection, path: Path, error: Exception, *, only_tell: bool
+) -> None:
+    """Before a plan that failed ends the command: collect the paid jobs of its batch. ``only_tell``: only say that
+    there are some. Raises Failure in place of ``error`` where that was shown here, with the same exit code."""
+    batches = [batch for batch in _with_open_jobs(ledger) if _is_of_file(batch, path)]
+    if not batches:
+        return
+    message, code = foreseen(error)
+    if message is not None:
+        session.warn(message)  # now, since collecting may take a while
+    for batch in batches:
+        _say_open(session, ledger, batch)
+    if not only_tell:
+        for batch in batches:
+            try:
+                connection.require_key()
+                result = await _collect(session, ledger, connection, batch)
+            except (Failure, LedgerError) as exc:
+                if getattr(exc, "code", None) == ExitCode.INTERRUPTED:
+                    raise
+                session.warn(str(exc))
+                continue
+            _say_open(session, ledger, batch)
+            if result.stop is Stop.INTERRUPTED:
+                break
+    if message is not None:
+        raise Failure("The plan failed, for the reason above.", code) from error
+
+
+def _is_of_file(batch: BatchRecord, path: Path) -> bool:
+    """Whether a batch was planned from this file, by its path, or by its name where the file can be read."""
+    if Path(batch.config_path) == path.absolute():
+        return True
+    try:
+        return load_config(path).name == batch.name
+    except Exception:  # noqa: BLE001 - the file may be broken in any way, and was reported already
+        return False
+
+
+def _say_open(session: Session, ledger: Ledger, batch: BatchRecord) -> None:
+    """How many paid jobs are open, and the command that downloads them."""
+    jobs = len(ledger.queries.open_attempts(batch.id))
+    if jobs:
+        them = "it" if jobs == 1 else "them"
+        command = f"orbatch collect {batch.name}{session.flags}"
+        session.warn(f"{batch.name}: {pluralize(jobs, 'paid job')} open. `{command}` downloads {them}.")
+    else:
+        session.warn(f"{batch.name}: every paid job is collected.")
+
+
+def _check_speed(connection: Connection, speed: float | None) -> None:
+    if speed not in (None, 1.0) and not is_loopback(connection.provider.origin):
+        raise Failure("--speed is for a simulator on this machine. The real API runs in real time.")
 
 
 def _confirm_plan(session: Session, ledger: Ledger, connection: Connection, view: PlanView, *, yes: bool) -> None:

@@ -229,7 +229,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(ExitCode.DONE) from None
         except Exception as exc:
-            message, code = _foreseen(exc)
+            message, code = foreseen(exc)
             if message is None:
                 raise
             _exit(message, code)
@@ -242,7 +242,7 @@ def _exit(message: str, code: int) -> None:
     raise typer.Exit(code)
 
 
-def _foreseen(error: Exception) -> tuple[str | None, ExitCode]:
+def foreseen(error: Exception) -> tuple[str | None, ExitCode]:
     """The message and exit code of an error that is not a defect of orbatch; None for any other."""
     from orbatch.ledger import LedgerError, NoSuchJob
     from orbatch_provider import ConfigurationError, OpenRouterError

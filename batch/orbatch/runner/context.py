@@ -90,6 +90,7 @@ class RunOptions:
     """How to run a batch: its file's settings, with the command line's in their place. Times in seconds.
 
     ``attempts``: per job, the first included; ``retry_on``: final statuses that get another; ``only``: glob pattern.
+    ``submits`` False: paid jobs are polled and downloaded, and nothing is submitted.
     """
 
     limits: LimitsConfig
@@ -101,6 +102,7 @@ class RunOptions:
     retry_on: frozenset[Status] = frozenset()
     only: str | None = None
     fail_fast: bool = False
+    submits: bool = True
 
 
 class StopRun(Exception):

@@ -184,7 +184,7 @@ class BatchRun:
             # Completed jobs are not in flight, so a slow disk or line would let them pile up without end.
             waiting = len(self._tasks) - self._context.limits.in_flight
             is_backlog_long = waiting > self._options.limits.downloads * BACKLOG_PER_DOWNLOAD
-            choice = None if is_backlog_long else self._scheduler.choose()
+            choice = self._scheduler.choose() if self._options.submits and not is_backlog_long else None
             if is_backlog_long:
                 await self._pause("downloads are slower than completions")
             elif isinstance(choice, JobRecord):
@@ -319,6 +319,8 @@ class BatchRun:
 
     def _set_wait_reasons(self) -> bool:
         """Record for each pending job why it was not submitted. Returns whether a cap is the reason for any."""
+        if not self._options.submits:
+            return False  # it tried none, so it knows no reason
         blocked = self._scheduler.blocked
         try:
             for model, reason in blocked.items():
