@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import json
 import os
 import re
+import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from io import FileIO
 from pathlib import Path
@@ -69,12 +71,62 @@ class Download:
     resumed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """What a part is the beginning of; only the rest of the same may be joined to it.
+
+    ``source``: hash of the URL without its query. ``validator``: a strong ETag, else a Last-Modified. ``total``: bytes,
+    None where they were not announced.
+    """
+
+    source: str
+    validator: str
+    total: int | None
+
+    @classmethod
+    def of(cls, url: str, headers: Mapping[str, str], total: int | None) -> Entity | None:
+        """From a response; None where nothing in it would tell other content apart."""
+        tag = headers.get("etag", "")
+        # RFC 9110: a weak tag may stay the same although bytes differ, and If-Range must not hold one.
+        validator = tag if tag.startswith('"') else headers.get("last-modified", "")
+        return cls(source_of(url), validator, total) if validator else None
+
+    @classmethod
+    def read(cls, path: Path) -> Entity | None:
+        """From the file beside a part; None for one that is missing, or was cut by a crash."""
+        try:
+            data = json.loads(path.read_bytes())
+            source, validator, total = data["source"], data["validator"], data["total"]
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        is_valid = isinstance(source, str) and isinstance(validator, str) and isinstance(total, int | None)
+        return cls(source, validator, total) if is_valid else None
+
+    def continues_in(self, headers: Mapping[str, str], total: int | None) -> bool:
+        """Whether a 206 is of the same content: some servers ignore If-Range and send what they have now."""
+        if total is not None and self.total is not None and total != self.total:
+            return False
+        if self.validator.startswith('"'):
+            return headers.get("etag") == self.validator
+        return headers.get("last-modified", self.validator) == self.validator  # which a 206 may leave out
+
+
+def source_of(url: str) -> str:
+    """The ``source`` of an Entity: hashed, because the path of a signed URL may be a secret too."""
+    return hashlib.sha256(url.partition("?")[0].encode()).hexdigest()
+
+
+def entity_path(part: Path) -> Path:
+    """Where the Entity of a part is kept. Without this file a part is never resumed."""
+    return part.with_name(f"{part.name}.entity")
+
+
 class PartFile:
     """The file during a download: its size, its hash and what its first bytes are.
 
     It is created when there is enough to write, and only if that is video, so that an error page is never left on
     disk. End it with ``finish`` or ``keep``; these and ``catch_up`` block. ``expected``: the whole size in bytes as
-    announced, None when it was not.
+    announced, None when it was not. ``entity``: what it is part of, kept beside it while it is not complete.
     """
 
     def __init__(self, path: Path) -> None:
@@ -88,6 +140,7 @@ class PartFile:
         self.size = 0
         self.expected: int | None = None
         self.resumed = False
+        self.entity: Entity | None = None
         self._digest = hashlib.sha256()
         self._mime_type: str | None = None
         self._head = b""  # first bytes, until there are enough to judge
@@ -97,16 +150,24 @@ class PartFile:
 
     @property
     def exists(self) -> bool:
-        """Whether an earlier download left something."""
-        return self.path.is_file()
+        """Whether an earlier download left something. A link to a file of the user is not that."""
+        try:
+            status = self.path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 
-    def recover(self) -> None:
-        """Continue from what an earlier download left, unless that is not video. Blocks."""
+    def recover(self, url: str) -> None:
+        """Continue from what an earlier download of ``url`` left, unless that is not video, is longer than the content,
+        or nothing tells what it is part of. Blocks."""
+        entity = Entity.read(entity_path(self.path))
+        if entity is None or entity.source != source_of(url):
+            return
         with self.path.open("rb") as file:
-            self._mime_type = video_type(file.read(SNIFF_BYTES))
-            if self._mime_type is not None:
-                self.size = file.seek(0, os.SEEK_END)
-                self.resumed = True
+            mime_type = video_type(file.read(SNIFF_BYTES))
+            size = file.seek(0, os.SEEK_END)
+        if mime_type is not None and (entity.total is None or size <= entity.total):
+            self._mime_type, self.size, self.entity, self.resumed = mime_type, size, entity, True
 
     def write(self, chunk: bytes) -> None:
         """Take the next piece. Raises DownloadError when the beginning is not video, OSError from the disk."""
@@ -146,6 +207,8 @@ class PartFile:
             if not self.size or self._mime_type is None:
                 self._discard()
                 raise DownloadError("The content is empty. Nothing was saved.", path=self.path)
+            if not self.written and self.size == self.expected:
+                self.entity = None  # complete, and written in one step now: there is nothing to resume
             self._hash(self.written)
             for piece in self._unwritten:
                 self._digest.update(piece)
@@ -155,6 +218,7 @@ class PartFile:
         finally:
             self._close()
         self._check_length()
+        entity_path(self.path).unlink(missing_ok=True)
         return Download(self.path, self.size, self._digest.hexdigest(), self._mime_type, self.resumed)
 
     def keep(self) -> None:
@@ -180,16 +244,28 @@ class PartFile:
     def _flush(self) -> None:
         if not self._unwritten:
             return
-        if self._file is None:  # positioned where the last download ended
-            self._file = self.path.open("r+b" if self.written else "wb", buffering=0)
-            self._file.truncate(self.written)
-            self._file.seek(self.written)
+        if self._file is None:
+            self._file = self._open()
         # Taken first: after a disk that was full in the middle of it, none of it may be written a second time.
         pieces, self._unwritten, self._unwritten_bytes = self._unwritten, [], 0
         for piece in pieces:
             rest = memoryview(piece)
             while rest:
                 rest = rest[self._file.write(rest) :]
+
+    def _open(self) -> FileIO:
+        """The file, positioned where the last download ended; a new one replaces a link and never writes through it."""
+        if not self.written:
+            # In this order: wherever a crash comes, an entity is never beside a part of something else.
+            self._unlink()
+            if self.entity is not None:
+                with entity_path(self.path).open("x", encoding="utf-8") as beside:
+                    json.dump(asdict(self.entity), beside)
+            return self.path.open("xb", buffering=0)
+        file = self.path.open("r+b", buffering=0)
+        file.truncate(self.written)
+        file.seek(self.written)
+        return file
 
     def _check_length(self) -> None:
         if self.expected is None:
@@ -213,6 +289,10 @@ class PartFile:
 
     def _discard(self) -> None:
         self._close()
+        self._unlink()
+
+    def _unlink(self) -> None:
+        entity_path(self.path).unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
 
     def _close(self) -> None:
@@ -222,8 +302,8 @@ class PartFile:
 
 
 async def receive(transport: Transport, url: str, part: Path, *, keyed: bool) -> PartFile:
-    """Download ``url`` into ``part``, resuming what is there if the server can. ``finish`` of the returned file syncs
-    and checks the whole; it blocks, so call it in a thread.
+    """Download ``url`` into ``part``, resuming what is there if it is of the same content. ``finish`` of the returned
+    file syncs and checks the whole; it blocks, so call it in a thread.
 
     Raises the APIError of an error status; DownloadError when the content is not video or is interrupted, in which
     case ``part`` holds what came and the next call resumes; OSError when the file cannot be written.
@@ -232,7 +312,7 @@ async def receive(transport: Transport, url: str, part: Path, *, keyed: bool) ->
     hashing = _Hashing(file)
     try:
         if file.exists:
-            await run_in_disk_pool(file.recover)
+            await run_in_disk_pool(file.recover, url)
         if not await _fetch(transport, url, hashing, keyed=keyed):
             file.restart()  # the server cannot serve our offset
             if not await _fetch(transport, url, hashing, keyed=keyed):
@@ -308,8 +388,9 @@ async def _fetch(transport: Transport, url: str, hashing: _Hashing, *, keyed: bo
     """Write the body of one response; False when it does not continue what the file holds."""
     file = hashing.file
     headers = {"Accept": "video/mp4, */*"}
-    if file.size:
+    if file.size and file.entity is not None:
         headers["Range"] = f"bytes={file.size}-"  # a server that ignores it sends 200 and the whole
+        headers["If-Range"] = file.entity.validator  # and so does one whose content has changed
     async with _follow(transport, url, headers, keyed=keyed) as content:
         if content.status == 416 and file.size:
             return False
@@ -318,10 +399,14 @@ async def _fetch(transport: Transport, url: str, hashing: _Hashing, *, keyed: bo
             start, total = _range(content.headers.get("content-range", ""))
             if start != file.size or _is_encoded(content):
                 return False
+            if file.entity is not None and not file.entity.continues_in(content.headers, total):
+                return False
             file.expected = total  # of the whole file, not of this part
         else:
             file.restart()
             file.expected = None if _is_encoded(content) else _number(content.headers.get("content-length"))
+        if file.entity is None and not _is_encoded(content):
+            file.entity = Entity.of(url, content.headers, file.expected)
         try:
             async with aclosing(content.chunks()) as chunks:
                 async for chunk in chunks:

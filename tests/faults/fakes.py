@@ -87,6 +87,9 @@ def received(part: Path, content: bytes) -> PartFile:
     return file
 
 
+CLIP_TAG = '"clip"'  # the ETag of what ``serve_ranges`` serves
+
+
 def given(value: T | Exception) -> T:
     if isinstance(value, Exception):
         raise value
@@ -140,5 +143,5 @@ async def serve_ranges(exchange: Exchange) -> None:
         exchange.writer.write(raw_answer(clip(), content_type="video/mp4"))
         return
     start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-    headers = {"Content-Range": f"bytes {start}-{len(clip()) - 1}/{len(clip())}"}
+    headers = {"Content-Range": f"bytes {start}-{len(clip()) - 1}/{len(clip())}", "ETag": CLIP_TAG}
     exchange.writer.write(raw_answer(clip()[start:], 206, content_type="video/mp4", headers=headers))

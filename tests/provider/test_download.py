@@ -6,12 +6,13 @@ import hashlib
 import random
 import sys
 import tracemalloc
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from orbatch_provider import errors
-from orbatch_provider.download import Download, PartFile
+from orbatch_provider.download import Download, Entity, PartFile, entity_path, source_of
 from tests.provider.conftest import Wire
 from tests.provider.rawserver import (
     MP4_HEAD,
@@ -35,8 +36,23 @@ def video(body: bytes = CLIP, status: int = 200, *, content_type: str = "video/m
     return answer(body, status, content_type=content_type, **kwargs)
 
 
-def rest(start: int, body: bytes = CLIP) -> list[Step]:
-    return video(body[start:], 206, headers={"Content-Range": f"bytes {start}-{len(body) - 1}/{len(body)}"})
+TAG = '"v1"'
+TAGGED = {"ETag": TAG}
+
+
+def rest(start: int, body: bytes = CLIP, headers: Mapping[str, str] = TAGGED) -> list[Step]:
+    content_range = f"bytes {start}-{len(body) - 1}/{len(body)}"
+    return video(body[start:], 206, headers={**headers, "Content-Range": content_range})
+
+
+def leave(wire: Wire, content: bytes, total: int | None = len(CLIP), validator: str = TAG, path: str = "") -> None:
+    """What a killed download leaves."""
+    wire.part.unlink(missing_ok=True)
+    file = PartFile(wire.part)
+    url = f"{wire.server.url}{path or '/videos/job-1/content'}"
+    file.entity = Entity(source_of(url), validator, total)
+    file.write(content)
+    file.keep()
 
 
 def sha256(content: bytes) -> str:
@@ -79,7 +95,8 @@ async def test_it_is_recognised_by_its_bytes(wire: Wire, script: list[Step], mim
 
 def cut(content: bytes, end: Step, at: int, head: bytes | None = None) -> list[Step]:
     """``content`` up to ``at``, with a head that announces all of it unless it is given."""
-    head = raw_answer(content, content_type="video/mp4").removesuffix(content) if head is None else head
+    whole = raw_answer(content, content_type="video/mp4", headers=TAGGED)
+    head = whole.removesuffix(content) if head is None else head
     return [read_request, send(head + content[:at]), end]
 
 
@@ -90,13 +107,15 @@ def going_on(content: bytes) -> list[Step]:
         assert exchange.request is not None
         start = int(exchange.request.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
         headers = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if start else {}
+        headers |= TAGGED
         whole = raw_answer(content[start:], 206 if start else 200, content_type="video/mp4", headers=headers)
         await send(whole)(exchange)
 
     return [read_request, step]
 
 
-CHUNKED = raw_answer(CLIP, content_type="video/mp4", chunked=True)
+CHUNKED = raw_answer(CLIP, content_type="video/mp4", chunked=True, headers=TAGGED)
+NO_LENGTH_TAGGED = NO_LENGTH.replace(b"\r\n\r\n", b"\r\nETag: " + TAG.encode() + b"\r\n\r\n")
 LARGE = MP4_HEAD + (11_000_000 - 24).to_bytes(4, "big") + b"mdat" + random.Random(2).randbytes(11_000_000 - 32)
 
 
@@ -106,7 +125,7 @@ LARGE = MP4_HEAD + (11_000_000 - 24).to_bytes(4, "big") + b"mdat" + random.Rando
         pytest.param(CLIP, cut(CLIP, close, 1500), id="with-length"),
         pytest.param(CLIP, cut(CLIP, reset, 1500), id="reset"),
         pytest.param(CLIP, cut(CHUNKED, close, len(CHUNKED) - 600, b""), id="chunked"),
-        pytest.param(CLIP, cut(CLIP, close, 2000, NO_LENGTH), id="no-length"),
+        pytest.param(CLIP, cut(CLIP, close, 2000, NO_LENGTH_TAGGED), id="no-length"),
         pytest.param(LARGE, cut(LARGE, close, 9_300_000), id="large"),  # hashed in pieces, beside the download
     ],
 )
@@ -140,7 +159,7 @@ async def test_a_cut_is_noticed_and_the_next_download_goes_on_where_it_broke_off
     ],
 )
 async def test_where_it_cannot_be_joined_it_starts_over(wire: Wire, scripts: list[list[Step]]) -> None:
-    wire.part.write_bytes(CLIP[:1000])
+    leave(wire, CLIP[:1000])
     wire.script(*scripts)
 
     loaded = await wire.load()
@@ -152,18 +171,87 @@ async def test_where_it_cannot_be_joined_it_starts_over(wire: Wire, scripts: lis
     assert all("range" not in request.headers for request in wire.requests[1:])
 
 
+OTHER = bytes([*CLIP[:600], *(255 - byte for byte in CLIP[600:])]) + bytes(700)
+DATE = "Wed, 25 Nov 2026 10:00:00 GMT"
+
+
 @pytest.mark.parametrize(
-    ("leftover", "continued"),
-    [pytest.param(clip(9000), True, id="longer"), pytest.param(b'{"error": "unauthorised"}', False, id="no-video")],
+    ("validator", "total", "changed"),
+    [
+        pytest.param(TAG, len(CLIP), [video(OTHER, headers={"ETag": '"v2"'})], id="if-range-obeyed"),
+        pytest.param(TAG, len(CLIP), [rest(1000, OTHER, {"ETag": '"v2"'}), video(OTHER)], id="other-tag"),
+        pytest.param(TAG, len(CLIP), [rest(1000, OTHER, {}), video(OTHER)], id="no-tag-any-more"),
+        pytest.param(TAG, len(CLIP), [rest(1000, OTHER), video(OTHER)], id="same-tag-and-another-length"),
+        pytest.param(DATE, len(CLIP), [rest(1000, OTHER, {}), video(OTHER)], id="date-and-another-length"),
+        pytest.param(
+            DATE, None, [rest(1000, OTHER, {"Last-Modified": DATE.replace("10:", "11:")}), video(OTHER)], id="date"
+        ),
+    ],
 )
-async def test_a_leftover_of_something_else_leaves_nothing_behind(wire: Wire, leftover: bytes, continued: bool) -> None:
-    wire.part.write_bytes(leftover)
+async def test_two_halves_of_different_content_are_never_joined(
+    wire: Wire, validator: str, total: int | None, changed: list[list[Step]]
+) -> None:
+    leave(wire, CLIP[:1000], total, validator)
+    wire.script(*changed)
+
+    loaded = await wire.load()
+
+    assert wire.requests[0].headers["if-range"] == validator
+    assert (loaded.resumed, loaded.sha256) == (False, sha256(OTHER))
+    assert wire.part.read_bytes() == OTHER
+
+
+async def test_content_that_only_has_a_date_is_resumed_by_it(wire: Wire) -> None:
+    wire.script(cut(CLIP, close, 1500, dated(CLIP)), rest(1500, headers={}))
+    with pytest.raises(errors.DownloadError, match="can be resumed"):
+        await wire.load()
+
+    loaded = await wire.load()
+
+    assert wire.requests[1].headers["if-range"] == DATE
+    assert (loaded.resumed, loaded.sha256) == (True, sha256(CLIP))
+    assert list(wire.part.parent.iterdir()) == [wire.part]
+
+
+def dated(content: bytes) -> bytes:
+    """The head of a response with a date and a weak tag, which says nothing about bytes."""
+    headers = {"Last-Modified": DATE, "ETag": 'W/"v1"'}
+    return raw_answer(content, content_type="video/mp4", headers=headers).removesuffix(content)
+
+
+@pytest.mark.parametrize("case", ["no entity", "torn entity", "other url", "longer", "no video"])
+async def test_a_part_of_what_nobody_knows_is_never_resumed(wire: Wire, case: str) -> None:
+    content = {"longer": clip(9000), "no video": b'{"error": "unauthorised"}' * 50}.get(case, CLIP[:1000])
+    leave(wire, clip(9000) if case == "longer" else CLIP[:1000], path="/stored/copy" if case == "other url" else "")
+    wire.part.write_bytes(content)
+    if case == "no entity":
+        entity_path(wire.part).unlink()
+    elif case == "torn entity":
+        entity_path(wire.part).write_text('{"source": "')
+    wire.script(video(headers=TAGGED))
+
+    await wire.load()
+
+    assert "range" not in wire.requests[0].headers
+    assert wire.part.read_bytes() == CLIP
+    assert list(wire.part.parent.iterdir()) == [wire.part]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need privileges there")
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to], ids=["symbolic", "hard"])
+async def test_a_part_that_is_a_link_to_a_file_of_the_user_is_not_written_through(
+    wire: Wire, tmp_path: Path, link: Callable[[Path, Path], None]
+) -> None:
+    victim = tmp_path / "mine.mp4"
+    leave(wire, CLIP[:1000])
+    wire.part.replace(victim)
+    link(wire.part, victim)
     wire.script(video())
 
     await wire.load()
 
-    assert ("range" in wire.requests[0].headers) is continued
-    assert wire.part.read_bytes() == CLIP
+    assert victim.read_bytes() == CLIP[:1000]
+    assert (wire.part.is_symlink(), wire.part.read_bytes()) == (False, CLIP)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +312,7 @@ async def test_an_error_leaves_what_came_earlier_and_nothing_else(
     wire: Wire, scripts: list[list[Step]], error: type[errors.OpenRouterError], leftover: bytes | None
 ) -> None:
     if leftover is not None:
-        wire.part.write_bytes(leftover)
+        leave(wire, leftover)
     wire.script(*scripts)
 
     with pytest.raises(error):

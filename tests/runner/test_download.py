@@ -11,8 +11,18 @@ import pytest
 from orbatch.ledger import Status
 from orbatch.runner.download import Downloader, redownload
 from orbatch_provider import GoneError, NotFoundError, OutcomeUnknownError, VideoJob
+from orbatch_provider.download import Entity, PartFile, source_of
 from orbatch_provider.errors import ServerError
-from tests.faults.fakes import FakeProvider, download, files_of, names, part_of, serve_ranges, serve_whole
+from tests.faults.fakes import (
+    CLIP_TAG,
+    FakeProvider,
+    download,
+    files_of,
+    names,
+    part_of,
+    serve_ranges,
+    serve_whole,
+)
 from tests.faults.workshop import Switch, Workshop, clip, provider_at
 from tests.provider.rawserver import Exchange, Servers, raw_answer, read_request
 
@@ -80,8 +90,9 @@ async def test_what_a_killed_run_left_is_resumed_where_the_server_can(
 ) -> None:
     job, attempt = workshop.completed()
     half = len(clip()) // 2
-    part_of(workshop, job, attempt).write_bytes(clip()[:half])
     server = await servers.start([read_request, serve_ranges if honours_range else serve_whole])
+    url = f"{server.url}/videos/{attempt.remote_id}/content"
+    leave_half(part_of(workshop, job, attempt), Entity(source_of(url), CLIP_TAG, len(clip())))
     async with provider_at(server) as real:
         await download(workshop, Switch(real, real, "", 0), job, attempt)
 
@@ -193,3 +204,10 @@ async def test_missing_and_changed_files_are_downloaded_again(workshop: Workshop
 async def forget(exchange: Exchange) -> None:
     assert exchange.request is not None
     exchange.writer.write(raw_answer({}, 410 if exchange.request.target.endswith("index=0") else 404))
+
+
+def leave_half(part: Path, entity: Entity) -> None:
+    file = PartFile(part)
+    file.entity = entity
+    file.write(clip()[: len(clip()) // 2])
+    file.keep()

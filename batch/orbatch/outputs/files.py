@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from orbatch.ledger import OutputRecord
 from orbatch_provider import SNIFF_BYTES, video_type
+from orbatch_provider.download import entity_path
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -241,6 +242,7 @@ def mime_type_of(path: Path) -> str:
 def discard(part: Path) -> None:
     """Remove the part of a file that the ledger has recorded. One that cannot be removed stays: the file is safe."""
     with contextlib.suppress(OSError):
+        entity_path(part).unlink(missing_ok=True)
         part.unlink()
 
 
