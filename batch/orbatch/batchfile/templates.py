@@ -38,7 +38,7 @@ SAMPLE_NAMES: Mapping[str, Any] = {
 }
 MAX_RENDERED = 100_000  # characters of a rendered template, and of a template itself
 # Characters of all values that a template uses, each as often as it uses it. Together they bound what exists while it
-# is rendered: ``~``, lists and filters hold many of them at once, before there is a result whose length can be checked.
+# is rendered: ``~``, lists and filters hold many of them together, before there is a result to measure.
 _MAX_USED = 200 * MAX_RENDERED
 _MAX_EXPRESSIONS = 10_000  # compiling 50,000 takes ten seconds and 400 MB
 
