@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 
 
 def main() -> None:
     """Entry point of the ``orbatch`` command."""
+    _prepare_streams()
     from orbatch.cli.app import app, move_global_options  # not above: importing a part must not build the whole
 
     app(args=move_global_options(sys.argv[1:]))
+
+
+def _prepare_streams() -> None:
+    """Standard streams that are open and can print any character."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed by `2>&-`: the next file that is opened, perhaps the ledger, would get its number
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - open until the end
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - as above
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - as above
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # cp1252 and ASCII have few of the characters in prompts

@@ -32,15 +32,15 @@ async def drive(
 ) -> RunResult:
     """Run the batch under a live view where stderr is a terminal, with signals handled."""
     with contextlib.ExitStack() as stack:
-        file = None
-        if session.log_file is not None:  # appended to: the log of a resumed batch is one file
-            file = stack.enter_context(session.log_file.open("a", encoding="utf-8"))
+        # Appended to: the log of a resumed batch is one file.
+        file = None if session.log_file is None else session.log_file.open("a", encoding="utf-8")
         console = None
         if sys.stderr.isatty() and not session.quiet:  # elsewhere it would fill a log with control characters
             from rich.console import Console
 
             console = Console(stderr=True, highlight=False, markup=False, emoji=False)
         log = EventLog(session.quiet, file, console)
+        stack.callback(log.close)
         batch_run = BatchRun(ledger, batch, connection.provider, options, Clock(connection.speed), log.show)
         if console is not None:
             view = _live_view(console, lambda: view_text(ledger, batch, options.caps, batch_run.waiting))
@@ -54,9 +54,10 @@ async def drive(
         return await batch_run.run()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EventLog:
-    """Where the messages of a run go: the log file, and stderr through the console of the live view, if any."""
+    """Where the messages of a run go: stderr, through the console of the live view, if any, and the log file. ``file``
+    is None after its first failure, such as a full disk: no log is worth a paid job."""
 
     quiet: bool
     file: IO[str] | None
@@ -66,13 +67,30 @@ class EventLog:
         """Log and show one message; only warnings and errors with --quiet."""
         text = f"{event.job}: {event.text}" if event.job else event.text
         text = printable(text).replace("\n", " ")  # one line per message, or a log could be forged
-        if self.file is not None:
+        if not (self.quiet and event.level == "info"):
+            self._print(text, event.level)  # before the log, which may be on a full disk with the ledger
+        if self.file is None:
+            return
+        try:
             self.file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {event.level} {text}\n")
             self.file.flush()  # a run that is killed leaves a whole log
-        if self.quiet and event.level == "info":
-            return
+        except OSError as exc:
+            name = self.file.name
+            self.close()
+            self._print(
+                f"The log file {name} cannot be written: {exc.strerror}. The run continues without it.", "warning"
+            )
+
+    def close(self) -> None:
+        """Close the log file, whatever the disk says."""
+        file, self.file = self.file, None
+        if file is not None:
+            with contextlib.suppress(OSError):
+                file.close()
+
+    def _print(self, text: str, level: str) -> None:
         if self.console is not None:
-            self.console.print(text, style=_STYLES[event.level], soft_wrap=True)  # a path can be copied whole
+            self.console.print(text, style=_STYLES[level], soft_wrap=True)  # a path can be copied whole
         else:
             sys.stderr.write(f"{datetime.now(UTC).astimezone():%H:%M:%S} {text}\n")
             sys.stderr.flush()  # stderr of a pipe may be buffered

@@ -9,7 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
-from orbatch.cli.session import Batch, Failure, Only, Session, Yes, confirm, find_batch, find_job, parse_usd
+from orbatch.cli.session import (
+    Batch,
+    Failure,
+    Only,
+    Session,
+    Yes,
+    confirm,
+    find_batch,
+    find_job,
+    outlive_readers,
+    parse_usd,
+)
 from orbatch.cli.tables import SCREEN, amount, jobs_are, json_usd, pluralize
 from orbatch.ledger import TRANSITIONS, AttemptRecord, BatchRecord, Counts, JobRecord, Ledger, Status
 from orbatch.money import to_nano
@@ -30,6 +41,7 @@ def retry(
 ) -> None:
     """Set failed jobs back to pending. The next run submits them."""
     session: Session = context.obj
+    outlive_readers()
     wanted = [Status(word.strip()) for word in status.split(",") if word.strip() in _RETRYABLE]
     if len(wanted) != status.count(",") + 1:  # a typo fails before the ledger is opened
         raise Failure(f"--status {status}: only {', '.join(_RETRYABLE)} jobs can be retried.")
@@ -119,6 +131,7 @@ def resolve(
     --not-charged, --charged and --charged-at-most.
     """
     session: Session = context.obj
+    outlive_readers()
     if [remote_id is not None, not_charged, charged is not None, charged_at_most].count(True) != 1:
         raise Failure("Pass one of --remote-id ID, --not-charged, --charged USD or --charged-at-most.")
     cost = 0 if not_charged else None if charged is None else to_nano(charged)

@@ -28,6 +28,7 @@ from orbatch.cli.session import (
     confirm,
     find_batch,
     foreseen,
+    outlive_readers,
 )
 from orbatch.cli.tables import SCREEN, amount, pluralize
 from orbatch.ledger import PAID_AND_OPEN, BatchHeld, BatchRecord, Caps, Counts, Ledger, LedgerError, Status
@@ -69,6 +70,7 @@ def run(
     declined.
     """
     session: Session = context.obj
+    outlive_readers()
     session.check_log_file()  # before the plan, and so before any money
     file = read_plan_file(config)  # None for a batch file
     if file is not None:

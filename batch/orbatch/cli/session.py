@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
+import io
 import json
 import os
 import re
+import select
 import shlex
 import signal
 import sys
@@ -15,7 +18,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import IO, TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
@@ -213,6 +216,47 @@ def find_job(ledger: Ledger, prefix: str) -> JobRecord:
     return ledger.queries.find_job(prefix)
 
 
+class _Outlived(io.FileIO):
+    """A standard stream that swallows what nobody can read any more: a broken pipe, a full disk, a lost terminal."""
+
+    def write(self, data: Any) -> int:
+        """Write, or from the first failure on write nothing; never raises OSError."""
+        try:
+            while (written := super().write(data)) is None:  # a full pipe that does not block, such as of Node.js
+                select.select([], [self], [])
+        except OSError:
+            _silence(self)
+            return memoryview(data).nbytes
+        return written
+
+
+def outlive_readers() -> None:
+    """From now on no failure to print ends the command: for those that spend or record, whose exit code must be true
+    whether anybody reads along or not."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        below = getattr(stream, "buffer", None)
+        # A test's stream has no file below it, and the console of Windows is none.
+        if not isinstance(below, (io.BufferedWriter, io.FileIO)) or (os.name == "nt" and stream.isatty()):
+            continue
+        try:
+            stream.flush()
+        except OSError:
+            _silence(stream)
+        raw = _Outlived(stream.fileno(), "w", closefd=False)
+        binary: Any = raw if isinstance(below, io.FileIO) else io.BufferedWriter(raw)  # the former: PYTHONUNBUFFERED
+        lines = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
+        setattr(sys, name, io.TextIOWrapper(binary, stream.encoding, stream.errors, **lines))
+
+
+def _silence(stream: IO[Any] | io.FileIO) -> None:
+    """Send the rest of a stream nowhere, or what is buffered would fail again at the exit."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
     """Every foreseeable error ends in a message on stderr and a documented exit code, never in a traceback."""
 
@@ -220,13 +264,15 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             command(*args, **kwargs)
+            sys.stdout.flush()  # a full disk is an error of the command, not of the interpreter's exit
         except Failure as exc:
             _exit(str(exc), exc.code)
         except (KeyboardInterrupt, EOFError, typer.Abort):
             _exit("Interrupted.", ExitCode.INTERRUPTED)
         except BrokenPipeError:
-            # The reader is gone (`orbatch jobs | head`), which is no error; what is buffered is flushed at the exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # The reader is gone (`orbatch jobs | head`), which is no error.
+            _silence(sys.stdout)
+            _silence(sys.stderr)
             raise SystemExit(ExitCode.DONE) from None
         except Exception as exc:
             message, code = foreseen(exc)
@@ -238,7 +284,12 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def _exit(message: str, code: int) -> None:
-    typer.echo(printable(message), err=True)
+    for stream, text in ((sys.stdout, ""), (sys.stderr, f"{printable(message)}\n")):
+        try:
+            stream.write(text)
+            stream.flush()
+        except OSError:  # the exit code is true even where the message cannot be shown
+            _silence(stream)
     raise typer.Exit(code)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from orbatch.cli.session import ExitCode, OneOrAll, Session, Yes, confirm, find_batch
+from orbatch.cli.session import ExitCode, OneOrAll, Session, Yes, confirm, find_batch, outlive_readers
 from orbatch.cli.tables import pluralize
 from orbatch.ledger import Ledger, OutputRecord
 
@@ -19,6 +19,7 @@ def verify(context: typer.Context, batch: OneOrAll = None, yes: Yes = False) -> 
     Offers to download missing and changed files again, while the provider still has them; that costs nothing.
     """
     session: Session = context.obj
+    outlive_readers()
     with session.open_ledger() as ledger:
         files = list(ledger.queries.placed_files(None if batch is None else find_batch(ledger, batch).id))
         found = [(job_id, output.path, problem) for job_id, output in files if (problem := _problem(output))]
