@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from orbatch.ledger import Caps, Charge, Status
 from orbatch_simulator import Fault
 from tests.conftest import Open
 from tests.desk import LITE, Desk
@@ -82,6 +83,108 @@ def test_a_verdict_that_is_none_changes_nothing(uncertain: Desk, arguments: list
 def test_a_job_that_is_certain_has_nothing_to_resolve(desk: Desk) -> None:
     desk.run(desk.write(prompts=["one"]))
     assert "nothing to resolve" in desk.call("resolve", desk.jobs()[0]["job_id"], "--not-charged", code=2).err
+
+
+# -- ids that are wrong, and paid jobs that never arrive --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("remote_id", ["", "  ", "x" * 129], ids=["empty", "blank", "too long"])
+def test_what_cannot_be_an_id_is_refused(uncertain: Desk, remote_id: str) -> None:
+    job = uncertain.jobs()[0]["job_id"]
+    assert "1 to 128 characters" in uncertain.call("resolve", job, "--remote-id", remote_id, code=2).err
+    assert uncertain.statuses() == ["uncertain"] * 3
+
+
+def test_an_id_is_recorded_only_when_the_provider_knows_it(uncertain: Desk) -> None:
+    job = uncertain.jobs()[0]["job_id"]
+    [remote_id] = uncertain.simulator.journal.jobs
+    refused = uncertain.call("resolve", job, "--remote-id", remote_id[:-1] + "?", code=2)
+    assert "nothing was changed" in refused.err
+    uncertain.simulator.set_faults(Fault("poll", status=503))
+    assert "nothing was changed" in uncertain.call("resolve", job, "--remote-id", remote_id, code=1).err
+    assert uncertain.statuses() == ["uncertain"] * 3
+    uncertain.simulator.set_faults()
+    uncertain.call("resolve", job, "--remote-id", f" {remote_id} ")
+    uncertain.call("collect", "films", "--speed", uncertain.speed, code=5)
+    assert uncertain.statuses() == ["done", "uncertain", "uncertain"]
+
+
+def test_a_mistyped_id_is_replaced_by_the_right_one(uncertain: Desk) -> None:
+    job = uncertain.jobs()[0]["job_id"]
+    [right] = uncertain.simulator.journal.jobs
+    with uncertain.ledger() as ledger:  # as an id that was recorded before ids were polled
+        ledger.attempts.attach_remote_id(ledger.queries.attempts(job)[0], "wr0ng")
+    assert "nothing was changed" in uncertain.call("resolve", job, "--remote-id", "other", code=2).err
+    assert f"submitted as {right}" in uncertain.call("resolve", job, "--remote-id", right).out
+    assert "wr0ng" in uncertain.call("show", job).out, "no id is forgotten"
+    uncertain.call("collect", "films", "--speed", uncertain.speed, code=5)
+    assert uncertain.jobs()[0]["status"] == "done"
+
+
+@pytest.fixture
+def submitted(desk: Desk) -> Desk:
+    """A desk with one submitted job, whose polls the provider then refuses for ever."""
+    desk.simulator.set_faults(Fault("submit", status=500, accept=True))
+    desk.run(desk.write(prompts=["one"]), code=5)
+    [remote_id] = desk.simulator.journal.jobs
+    desk.simulator.set_faults()
+    with desk.ledger() as ledger:
+        [job] = ledger.queries.uncertain()
+        assert job.attempt is not None
+        ledger.attempts.accept(job.attempt.id, remote_id)
+    desk.simulator.set_faults(Fault("poll", status=404))
+    return desk
+
+
+def test_an_id_that_came_from_the_provider_is_not_replaced(submitted: Desk) -> None:
+    submitted.simulator.set_faults(Fault("poll", "edit", fields={"id": "other"}))
+    [job] = submitted.jobs()
+    refused = submitted.call("resolve", job["job_id"], "--remote-id", "other", code=None)
+    assert refused.code != 0
+    assert submitted.jobs() == [job]
+
+
+def test_a_submitted_job_that_is_never_found_is_given_up_and_bought_again_only_on_purpose(submitted: Desk) -> None:
+    [job] = [row["job_id"] for row in submitted.jobs()]
+    assert "pass --lost" in submitted.call("resolve", job, "--not-charged", code=2).err
+    assert "lost, at most 0.12 USD charged" in submitted.call("resolve", job, "--lost").out
+    total = submitted.call("report", "--json").json["total"]
+    assert (total["cost_usd"], total["reserved_usd"]) == (0, 0.12)
+    submitted.simulator.set_faults()
+    path = submitted.folder / "films.yaml"
+    assert "To buy them again: orbatch retry films --status lost" in submitted.run(path, code=3).err
+    submitted.call("retry")
+    submitted.run(path, code=3)
+    assert submitted.accepted() == 1, "nothing but --status lost buys it again"
+    submitted.call("resolve", job, "--charged", "0.11")
+    submitted.call("retry", "--status", "lost")
+    submitted.run(path)
+    assert (submitted.accepted(), submitted.statuses()) == (2, ["done"])
+    assert submitted.call("report", "--json").json["total"]["cost_usd"] == 0.23
+
+
+def test_a_completed_job_without_content_is_given_up_at_its_charge(submitted: Desk) -> None:
+    submitted.simulator.set_faults()
+    [row] = submitted.jobs()
+    with submitted.ledger() as ledger:
+        [attempt] = ledger.queries.attempts(row["job_id"])
+        ledger.attempts.end(attempt.id, Status.COMPLETED, Charge(120_000_000), Caps())
+    assert "its id is right" in submitted.call("resolve", row["job_id"], "--remote-id", "x", code=2).err
+    assert "lost, 0.12 USD charged" in submitted.call("resolve", row["job_id"], "--lost").out
+    total = submitted.call("report", "--json").json["total"]
+    assert (total["cost_usd"], total["reserved_usd"]) == (0.12, 0)
+
+
+@pytest.mark.parametrize("verdict", [["--lost"], ["--remote-id", "x"]], ids=["lost", "remote id"])
+def test_a_job_that_a_run_is_polling_is_left_to_it(submitted: Desk, verdict: list[str]) -> None:
+    with submitted.running(submitted.folder / "films.yaml") as run:
+        with submitted.ledger() as ledger:
+            submitted.until(lambda: ledger.database.count("from batches where lease_owner is not null"), "the run")
+        [job] = submitted.jobs()
+        assert "is being run by process" in submitted.call("resolve", job["job_id"], *verdict, code=1).err
+        run.signal(signal.SIGINT)
+        run.finish(130)
+    assert submitted.statuses() == ["submitted"]
 
 
 # -- verify -----------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def test_the_table_is_the_promised_one() -> None:
     assert {str(old): {str(new) for new in following} for old, following in TRANSITIONS.items()} == {
         "pending": {"submitting"},
         "submitting": {"submitted", "rejected", "pending", "uncertain", "done"},
-        "submitted": {"completed", "failed", "cancelled", "expired"},
+        "submitted": {"completed", "failed", "cancelled", "expired", "lost"},
         "completed": {"done", "lost"},
         "done": set(),
         "rejected": {"pending"},
@@ -39,15 +39,17 @@ def test_the_table_is_the_promised_one() -> None:
         "cancelled": {"pending"},
         "expired": {"pending"},
         "uncertain": {"submitted", "pending", "rejected", "lost"},
-        "lost": set(),
+        "lost": {"pending"},
     }
 
 
-@pytest.mark.parametrize("status", sorted({*PAID_AND_OPEN, S.DONE, S.LOST}))
+@pytest.mark.parametrize("status", sorted({*PAID_AND_OPEN, S.DONE}))
 def test_what_was_accepted_is_never_sent_again_before_it_has_ended_without_a_result(status: Status) -> None:
-    """The money rule in one line: from there, pending is reached only through what the provider ended."""
+    """The money rule in one line: from there, pending is reached only through what the provider ended or no longer
+    has."""
+    ended = {*ENDED_REMOTELY, S.LOST}
     reached = {status}
-    while more := {new for old in reached for new in TRANSITIONS[old] if new not in ENDED_REMOTELY} - reached:
+    while more := {new for old in reached for new in TRANSITIONS[old] if new not in ended} - reached:
         reached |= more
     assert S.PENDING not in reached
 
@@ -76,6 +78,7 @@ VERBS: dict[str, tuple[Verb, str, Status]] = {
     **{f"end as {status}": (end(status), "submitted", status) for status in (S.COMPLETED, *sorted(ENDED_REMOTELY))},
     "mark done": (lambda b, _, n: b.attempts.mark_done(n, [video()]), "completed", S.DONE),
     "mark lost": (lambda b, _, n: b.attempts.mark_lost(n, "gone"), "completed", S.LOST),
+    "give up": (lambda b, job, _: b.attempts.give_up(b.attempt(job)), "submitted completed", S.LOST),
     **{
         f"answer as {enters}": (answer(enters), "submitting uncertain", enters) for enters in (S.DONE, S.FAILED, S.LOST)
     },
@@ -84,7 +87,7 @@ VERBS: dict[str, tuple[Verb, str, Status]] = {
     "charged": (lambda b, job, _: b.attempts.resolve_charged(b.attempt(job), 1), "uncertain", S.LOST),
     "replace the files": (lambda b, _, n: b.attempts.replace_outputs(n, [video()]), "done", S.DONE),
 }
-REOPENABLE = {*ENDED_REMOTELY, S.REJECTED}
+REOPENABLE = {*ENDED_REMOTELY, S.REJECTED, S.LOST}
 
 
 @pytest.mark.parametrize("name", VERBS)

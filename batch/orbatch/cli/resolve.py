@@ -1,7 +1,8 @@
-"""``retry`` and ``resolve``: the user's decision about jobs that failed, or whose outcome is unknown."""
+"""``retry`` and ``resolve``: the user's decision about jobs that failed, or that have no outcome."""
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from dataclasses import dataclass
 from decimal import Decimal
@@ -11,6 +12,7 @@ import typer
 
 from orbatch.cli.session import (
     Batch,
+    ExitCode,
     Failure,
     Only,
     Session,
@@ -22,11 +24,22 @@ from orbatch.cli.session import (
     parse_usd,
 )
 from orbatch.cli.tables import SCREEN, amount, jobs_are, json_usd, pluralize
-from orbatch.ledger import TRANSITIONS, AttemptRecord, BatchRecord, Counts, JobRecord, Ledger, Status
+from orbatch.ledger import (
+    PAID_AND_OPEN,
+    TRANSITIONS,
+    AttemptRecord,
+    BatchRecord,
+    Counts,
+    JobRecord,
+    Ledger,
+    Status,
+    utc_now,
+)
 from orbatch.money import to_nano
 
 ACTIVITY_PAGE = "https://openrouter.ai/activity"
 _PROMPT_SHOWN = 60  # characters
+_LONGEST_ID = 128  # characters of a remote id
 # Derived, so that the ledger's table of transitions alone decides what may be tried again.
 _RETRYABLE = [status for status in SCREEN["failed"] if Status.PENDING in TRANSITIONS[status]]
 
@@ -39,7 +52,10 @@ def retry(
     ] = "failed",
     only: Only = None,
 ) -> None:
-    """Set failed jobs back to pending. The next run submits them."""
+    """Set failed jobs back to pending. The next run submits them.
+
+    A lost job was paid for: --status lost buys it again.
+    """
     session: Session = context.obj
     outlive_readers()
     wanted = [Status(word.strip()) for word in status.split(",") if word.strip() in _RETRYABLE]
@@ -68,23 +84,26 @@ def retry_hint(name: str, counts: Counts, flags: str) -> list[str]:
         return []
     statuses = ", ".join(f"{jobs} {status}" for status, jobs in failed.items())
     line = f"{pluralize(sum(failed.values()), 'job')} failed ({statuses})."
-    retryable = [status for status in failed if status in _RETRYABLE]
+    # Lost jobs are paid for, so buying them again is never part of a suggestion for others.
+    retryable = [status for status in failed if status in _RETRYABLE and status is not Status.LOST]
     if retryable:
         # `retry` alone takes failed jobs.
         chosen = "" if retryable == [Status.FAILED] else f" --status {','.join(retryable)}"
         line += f" To retry: orbatch retry {name}{chosen}{flags}"
     else:
-        line += f" {' and '.join(failed).capitalize()} jobs cannot be retried."
+        line += f" Lost jobs were paid for. To buy them again: orbatch retry {name} --status lost{flags}"
     return [line]
 
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """The outcome of an uncertain job. ``cost_nusd`` None: the worst case, which is what is reserved."""
+    """The outcome of a job. ``cost_nusd`` None: the worst case, which is what is reserved. ``lost``: given up although
+    it was accepted."""
 
     remote_id: str | None
     not_charged: bool
     cost_nusd: int | None
+    lost: bool
 
     def cost(self, attempt: AttemptRecord) -> int:
         """What to record as charged, in nano-dollars. Raises Failure without an upper price."""
@@ -122,25 +141,35 @@ def resolve(
     charged_at_most: Annotated[
         bool, typer.Option("--charged-at-most", help="Record the worst case as charged, and the output as lost.")
     ] = False,
+    lost: Annotated[
+        bool, typer.Option("--lost", help="Give up a submitted or completed job whose output cannot be retrieved.")
+    ] = False,
     all_: Annotated[bool, typer.Option("--all", help="All uncertain jobs of the batch.")] = False,
     yes: Yes = False,
 ) -> None:
-    """Record the outcome of an uncertain job.
+    """Record the outcome of an uncertain job, or of a paid job that cannot be retrieved.
 
-    The response to its submit request was lost, so it may have been charged. Pass exactly one of --remote-id,
-    --not-charged, --charged and --charged-at-most.
+    Uncertain: the response to its submit request was lost, so it may have been charged. Pass exactly one of
+    --remote-id, --not-charged, --charged and --charged-at-most. An id is polled before it is recorded, and a mistyped
+    one is replaced by --remote-id with the right one. A paid job that the provider never returns is ended by --lost.
     """
     session: Session = context.obj
     outlive_readers()
-    if [remote_id is not None, not_charged, charged is not None, charged_at_most].count(True) != 1:
-        raise Failure("Pass one of --remote-id ID, --not-charged, --charged USD or --charged-at-most.")
+    if [remote_id is not None, not_charged, charged is not None, charged_at_most, lost].count(True) != 1:
+        raise Failure("Pass one of --remote-id ID, --not-charged, --charged USD, --charged-at-most or --lost.")
+    if remote_id is not None:
+        remote_id = remote_id.strip()  # copied from a page
+        if not 0 < len(remote_id) <= _LONGEST_ID:
+            raise Failure(f"--remote-id must have 1 to {_LONGEST_ID} characters. Nothing was changed.")
     cost = 0 if not_charged else None if charged is None else to_nano(charged)
-    verdict = _Verdict(remote_id, not_charged, cost)
+    verdict = _Verdict(remote_id, not_charged, cost, lost)
     with session.open_ledger() as ledger:
         if not all_:
             _resolve_one(session, ledger, job, verdict)
-        elif remote_id is not None or charged is not None:
-            raise Failure("--all works with --not-charged or --charged-at-most. Pass ids and amounts job by job.")
+        elif remote_id is not None or charged is not None or lost:
+            raise Failure(
+                "--all works with --not-charged or --charged-at-most. Pass ids and amounts job by job, and --lost."
+            )
         else:
             _resolve_all(session, ledger, job, verdict, yes=yes)
 
@@ -149,20 +178,66 @@ def _resolve_one(session: Session, ledger: Ledger, prefix: str, verdict: _Verdic
     job = find_job(ledger, prefix)
     attempts = ledger.queries.attempts(job.id)  # a settled job may have an earlier attempt whose charge is unknown
     uncertain = [attempt for attempt in attempts if attempt.status == Status.UNCERTAIN]
-    if uncertain:
+    if job.status in PAID_AND_OPEN and job.attempt is not None and (verdict.lost or verdict.remote_id is not None):
+        _show_result(session, job.id, _resolve_paid(session, ledger, job, job.attempt, verdict))
+        return
+    if uncertain and not verdict.lost:
         if verdict.remote_id is not None and _answers_in_response(job):
             raise Failure(
                 f"Job {job.id} ({job.kind}) cannot be polled: its output was part of the lost response. "
                 "Pass --charged USD or --not-charged."
             )
+        if verdict.remote_id is not None:
+            _check_remote_id(session, verdict.remote_id)
         _show_result(session, job.id, verdict.apply(ledger, uncertain[0]))
         return
-    unsettled = [attempt for attempt in attempts if not attempt.settled and attempt.completed_at is not None]
-    if not unsettled or verdict.remote_id is not None:
-        raise Failure(f"Job {job.id} is {job.status}. There is nothing to resolve.")
+    if uncertain:
+        raise Failure(f"Job {job.id} is uncertain. Pass --charged USD or --charged-at-most.")
+    unsettled = [
+        attempt
+        for attempt in attempts
+        if not attempt.settled and (attempt.completed_at is not None or attempt.status == Status.LOST)
+    ]
+    if not unsettled or verdict.remote_id is not None or verdict.lost:
+        hint = " If its output cannot be retrieved, pass --lost." if job.status in PAID_AND_OPEN else ""
+        raise Failure(f"Job {job.id} is {job.status}. There is nothing to resolve.{hint}")
     cost = verdict.cost(unsettled[0])
     ledger.attempts.settle_manually(unsettled[0], cost)
     _show_result(session, job.id, f"attempt {unsettled[0].number} settled at {amount(cost)} USD.")
+
+
+def _resolve_paid(session: Session, ledger: Ledger, job: JobRecord, attempt: AttemptRecord, verdict: _Verdict) -> str:
+    """The way out of a job that was accepted and never arrives; returns what it now is."""
+    ledger.leases.check_free(job.batch_id, utc_now())
+    if verdict.lost:
+        ledger.attempts.give_up(attempt)
+        if attempt.settled:
+            return f"lost, {amount(attempt.cost_nusd)} USD charged."
+        known = "an unknown amount" if attempt.reserved_nusd is None else f"at most {amount(attempt.reserved_nusd)} USD"
+        return f"lost, {known} charged. `orbatch resolve {job.id} --charged USD{session.flags}` records the charge."
+    if verdict.remote_id is not None and job.status is Status.SUBMITTED:
+        _check_remote_id(session, verdict.remote_id)
+        ledger.attempts.correct_remote_id(attempt, verdict.remote_id)
+        return f"submitted as {verdict.remote_id}. The next `orbatch run` polls and downloads it."
+    raise Failure(f"Job {job.id} is completed, so its id is right. If its output cannot be retrieved, pass --lost.")
+
+
+def _check_remote_id(session: Session, remote_id: str) -> None:
+    """Poll an id before it is recorded. Raises Failure when the provider does not know it."""
+    from orbatch.cli.provider import connect  # not above: the other outcomes need no provider
+    from orbatch_provider import APIError, ConfigurationError, OpenRouterError
+
+    async def poll() -> None:
+        async with connect(session) as connection:
+            await connection.provider.poll(remote_id)
+
+    try:
+        asyncio.run(poll())
+    except (ConfigurationError, OpenRouterError) as exc:
+        # A refusal is about the id; anything else may be over at the next try.
+        is_refused = isinstance(exc, ConfigurationError) or (isinstance(exc, APIError) and not exc.temporary)
+        code = ExitCode.USAGE if is_refused else ExitCode.FAILED
+        raise Failure(f"A poll of {remote_id} failed, so nothing was changed: {exc}", code) from exc
 
 
 def _answers_in_response(job: JobRecord) -> bool:

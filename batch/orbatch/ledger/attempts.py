@@ -23,7 +23,8 @@ from orbatch.ledger.transitions import add_committed, add_event, move, status_of
 # An answer may come after its attempt was given up as uncertain, and then it is still the truth.
 _UNANSWERED = (Status.SUBMITTING, Status.UNCERTAIN)
 _UNCERTAIN = (Status.UNCERTAIN,)
-_REOPENABLE = ENDED_REMOTELY | {Status.REJECTED}
+_REOPENABLE = ENDED_REMOTELY | {Status.REJECTED, Status.LOST}
+_FOUND = "resolved: found as "  # begins the history of an id that the user typed
 # The provider is done with it, so that its charge can be known.
 _ENDED = {Status.COMPLETED, Status.DONE, Status.LOST} | ENDED_REMOTELY
 
@@ -216,11 +217,33 @@ class Attempts:
     def attach_remote_id(self, attempt: AttemptRecord, remote_id: str) -> None:
         """uncertain -> submitted: the provider has this job under this id."""
         with self._write() as (db, at):
-            taken = db.execute(_WITH_REMOTE_ID, {"remote_id": remote_id, "id": attempt.id}).fetchone()
-            if taken is not None:
-                raise LedgerConflict(f"{remote_id} already belongs to job {taken['job_id']} of this ledger.")
+            _check_not_taken(db, attempt, remote_id)
             ids = {"remote_id": remote_id, "submitted_at": at}
-            step(db, attempt.id, _UNCERTAIN, Status.SUBMITTED, at, detail=f"resolved: found as {remote_id}", **ids)
+            step(db, attempt.id, _UNCERTAIN, Status.SUBMITTED, at, detail=f"{_FOUND}{remote_id}", **ids)
+
+    def correct_remote_id(self, attempt: AttemptRecord, remote_id: str) -> None:
+        """Another id for a submitted attempt whose id was typed; the history keeps the old one.
+
+        Raises LedgerConflict for an id that came from the provider itself: nobody knows better.
+        """
+        with self._write() as (db, at):
+            _check_not_taken(db, attempt, remote_id)
+            query = "select 1 from events where attempt_id = :id and detail like :found limit 1"
+            if db.execute(query, {"id": attempt.id, "found": f"{_FOUND}%"}).fetchone() is None:
+                raise LedgerConflict(
+                    f"The id {attempt.remote_id} of job {attempt.job_id} came from the provider and is not replaced. "
+                    "If its output cannot be retrieved, pass --lost."
+                )
+            if update_attempt(db, attempt.id, "status = 'submitted'", {"remote_id": remote_id}) is None:
+                raise LedgerConflict(f"Attempt {attempt.number} of job {attempt.job_id} is not submitted any more.")
+            add_event(db, attempt.job_id, attempt.id, at, f"{_FOUND}{remote_id}, not {attempt.remote_id}")
+
+    def give_up(self, attempt: AttemptRecord) -> None:
+        """submitted, completed -> lost: the user says that it cannot be retrieved. A charge that is not known stays
+        reserved."""
+        with self._write() as (db, at):
+            leaves = (Status.SUBMITTED, Status.COMPLETED)
+            step(db, attempt.id, leaves, Status.LOST, at, error="given up: its output could not be retrieved")
 
     def resolve_not_charged(self, attempt: AttemptRecord) -> None:
         """uncertain -> pending: nothing was charged; it may be submitted again."""
@@ -283,7 +306,7 @@ class Attempts:
         return count
 
     def reopen(self, job_ids: Iterable[str], *, reset_attempts: bool) -> int:
-        """rejected, failed, cancelled or expired -> pending: a new attempt, by policy or by ``retry``.
+        """rejected, failed, cancelled, expired or lost -> pending: a new attempt, by policy or by ``retry``.
 
         ``reset_attempts``: attempts so far no longer count against ``retries.attempts``. A job in another state is left
         alone. Returns how many were reopened.
@@ -306,6 +329,12 @@ def _committed(db: sqlite3.Connection, batch_id: int, model: str, day: str, job_
     """Charged plus reserved so far in every scope of a cap; ``job_id`` "" for a job that was never submitted."""
     values = {"batch_id": batch_id, "model": model, "day": day, "job_id": job_id}
     return Committed(**dict(db.execute(_COMMITTED, values).fetchone()))
+
+
+def _check_not_taken(db: sqlite3.Connection, attempt: AttemptRecord, remote_id: str) -> None:
+    taken = db.execute(_WITH_REMOTE_ID, {"remote_id": remote_id, "id": attempt.id}).fetchone()
+    if taken is not None:
+        raise LedgerConflict(f"{remote_id} already belongs to job {taken['job_id']} of this ledger.")
 
 
 def _settle(db: sqlite3.Connection, attempt_id: int, charge: Charge, caps: Caps, at: str) -> Settlement:

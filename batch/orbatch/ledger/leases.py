@@ -90,6 +90,11 @@ class Leases:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def check_free(self, batch_id: int, now: datetime) -> None:
+        """Raises BatchHeld while a runner has the batch: it would not notice that a job was changed."""
+        with self._database.read() as db:
+            check_free(db, batch_id, now)
+
     def claim(self, batch_id: int, holder: Holder, now: datetime, length_s: float = LEASE_S) -> None:
         """Take the batch for ``holder``. Raises BatchHeld while another runner has it."""
         with self._database.write() as db:

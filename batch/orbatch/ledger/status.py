@@ -1,7 +1,7 @@
 """The states of a job, and which may follow which. Pure data: the ledger enforces it, the runner drives it.
 
 pending ──► submitting ──► submitted ──► completed ──► done
-   ▲            │              │              └──────► lost
+   ▲            │              │  └───────────┴──────► lost ──► pending (`orbatch retry --status lost`)
    │            ├──► rejected  └──► failed, cancelled, expired
    │            ├──► uncertain ──► submitted, pending, rejected (a late answer), lost (`orbatch resolve`)
    └────────────┘
@@ -37,7 +37,7 @@ PAID_AND_OPEN = frozenset({Status.SUBMITTED, Status.COMPLETED})
 TRANSITIONS: Mapping[Status, frozenset[Status]] = {
     Status.PENDING: frozenset({Status.SUBMITTING}),
     Status.SUBMITTING: frozenset({Status.SUBMITTED, Status.REJECTED, Status.PENDING, Status.UNCERTAIN, Status.DONE}),
-    Status.SUBMITTED: frozenset({Status.COMPLETED}) | ENDED_REMOTELY,
+    Status.SUBMITTED: frozenset({Status.COMPLETED, Status.LOST}) | ENDED_REMOTELY,  # lost: given up by the user
     Status.COMPLETED: frozenset({Status.DONE, Status.LOST}),
     Status.DONE: frozenset(),
     Status.REJECTED: frozenset({Status.PENDING}),
@@ -45,5 +45,5 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
     Status.CANCELLED: frozenset({Status.PENDING}),
     Status.EXPIRED: frozenset({Status.PENDING}),
     Status.UNCERTAIN: frozenset({Status.SUBMITTED, Status.PENDING, Status.REJECTED, Status.LOST}),
-    Status.LOST: frozenset(),
+    Status.LOST: frozenset({Status.PENDING}),  # by the user alone: it is paid for a second time
 }
