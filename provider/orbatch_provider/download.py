@@ -131,6 +131,7 @@ class PartFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.hide: Callable[[bytes], bytes] = bytes  # removes the key from what a message repeats of the content
         self._file: FileIO | None = None
         self.restart()
 
@@ -283,7 +284,7 @@ class PartFile:
         self._mime_type = video_type(head[:SNIFF_BYTES])
         if self._mime_type is None:
             self._discard()
-            text = redact(head[:SNIFF_BYTES].decode("utf-8", "replace"))
+            text = redact(self.hide(head[:SNIFF_BYTES]).decode("utf-8", "replace"))
             raise DownloadError(f"The content is not a video; it begins with {text!r}. Nothing was saved.")
         return head
 
@@ -395,6 +396,7 @@ async def _fetch(transport: Transport, url: str, hashing: _Hashing, *, keyed: bo
         if content.status == 416 and file.size:
             return False
         await _require_video(content, url)
+        file.hide = content.hide
         if content.status == 206:
             start, total = _range(content.headers.get("content-range", ""))
             if start != file.size or _is_encoded(content):

@@ -222,3 +222,58 @@ def test_the_key_of_the_environment_is_used_and_stripped(monkeypatch: pytest.Mon
 
     assert ApiKey.read(None).reveal() == KEY
     assert ApiKey.read("other").reveal() == "other"
+
+
+GATEWAY_KEY = "gateway_TOPSECRET.token~1234/5678"  # not of the form of OpenRouter's keys
+ESCAPED = "".join(f"\\u{ord(char):04x}" for char in GATEWAY_KEY)
+
+
+@pytest.mark.parametrize(
+    ("echoed", "shown"),
+    [
+        pytest.param(GATEWAY_KEY, "[redacted key]", id="plain"),
+        pytest.param(f"a {GATEWAY_KEY[:12]} b", "a [redacted key] b", id="beginning"),
+        pytest.param(f"{GATEWAY_KEY[9:25]}, {GATEWAY_KEY[12:]}", "[redacted key], [redacted key]", id="parts"),
+        pytest.param(ESCAPED, "[redacted key]", id="escaped"),
+        pytest.param(ESCAPED.replace("\\", "\\\\"), "[redacted key]", id="escaped twice"),
+        pytest.param(GATEWAY_KEY[:9] + ESCAPED[54:], "[redacted key]", id="half escaped"),
+        pytest.param(GATEWAY_KEY.replace("/", "\\/"), "[redacted key]", id="slash escaped"),
+        pytest.param("\\u0067 TOPSECRET", "\\u0067 TOPSECRET", id="nothing of it"),
+    ],
+)
+def test_the_key_is_hidden_plain_escaped_and_in_parts(echoed: str, shown: str) -> None:
+    key = ApiKey(GATEWAY_KEY)
+
+    assert key.hide(echoed) == shown
+    assert key.hide_bytes(echoed.encode()) == shown.encode()
+
+
+def test_zeros_of_a_key_are_no_secret() -> None:
+    key = ApiKey("sk-or-v1-" + "0" * 40)
+
+    assert key.hide("0.00000000000000000000 of sk-or-v1-" + "0" * 40) == "0.00000000000000000000 of [redacted key]"
+    assert ApiKey("").hide("all of it") == "all of it"
+    assert ApiKey("aaaaaaaaaaaaaaaa").hide("aaaaaaaaaaaaaaaa") == "[redacted key]"
+
+
+@pytest.mark.parametrize("name", sorted(WITH_KEY.keys() & CALLS.keys()))
+@pytest.mark.parametrize("status", [200, 400])
+async def test_a_key_of_a_gateway_that_is_echoed_as_escapes_is_in_no_error(wire: Wire, name: str, status: int) -> None:
+    body = '{"error": {"code": 400, "message": "Invalid key ' + ESCAPED + '"}}'
+    wire.script(answer(body, status))
+
+    async with OpenRouterProvider(GATEWAY_KEY, base_url=wire.server.url) as provider:
+        with pytest.raises(OpenRouterError) as caught:
+            await CALLS[name](provider, wire.part.parent)
+
+    assert "Invalid key [redacted key]" in str(caught.value)
+
+
+async def test_a_key_that_is_echoed_as_content_is_in_no_error(wire: Wire) -> None:
+    wire.script(answer(GATEWAY_KEY * 9, content_type="video/mp4"))
+
+    async with OpenRouterProvider(GATEWAY_KEY, base_url=wire.server.url) as provider:
+        with pytest.raises(OpenRouterError) as caught:
+            await provider.download("job-1", 0, wire.part)
+
+    assert "TOPSECRET" not in str(caught.value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import os
+import re
 from typing import NoReturn
 from urllib.parse import SplitResult, urlsplit
 
@@ -20,6 +21,9 @@ DEFAULT_BASE_URL = "https://openrouter.ai/api/v1"
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _HIDDEN = "[redacted key]"
+_PART = 12  # characters of the key that are hidden wherever they stand, without the rest of it
+# A character as JSON may write it, also inside a JSON text that is quoted in another one.
+_ESCAPE = re.compile(r"\\+(?:u00([2-7][0-9a-fA-F])|(/))")
 
 
 class ApiKey:
@@ -29,10 +33,17 @@ class ApiKey:
     what is wrong with it, or None.
     """
 
-    __slots__ = ("_text", "problem")
+    __slots__ = ("_blocks", "_parts", "_text", "problem")
 
     def __init__(self, text: str) -> None:
         self._text = text.strip()
+        length = min(_PART, len(self._text))
+        parts = (self._text[at : at + length] for at in range(len(self._text) - length + 1))
+        # Not "000000000000", which is a part of many numbers.
+        self._parts = [self._text, *(part for part in dict.fromkeys(parts) if len({*part}) > 2)]
+        # Every part has one of these in it, and looking for them is much cheaper: most responses have none.
+        half = max(1, (length + 1) // 2)
+        self._blocks = [self._text[at : at + half] for at in range(0, len(self._text) - half + 1, half)]
         self.problem: str | None = None
         if not self._text:
             self.problem = f"{KEY_VARIABLE} is not set."
@@ -61,13 +72,41 @@ class ApiKey:
         return hashlib.sha256(b"orbatch account " + self._text.encode()).hexdigest()[:8]
 
     def hide(self, text: str) -> str:
-        """``text`` without this key, for words that come back from a server."""
-        return text.replace(self._text, _HIDDEN) if self._text else text
+        """``text`` without this key and its parts, plain or escaped as in JSON, for words that come from a server."""
+        if "\\" in text:
+            # Escapes of anything else keep their place: changing them could change a result that is paid for.
+            plain = _ESCAPE.sub(self._unescaped, text)
+            text = plain if self._spans(plain) else text
+        shown, end = [], 0
+        for start, stop in self._spans(text):
+            shown += [text[end:start], _HIDDEN]
+            end = stop
+        return "".join([*shown, text[end:]]) if shown else text
 
     def hide_bytes(self, body: bytes) -> bytes:
-        """``body`` without this key."""
-        secret = self._text.encode("utf-8", "replace")  # an unusable key may not be encodable
-        return body.replace(secret, _HIDDEN.encode()) if secret and secret in body else body
+        """``body`` without this key and its parts."""
+        text = body.decode("latin-1")  # a character for each byte, whatever they mean
+        hidden = self.hide(text)
+        return body if hidden is text else hidden.encode("latin-1")
+
+    def _unescaped(self, escape: re.Match[str]) -> str:
+        char = escape[2] or chr(int(escape[1], 16))
+        return char if char in self._text and char not in '"\\' else escape[0]
+
+    def _spans(self, text: str) -> list[tuple[int, int]]:
+        """Where ``text`` has the key or a part of it."""
+        if not any(block in text for block in self._blocks):
+            return []
+        found = sorted(
+            (match.start(), match.end()) for part in self._parts for match in re.finditer(re.escape(part), text)
+        )
+        spans: list[tuple[int, int]] = []
+        for start, stop in found:
+            if spans and start <= spans[-1][1]:
+                spans[-1] = (spans[-1][0], max(stop, spans[-1][1]))
+            else:
+                spans.append((start, stop))
+        return spans
 
     def __repr__(self) -> str:
         return "ApiKey(hidden)"

@@ -71,6 +71,7 @@ class Content:
         self._as_error = as_error
         self.status = response.status_code
         self.headers = _plain(response.headers, key)
+        self.hide = key.hide_bytes  # for what a message repeats of the body
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """The bytes in pieces. Raises OutcomeUnknownError when the rest does not come."""
