@@ -149,11 +149,7 @@ class Arena:
             {
                 "folder": str(self.folder),
                 "log": str(self.log),
-                "environment": {
-                    "OPENROUTER_API_KEY": KEY,
-                    "OPENROUTER_BASE_URL": f"http://127.0.0.1:{self._port}/api/v1",
-                    "ORBATCH_CACHE_DIR": str(self.folder / "cache"),
-                },
+                "environment": self._environment,
                 "point": point,
                 "number": number,
                 "signal": with_signal,
@@ -214,9 +210,19 @@ class Arena:
             verdict = ["--not-charged"] if remote_id is None else ["--remote-id", remote_id]
             self.command("resolve", job_id, *verdict)
 
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {
+            "OPENROUTER_API_KEY": KEY,
+            "OPENROUTER_BASE_URL": f"http://127.0.0.1:{self._port}/api/v1",
+            "ORBATCH_CACHE_DIR": str(self.folder / "cache"),
+        }
+
     def command(self, *arguments: str) -> str:
         """What another ``orbatch`` command on this ledger prints."""
-        result = CliRunner().invoke(app, move_global_options(["--db", str(self.ledger), *arguments]))
+        result = CliRunner().invoke(
+            app, move_global_options(["--db", str(self.ledger), *arguments]), env=self._environment
+        )
         assert result.exit_code == 0, result.output
         return result.output
 
