@@ -30,7 +30,7 @@ def test_only_models_that_can_do_the_shot_are_listed_the_cheapest_first(desk: De
     assert by_model["alibaba/wan-2.6"] == (0.5, 0.5), "the price from a picture, not from text"
     assert LITE not in by_model, "it offers 4, 6 and 8 seconds"
     table = [line.split() for line in desk.call("models", *SHOT).out.splitlines()]
-    assert [cells[:3] for cells in table if cells[0] == "alibaba/wan-2.6"] == [["alibaba/wan-2.6", "0.50", "0.50"]]
+    assert [cells[:3] for cells in table if cells[0] == "alibaba/wan-2.6"] == [["alibaba/wan-2.6", "0.5000", "0.5000"]]
 
 
 def test_unpriced_models_come_last_and_are_never_free(desk: Desk) -> None:
@@ -42,7 +42,7 @@ def test_unpriced_models_come_last_and_are_never_free(desk: Desk) -> None:
 
 
 def test_without_a_shot_capabilities_and_prices_are_told_in_words(desk: Desk) -> None:
-    out = " ".join(desk.call("models", "veo-3.1-lite").out.split())
+    out = " ".join(desk.call("models", "veo-3.1-lite", "--wide").out.split())
     for expected in (LITE, "4 6 8", "720p 1080p", "first frame, last frame, audio", "0.03 USD per second"):
         assert expected in out
     assert len(desk.call("models", "--json").json) == len(snapshot().models)
@@ -82,13 +82,13 @@ def test_image_models_that_can_do_a_shot_are_listed_by_the_price_of_one_picture(
     assert by_model["x-ai/grok-imagine-image-quality"] == (0.05, 0.07), "which line is charged is not said"
     assert "google/gemini-3.1-flash-lite-image" not in by_model, "it offers 1K alone"
     assert "meta/muse-image" not in by_model, "its record says nothing"
-    assert "bytedance-seed/seedream-4.5 0.04 0.04 1 image x 0.04 USD" in " ".join(
+    assert "bytedance-seed/seedream-4.5 0.0400 0.0400 1 image x 0.04 USD" in " ".join(
         desk.call("models", *shot).out.split()
     )
 
 
 def test_image_models_tell_what_they_can_do_and_charge_in_words(desk: Desk) -> None:
-    out = " ".join(desk.call("models", "seedream", "--kind", "image").out.split())
+    out = " ".join(desk.call("models", "seedream", "--kind", "image", "--wide").out.split())
     for expected in ("1K 2K 4K", "10 images, 14 references", "seed", "0.04 USD per image"):
         assert expected in out
     rows = {row["model"]: row for row in desk.call("models", "--kind", "image", "--json").json}
@@ -108,7 +108,7 @@ def test_text_models_are_listed_by_the_price_of_a_million_tokens(desk: Desk) -> 
     assert mini["usd_per_million"] == {"prompt": 0.15, "completion": 0.6}
     assert mini["limits"] == {"context tokens": 128_000, "output tokens": 16_384}
     assert by_model["perplexity/sonar"]["prices"][-1] == "0.005 USD per request"
-    out = desk.call("models", "--kind", "text").out
+    out = desk.call("models", "--kind", "text", "--wide").out
     assert "128,000 context tokens, 16,384 output tokens" in out
     assert "0.15 USD per million prompt tokens; 0.6 USD per million completion tokens" in out
 

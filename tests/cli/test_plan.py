@@ -35,9 +35,9 @@ def test_the_table_adds_up_by_model_and_in_all(desk: Desk) -> None:
     out = desk.call("plan", desk.write(models=[LITE, HORSE])).out
     cells = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.startswith((LITE, HORSE, "total"))}
     assert cells == {
-        LITE: ["3", "0", "0", "0", "3", "12", "0.36"],
-        HORSE: ["3", "0", "0", "0", "3", "12", "1.1856"],
-        "total": ["6", "0", "0", "0", "6", "24", "1.5456"],
+        LITE: ["3", "3", "12", "0.3600"],
+        HORSE: ["3", "3", "12", "1.1856"],
+        "total": ["6", "6", "24", "1.5456"],
     }
     assert "films: 6 jobs to submit, 1.5456 USD." in out
 

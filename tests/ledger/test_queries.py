@@ -110,7 +110,6 @@ def test_files_are_listed_with_their_jobs(books: Books) -> None:
     assert [(owner, output.path) for owner, output in books.queries.placed_files(1)] == [(job_id, path)]
     assert (books.queries.path_owner(path), books.queries.path_owner("/outputs/unknown.mp4")) == (job_id, None)
     assert books.queries.placed_files(2) == []
-    assert books.queries.variables(job_id) == {}
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,8 @@ def test_every_amount_of_money_is_a_whole_number_in_a_strict_table(path: Path) -
 
 def test_the_report_of_jobs_begins_with_the_promised_columns(path: Path) -> None:
     promised = (
-        "job_id batch prompt_id prompt model kind status remote_id attempts estimate_low_usd estimate_high_usd "
-        "cost_usd output_path bytes sha256 error created_at submitted_at completed_at done_at"
+        "job_id batch prompt_id prompt variables seed model kind status remote_id attempts estimate_low_usd "
+        "estimate_high_usd cost_usd output_path bytes sha256 error created_at submitted_at completed_at done_at"
     )  # other programs read these columns by name, people by place
     assert " ".join(row[1] for row in rows(path, "pragma table_info(job_report)")).startswith(promised)
 

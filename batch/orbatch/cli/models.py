@@ -44,6 +44,7 @@ def models(
     first_frame: Annotated[bool, typer.Option("--first-frame", help="Model supports a first-frame image.")] = False,
     last_frame: Annotated[bool, typer.Option("--last-frame", help="Model supports a last-frame image.")] = False,
     seed: Annotated[bool, typer.Option("--seed", help="Model supports a seed.")] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="Every column.")] = False,
     refresh: Refresh = False,
 ) -> None:
     """List models, what they support and what they charge.
@@ -81,7 +82,7 @@ def models(
     if settings:
         _show_priced(session, _supporting(kind, found, settings))
     else:
-        _show_listed(session, [_listed(model) for model in found])
+        _show_listed(session, [_listed(model) for model in found], wide=wide)
 
 
 def _matching(names: Iterable[str], pattern: str | None) -> list[str]:
@@ -138,7 +139,7 @@ def _show_priced(session: Session, supporting: Iterable[tuple[str, Estimate]]) -
             "high USD": lambda entry: _usd(entry[1].high),
             "price": lambda entry: entry[1].why,
         }
-        session.print(table(by_price, columns, numbers=[1, 2]))
+        session.print(table(by_price, columns, numbers=("low USD", "high USD"), flexible=["model"], prose=True).lines)
 
 
 def _usd(value: Decimal | None) -> str:
@@ -192,21 +193,22 @@ def _listed(model: AnyModel) -> ListedModel:
     )
 
 
-def _show_listed(session: Session, models: list[ListedModel]) -> None:
+def _show_listed(session: Session, models: list[ListedModel], *, wide: bool) -> None:
     """One table for all kinds; text models by the price of their tokens, unpriced ones last."""
     models.sort(key=_token_prices)  # stable: models without token prices stay in the order of their ids
     if session.json:
         session.data([asdict(model) for model in models])
         return
-    columns: Mapping[str, Callable[[ListedModel], str]] = {
+    columns: dict[str, Callable[[ListedModel], str]] = {
         "model": lambda model: model.model,
         "seconds": lambda model: _duration(model.options.get("duration", [])),
         "resolutions": lambda model: " ".join(model.options.get("resolution", "-")),
-        "ratios": lambda model: " ".join(model.options.get("aspect_ratio", "-")),
-        "supports": lambda model: ", ".join(_abilities(model)) or "-",
-        "prices": lambda model: "; ".join(model.prices),
     }
-    session.print(table(models, columns))
+    if wide:
+        columns["ratios"] = lambda model: " ".join(model.options.get("aspect_ratio", "-"))
+        columns["supports"] = lambda model: ", ".join(_abilities(model)) or "-"
+    columns["prices"] = lambda model: "; ".join(model.prices)
+    session.print(table(models, columns, flexible=["model"], prose=True).lines)
 
 
 def _token_prices(model: ListedModel) -> tuple[bool, float, float]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -16,7 +16,7 @@ from orbatch.batchfile.loader import load_config
 from orbatch.cli.provider import Connection, connect
 from orbatch.cli.resolve import retry_hint
 from orbatch.cli.session import Budget, Failure, Only, Refresh, Session
-from orbatch.cli.tables import amount, as_data, json_number, json_usd, pluralize, span, table
+from orbatch.cli.tables import Table, amount, as_data, json_number, json_usd, pluralize, span, table
 from orbatch.ledger import Caps, Counts, Ledger, ModelTotals
 from orbatch.money import to_nano
 from orbatch.outputs.files import find_outputs
@@ -33,9 +33,6 @@ from orbatch.plan import (
     models_by_kind,
     simulated,
 )
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +157,12 @@ def show_plan(session: Session, view: PlanView) -> None:
     if session.json:
         session.data(plan_data(view))
         return
-    session.print(_table(view.plan))
+    session.print(_table(view.plan).lines)
     for line in plan_lines(view, session.flags):
         session.result(line)
 
 
-def _table(plan: Plan) -> Table | str:
+def _table(plan: Plan) -> Table:
     """Jobs, seconds and prices by model, with the total below."""
     columns: Mapping[str, Callable[[ModelTotals], object]] = {
         "model": lambda part: part.model,
@@ -178,7 +175,8 @@ def _table(plan: Plan) -> Table | str:
         "USD": lambda part: span(part.low_nusd, part.high_nusd, part.unpriced),
     }
     # A total of one row would repeat it.
-    return table([*plan.totals, plan.total] if len(plan.totals) > 1 else plan.totals, columns, numbers=range(1, 8))
+    shown = [*plan.totals, plan.total] if len(plan.totals) > 1 else plan.totals
+    return table(shown, columns, numbers=[*columns][1:], flexible=["model"], always=["jobs", "USD"])
 
 
 def plan_lines(view: PlanView, flags: str) -> list[str]:

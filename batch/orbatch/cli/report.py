@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,30 +12,41 @@ import typer
 
 from orbatch.cli.resolve import holds_data, retry_hint, uncertain_data, uncertain_lines
 from orbatch.cli.session import Failure, OneOrAll, Session, find_batch
-from orbatch.cli.tables import SCREEN, amount, csv_line, jobs_are, json_usd, pluralize, screen_counts, table
-from orbatch.ledger import BatchRecord, Caps, Counts, Filter, Grouping, Ledger, ReportRow, Status
+from orbatch.cli.tables import (
+    SCREEN,
+    Table,
+    amount,
+    csv_line,
+    jobs_are,
+    json_usd,
+    pluralize,
+    relative,
+    screen_counts,
+    table,
+)
+from orbatch.ledger import BatchRecord, Caps, Counts, Filter, Grouping, Ledger, ReportRow, Status, variant_text
 from orbatch.money import from_nano
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from orbatch.runner import RunResult
 
 JOBS_SHOWN = 10  # failed jobs that the summary names, of each status
 
-# The columns for a person, amounts in cents.
+# The columns for a person, amounts in cents; the first ones are enough for most.
 _COLUMNS: Mapping[str, Callable[[ReportRow], object]] = {
-    "jobs": lambda row: row.jobs,
-    "done": lambda row: row.done,
-    "attempts": lambda row: row.attempts,
+    "done": lambda row: f"{row.done}/{row.jobs}",
     "spent USD": lambda row: amount(row.charged_nusd),
+    "per second": lambda row: amount(row.nusd_per_second, "-"),
+}
+_WIDE_COLUMNS: Mapping[str, Callable[[ReportRow], object]] = {
+    **_COLUMNS,
+    "seconds": lambda row: f"{row.seconds:.1f}",
+    "attempts": lambda row: row.attempts,
     "reserved": lambda row: (
         amount(row.reserved_nusd) + (f" + {row.unpriced_open} unpriced" if row.unpriced_open else "")
     ),
     "failed USD": lambda row: amount(row.failed_charged_nusd),
     "uncertain": lambda row: f"{row.uncertain} ({amount(row.uncertain_nusd)})" if row.uncertain else "-",
-    "seconds": lambda row: f"{row.seconds:.1f}",
-    "USD/s": lambda row: amount(row.nusd_per_second, "-"),
     "charged/estimate": lambda row: f"{row.billed_nusd / row.estimated_nusd:.1%}" if row.estimated_nusd else "-",
 }
 # The keys for machines, and the field of ReportRow behind each.
@@ -59,6 +71,7 @@ def report(
     format: Annotated[  # noqa: A002 - the option's name
         Literal["table", "json", "csv"], typer.Option(help="Output format.")
     ] = "table",
+    wide: Annotated[bool, typer.Option("--wide", help="Every column.")] = False,
     settle: Annotated[bool, typer.Option("--settle", help="First query the charges that are unknown.")] = False,
 ) -> None:
     """Show what was spent, reserved and lost, to the cent."""
@@ -79,7 +92,7 @@ def report(
             titles = [[by, *list(_KEYS)[1:]]] if rows else []
             typer.echo("".join(map(csv_line, [*titles, *(row.values() for row in cells)])), nl=False)
         else:
-            session.print(report_table(by, rows, total))
+            session.print(report_table(by, rows, total, wide=wide).lines)
             for line in [*_notes(total), *uncertain_lines(ledger, batch_id, session.flags)]:
                 session.result(line)
 
@@ -107,10 +120,12 @@ async def _settle(session: Session, ledger: Ledger, batch_id: int | None) -> Non
     session.say(f"{pluralize(result.settled, 'charge')} settled{unknown}.")
 
 
-def report_table(by: str, rows: Sequence[ReportRow], total: ReportRow) -> Table | str:
+def report_table(by: str, rows: Sequence[ReportRow], total: ReportRow, *, wide: bool = False) -> Table:
     """The report for a person, the total last."""
     shown = rows if len(rows) == 1 else [*rows, total]  # a total of one row would repeat it
-    return table(shown, {by: lambda row: row.key, **_COLUMNS}, numbers=range(1, len(_COLUMNS) + 1))
+    columns = _WIDE_COLUMNS if wide else _COLUMNS
+    by_key: Mapping[str, Callable[[ReportRow], object]] = {by: lambda row: row.key, **columns}
+    return table(shown, by_key, numbers=columns, flexible=[by], always=["spent USD"])
 
 
 def row_data(row: ReportRow, usd: Callable[[int | None], object] = json_usd) -> dict[str, Any]:
@@ -120,6 +135,8 @@ def row_data(row: ReportRow, usd: Callable[[int | None], object] = json_usd) -> 
 
 def _notes(total: ReportRow) -> list[str]:
     notes = []
+    if total.reserved_nusd:
+        notes.append(f"{amount(total.reserved_nusd)} USD reserved for jobs that are running or uncertain.")
     if total.byok_attempts:
         notes.append(
             f"{pluralize(total.byok_attempts, 'attempt')} ran on your own provider keys. OpenRouter's fee for "
@@ -140,10 +157,10 @@ def show_summary(session: Session, ledger: Ledger, batch: BatchRecord, result: R
     counts = ledger.queries.counts(batch.id)
     rows, total = ledger.reports.report("model", Filter(batch.id))  # of one moment
     if counts.total > 1:  # `generate` has one job
-        session.print(report_table("model", rows, total))
+        session.print(report_table("model", rows, total).lines)
     words = screen_counts(counts)
     parts = [f"{words.pop('done')} of {counts.total} done", *(f"{jobs} {word}" for word, jobs in words.items() if jobs)]
-    files = f" Files: {batch.output_dir}" if counts[Status.DONE] else ""
+    files = f" Files: {relative(batch.output_dir)}" if counts[Status.DONE] else ""
     session.result(
         f"{batch.name}: {', '.join(parts)}. Spent {amount(total.charged_nusd)} USD, "
         f"reserved {amount(total.reserved_nusd)} USD.{files}"
@@ -195,7 +212,9 @@ def _attention_lines(
     for status in (*SCREEN["failed"], Status.SUBMITTED, Status.COMPLETED):
         rows = [row for row in ledger.reports.job_rows(batch.id, status, JOBS_SHOWN) if row["error"]]
         for row in rows:
-            yield f"{row['prompt_id']} {row['model']} ({row['job_id']}) {status}: {row['error']}"
+            variant = variant_text(json.loads(row["variables"]), row["seed"])
+            which = f"{row['prompt_id']}{variant and f' ({variant})'} {row['model']}"
+            yield f"{which}, job {row['job_id']}, {status}: {row['error']}"
         if counts[status] > JOBS_SHOWN and rows:
             command = f"orbatch jobs {batch.name} --status {status}{flags}"
             yield f"... and {counts[status] - JOBS_SHOWN} more {status}: {command}"

@@ -11,9 +11,10 @@ import os
 import re
 import select
 import shlex
+import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import IntEnum
@@ -25,8 +26,6 @@ import typer
 from orbatch.money import parse_usd as parse_amount
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from orbatch.ledger import BatchRecord, JobRecord, Ledger
 
 P = ParamSpec("P")
@@ -140,22 +139,10 @@ class Session:
             except OSError as exc:
                 raise Failure(f"The log file {self.log_file} cannot be written: {exc.strerror}.") from exc
 
-    def print(self, table: Table | str) -> None:
-        """A table, to stdout."""
-        if isinstance(table, str):
-            typer.echo(table)
-            return
-        from rich.console import Console
-
-        class Pipe(Console):
-            def on_broken_pipe(self) -> None:
-                """Leave it to ``guarded``: the console itself would end with an error."""
-                raise BrokenPipeError
-
-        console = Pipe(highlight=False, markup=False, emoji=False)
-        if not console.is_terminal:
-            console.width = 200  # piped tables keep their columns, whatever COLUMNS says
-        console.print(table)
+    def print(self, lines_of: Callable[[int | None], Iterable[str]]) -> None:
+        """A table, to stdout: within the width of a terminal, whole in a pipe. ``lines_of`` lays it out for a width."""
+        titles, *lines = lines_of(shutil.get_terminal_size().columns if sys.stdout.isatty() else None)
+        typer.echo("\n".join([typer.style(titles, bold=True), *lines]))
 
     def result(self, text: str) -> None:
         """A result in words, to stdout."""

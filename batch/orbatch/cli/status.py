@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from operator import itemgetter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from orbatch.cli.resolve import holds_data, uncertain_data, uncertain_lines
 from orbatch.cli.session import Failure, OneOrAll, Session, did_you_mean, find_batch, find_job
-from orbatch.cli.tables import SCREEN, amount, as_data, json_usd, pluralize, screen_counts, table
+from orbatch.cli.tables import SCREEN, Table, amount, as_data, json_usd, pluralize, relative, screen_counts, table
 from orbatch.export import text_of
-from orbatch.ledger import BatchRecord, Filter, JobRecord, Ledger, OutputRecord, Status
+from orbatch.ledger import BatchRecord, Filter, JobRecord, Ledger, OutputRecord, Status, variant_text
 from orbatch.money import format_usd
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 _JOB_COLUMNS: Mapping[str, Callable[[Any], str]] = {
-    "job": itemgetter("job_id"),
     "batch": itemgetter("batch"),
     "prompt": itemgetter("prompt_id"),
+    "variant": lambda row: variant_text(json.loads(row["variables"]), row["seed"]),
     "model": itemgetter("model"),
     "status": lambda row: row["status"] + (" (retired)" if row["retired"] else ""),
     "USD": lambda row: amount(row["cost_nusd"], "-"),
-    "file or reason": lambda row: row["output_path"] or row["error"] or "",
+    "result": lambda row: relative(row["output_path"]) if row["output_path"] else row["error"] or "",
 }
+KEY_SHOWN = 8  # digits of a job's key in default file names, too
 # What those need: prompts and requests are long and not in the table.
-_SELECTED = ("job_id", "batch", "prompt_id", "model", "status", "retired", "cost_nusd", "output_path", "error")
+_SELECTED = tuple("job_id batch prompt_id variables seed model status retired cost_nusd output_path error".split())
 # In the view, but not in its public columns: nano-dollars beside the USD, and internal numbers.
 _VIEW_EXTRAS = ("estimate_low_nusd", "estimate_high_nusd", "cost_nusd", "reserved_nusd", "batch_id", "position")
 
@@ -45,7 +45,7 @@ def status(context: typer.Context, batch: OneOrAll = None) -> None:
             data = [_batch_data(ledger, found) for found in batches]
             session.data({"batches": data, "uncertain": uncertain_data(ledger, batch_id)})
             return
-        session.print(_batches_table(ledger, batches))
+        session.print(_batches_table(ledger, batches).lines)
         for found in batches:
             for reason, jobs in ledger.queries.wait_reasons(found.id):
                 session.result(f"{found.name}: {pluralize(jobs, 'job')} pending: {reason}")
@@ -53,7 +53,7 @@ def status(context: typer.Context, batch: OneOrAll = None) -> None:
             session.result(line)
 
 
-def _batches_table(ledger: Ledger, batches: list[BatchRecord]) -> Table | str:
+def _batches_table(ledger: Ledger, batches: list[BatchRecord]) -> Table:
     rows = []
     for batch in batches:
         counts = ledger.queries.counts(batch.id)
@@ -62,7 +62,8 @@ def _batches_table(ledger: Ledger, batches: list[BatchRecord]) -> Table | str:
         row = {"batch": batch.name, **words, "spent USD": amount(charged), "reserved": amount(reserved)}
         rows.append(row | {"done": f"{words['done']}/{counts.total}"})
     titles = ("batch", *SCREEN, "spent USD", "reserved")
-    return table(rows, {title: itemgetter(title) for title in titles}, numbers=range(1, 8))
+    columns = {title: itemgetter(title) for title in titles}
+    return table(rows, columns, numbers=titles[1:], flexible=["batch"], always=["done", "spent USD"])
 
 
 def _batch_data(ledger: Ledger, batch: BatchRecord) -> dict[str, Any]:
@@ -97,9 +98,20 @@ def jobs(
         # A list: the ledger is closed before slow output.
         rows = list(ledger.reports.job_rows(batch_id, status, limit, columns=columns))
     if session.json:
-        session.data([{key: value for key, value in row.items() if key not in _VIEW_EXTRAS} for row in rows])
+        shown = [{key: value for key, value in row.items() if key not in _VIEW_EXTRAS} for row in rows]
+        session.data([row | {"variables": json.loads(row["variables"])} for row in shown])
     else:
-        session.print(table(rows, _JOB_COLUMNS, numbers=[5]))
+        session.print(_jobs_table(rows, with_batch=batch is None).lines)
+
+
+def _jobs_table(rows: list[Mapping[str, Any]], *, with_batch: bool) -> Table:
+    """Job ids as short as `show` and the file names have them, where that tells the jobs apart."""
+    alike = Counter(row["job_id"][:KEY_SHOWN] for row in rows)
+    ids: dict[str, Callable[[Any], str]] = {
+        "job": lambda row: row["job_id"][:KEY_SHOWN] if alike[row["job_id"][:KEY_SHOWN]] == 1 else row["job_id"]
+    }
+    columns = {title: cell for title, cell in _JOB_COLUMNS.items() if with_batch or title != "batch"}
+    return table(rows, ids | columns, numbers=["USD"], flexible=("result", "variant", "prompt", "model", "batch"))
 
 
 def show(
@@ -125,7 +137,7 @@ def _job_data(ledger: Ledger, job: JobRecord) -> dict[str, Any]:
         **{key: data[key] for key in ("key", "prompt_id", "prompt", "model", "kind", "status", "retired", "request")},
         **{key: data[key] for key in ("estimate_low_usd", "estimate_exact_usd", "estimate_high_usd")},
         "price": job.price_why,
-        "variables": ledger.queries.variables(job.id),
+        "variables": job.variables,
         "error": job.error or job.wait_reason,
         "attempts": [as_data(attempt) for attempt in ledger.queries.attempts(job.id)],
         "outputs": [asdict(output) for output in outputs],
@@ -143,6 +155,7 @@ def _job_lines(ledger: Ledger, job: JobRecord) -> list[str]:
         f"status    {job.status}" + (f": {reason}" if reason else ""),
         f"model     {job.model}",
         f"prompt    {job.prompt_id}: {job.prompt}",
+        *([f"variant   {job.variant}"] if job.variant else []),
         *[f"request   {name}: {value}" for name, value in job.request.items() if name not in ("model", "prompt")],
         f"estimate  {low if low == high else f'{low} - {high}'} USD: {job.price_why}",
     ]

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import asdict
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from textwrap import wrap
+from typing import Any, TypeVar
 
 from orbatch.cli.session import printable
 from orbatch.ledger import Counts, Status
 from orbatch.money import from_nano
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 T = TypeVar("T")
 _CENT = Decimal("0.01")
 _FINE = Decimal("0.0001")
-_LONG = 200  # rows, beyond which laying out a table takes seconds
+_GAP = "  "  # between the columns of a table
+_SHORTEST, _SHORTEST_PROSE = 10, 30  # characters, below which a shortened name or a broken line is hard to read
+_NOTHING = {"", "-", "0", "0.00", "0.0"}  # what a cell holds where there is nothing to tell
+_DECIMALS = re.compile(r"(?<=\d)\.(\d+)(?!\d*[.%])")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # first characters of a formula, to a spreadsheet
 
 # The five words for a job on the screen, and the statuses of the ledger behind each; `jobs` shows the exact status.
@@ -92,34 +95,99 @@ def csv_line(cells: Iterable[object]) -> str:
     return line.getvalue()
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of text below their titles. ``right``: columns aligned on the right. Where a terminal is too narrow, the
+    ``flexible`` ones are shortened, the first one first. ``prose``: the last column may go on below."""
+
+    titles: tuple[str, ...]
+    rows: list[list[str]]
+    right: frozenset[str]
+    flexible: tuple[str, ...]
+    prose: bool
+
+    def lines(self, width: int | None = None) -> Iterator[str]:
+        """Titles, a rule and the rows, in at most ``width`` columns of the terminal if shortening can do it; None: as
+        wide as they are. A number, an id or a title is never shortened, and no line is padded."""
+        lengths = [max(map(_length, column)) for column in zip(self.titles, *self.rows, strict=True)]
+        shown = self._fit(lengths, width) if width else lengths
+        yield self._line(self.titles, shown)
+        yield "─" * (sum(shown) + len(_GAP) * (len(shown) - 1))
+        for row in self.rows:
+            first, *rest = wrap(row[-1], shown[-1]) if self.prose and row[-1] else row[-1:]
+            yield self._line([*row[:-1], first], shown)
+            yield from (" " * (sum(shown[:-1]) + len(_GAP) * (len(shown) - 1)) + line for line in rest)
+
+    def _fit(self, lengths: list[int], width: int) -> list[int]:
+        excess = sum(lengths) + len(_GAP) * (len(lengths) - 1) - width
+        shown = list(lengths)
+        least = dict.fromkeys(self.flexible, _SHORTEST)
+        for title, length in ({self.titles[-1]: _SHORTEST_PROSE} | least if self.prose else least).items():
+            if excess > 0 and title in self.titles:
+                column = self.titles.index(title)
+                shown[column] = max(lengths[column] - excess, min(lengths[column], max(len(title), length)))
+                excess -= lengths[column] - shown[column]
+        return shown
+
+    def _line(self, cells: Sequence[str], lengths: Sequence[int]) -> str:
+        padded = []
+        for title, cell, length in zip(self.titles, cells, lengths, strict=True):
+            text = shortened(cell, length)
+            blanks = " " * (length - _length(text))  # not str.ljust: a wide character fills two columns
+            padded.append(blanks + text if title in self.right else text + blanks)
+        return _GAP.join(padded).rstrip()
+
+
 def table(
-    records: Iterable[T], columns: Mapping[str, Callable[[T], object]], *, numbers: Iterable[int] = ()
-) -> Table | str:
-    """One row per record; ``columns``: title -> its cell. ``numbers``: columns to align on the right."""
-    rows = [[printable(str(cell(record))).replace("\n", " ") for cell in columns.values()] for record in records]
-    right = set(numbers)
-    if len(rows) > _LONG:  # rich needs seconds for thousands of rows
-        return _as_text([[*columns], *rows], right)
-    from rich import box
-    from rich.table import Table
+    records: Iterable[T],
+    columns: Mapping[str, Callable[[T], object]],
+    *,
+    numbers: Iterable[str] = (),
+    flexible: Iterable[str] = (),
+    always: Iterable[str] = (),
+    prose: bool = False,
+) -> Table:
+    """One row per record; ``columns``: title -> its cell. ``numbers``: columns to align on the right, with the same
+    number of decimals. A column in which no record has anything is dropped, unless ``always`` names it. ``flexible``
+    and ``prose`` as in Table."""
+    every = list(records)
+    kept: dict[str, list[str]] = {}
+    for title, cell in columns.items():
+        cells = [printable(str(cell(record))).replace("\n", " ") for record in every]
+        if not kept or title in always or not _NOTHING.issuperset(cells):
+            kept[title] = _same_decimals(cells) if title in numbers else cells
+    rows = [list(row) for row in zip(*kept.values(), strict=True)]
+    return Table(tuple(kept), rows, frozenset(numbers), tuple(flexible), prose)
 
-    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for number, title in enumerate(columns):
-        grid.add_column(title, justify="right" if number in right else "left", overflow="fold")
-    for row in rows:
-        grid.add_row(*row)
-    return grid
+
+def _same_decimals(cells: list[str]) -> list[str]:
+    """Amounts of one column can be compared by eye only if their points are below each other."""
+    digits = max((len(found[1]) for cell in cells for found in _DECIMALS.finditer(cell)), default=0)
+    return [_DECIMALS.sub(lambda found: f".{found[1]:0<{digits}}", cell) for cell in cells]
 
 
-def _as_text(lines: Sequence[Sequence[str]], right: Container[int]) -> str:
+def shortened(text: str, length: int) -> str:
+    """At most ``length`` columns of a terminal, without the middle: model and file names differ at both ends."""
+    if _length(text) <= length:
+        return text
+    from rich.cells import set_cell_size
+
+    head = (length - 1) // 2
+    tail = text[::-1]
+    return f"{set_cell_size(text, head).rstrip()}…{set_cell_size(tail, length - 1 - head)[::-1].lstrip()}"
+
+
+def _length(text: str) -> int:
+    if text.isascii():
+        return len(text)
     from rich.cells import cell_len
 
-    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            # Not str.ljust: a wide character fills two columns.
-            " " * (width - cell_len(cell)) + cell if column in right else cell + " " * (width - cell_len(cell))
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return cell_len(text)
+
+
+def relative(path: str) -> str:
+    """A path below the current directory as it is seen from there; any other one as it is."""
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except ValueError:
+        return path

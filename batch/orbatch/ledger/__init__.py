@@ -33,6 +33,7 @@ from orbatch.ledger.records import (
     PlannedJob,
     Reservation,
     Settlement,
+    variant_text,
 )
 from orbatch.ledger.reports import GROUPINGS, Bills, ExportedJob, Filter, Grouping, ReportRow, Reports, UsageReadings
 from orbatch.ledger.status import ENDED_REMOTELY, PAID_AND_OPEN, TRANSITIONS, Status
@@ -77,6 +78,7 @@ __all__ = [
     "room",
     "timestamp",
     "utc_now",
+    "variant_text",
 ]
 
 

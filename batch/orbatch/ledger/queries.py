@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from orbatch.ledger.database import Database, LedgerError, parse_timestamp, timestamp
 from orbatch.ledger.records import (
@@ -231,12 +229,6 @@ class Queries:
     def output_paths(self) -> set[str]:
         """The path of every output of the ledger."""
         return {row["path"] for row in self._database.rows("select path from outputs")}
-
-    def variables(self, job_id: str) -> Mapping[str, Any]:
-        """The variables of a job's prompt."""
-        [row] = self._database.rows("select variables from jobs where id = :job_id", job_id=job_id)
-        values: Mapping[str, Any] = json.loads(row["variables"])
-        return values
 
     def events(self, job_id: str) -> list[Event]:
         """The history of a job, the oldest first."""

@@ -25,6 +25,7 @@ class _Job:
     model: str
     prompt_id: str
     prompt: str
+    variables: Mapping[str, Any]
     request: Mapping[str, Any]
     repeat: int
     stem: str
@@ -38,8 +39,6 @@ class _Job:
 @dataclass(frozen=True, slots=True)
 class PlannedJob(_Job):
     """A job as a plan has it."""
-
-    variables: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,16 @@ class JobRecord(_Job):
         """Requested length of the video, in seconds."""
         duration = self.request.get("duration")
         return duration if isinstance(duration, int) else None
+
+    @property
+    def variant(self) -> str:
+        """What tells it from the other jobs of its prompt and model."""
+        return variant_text(self.variables, self.request.get("seed"))
+
+
+def variant_text(variables: Mapping[str, Any], seed: object) -> str:
+    """``orange, noon, seed 7``: the values of the prompt's variables, and the seed where there is one."""
+    return ", ".join([*map(str, variables.values()), *([] if seed is None else [f"seed {seed}"])])
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +216,7 @@ def job_from_row(row: sqlite3.Row) -> JobRecord:
     """A row of SELECT_JOB as a value."""
     attempt = None if row["attempt_id"] is None else attempt_from_row(row, "attempt_")
     values = {name: row[name] for name in _JOB_COLUMNS}
-    values["request"] = json.loads(values["request"])
+    values["variables"], values["request"] = json.loads(values["variables"]), json.loads(values["request"])
     values["status"] = Status(values["status"])
     values["retired"] = bool(values["retired"])
     return JobRecord(**values, attempt=attempt)

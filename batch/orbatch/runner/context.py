@@ -187,7 +187,8 @@ class RunContext:
 
     def log(self, job: JobRecord, text: str, level: str = "info") -> None:
         """Report an event of a job."""
-        self.on_event(Event(text, f"{job.prompt_id} {job.model}", level))
+        variant = f" ({job.variant})" if job.variant else ""
+        self.on_event(Event(text, f"{job.prompt_id}{variant} {job.model}", level))
 
     def log_files(self, job: JobRecord, records: Sequence[OutputRecord], done: str = "done") -> None:
         """Report the files of a job, one event each; ``done`` begins the first."""

@@ -55,6 +55,8 @@ select
   batches.name as batch,
   jobs.prompt_id,
   jobs.prompt,
+  jobs.variables,
+  jobs.request ->> 'seed' as seed,
   jobs.model,
   jobs.kind,
   jobs.status,
