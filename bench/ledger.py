@@ -63,19 +63,20 @@ from plan;
 
 insert into attempts (job_id, batch_id, model, number, status, origin, account, day, price_lines, estimate_low_nusd,
   estimate_exact_nusd, estimate_high_nusd, reserved_nusd, settled, cost_nusd, remote_id, output_seconds, created_at,
-  submitted_at, completed_at, settled_at)
+  submitted_at, completed_at, settled_at, key)
 select substr(digest, 1, 16) || '-' || batch_id, batch_id, model, 1,
   case when n % 100 in (3, 4) then 'failed' else status end, :origin, 'key-1', substr(at, 1, 10), :lines, 400000000,
   400000000, 400000000, 400000000, status <> 'submitted', case when status <> 'submitted' then cost end,
   'job-' || substr(digest, 20, 20), case status when 'done' then 5.0 end, at, at,
-  case when status <> 'submitted' then at end, case when status <> 'submitted' then at end
+  case when status <> 'submitted' then at end, case when status <> 'submitted' then at end, 'first-' || n
 from plan where status <> 'pending';
 
 insert into attempts (job_id, batch_id, model, number, status, origin, account, day, price_lines, estimate_low_nusd,
   estimate_exact_nusd, estimate_high_nusd, reserved_nusd, settled, cost_nusd, remote_id, output_seconds, created_at,
-  submitted_at, completed_at, settled_at)
+  submitted_at, completed_at, settled_at, key)
 select substr(digest, 1, 16) || '-' || batch_id, batch_id, model, 2, status, :origin, 'key-1', substr(at, 1, 10),
-  :lines, 400000000, 400000000, 400000000, 400000000, 1, cost, 'job-' || substr(digest, 40, 20), 5.0, at, at, at, at
+  :lines, 400000000, 400000000, 400000000, 400000000, 1, cost, 'job-' || substr(digest, 40, 20), 5.0, at, at, at, at,
+  'second-' || n
 from plan where n % 100 in (3, 4);
 
 insert into outputs (job_id, attempt_id, number, path, bytes, sha256, mime_type, seconds, width, height, fps,

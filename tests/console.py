@@ -138,7 +138,7 @@ class Terminal:
             self.inside /= rest[0]
             return []
         if program == "ls":
-            return sorted(path.name for path in (self.inside / rest[0]).iterdir())
+            return sorted(path.name for path in (self.inside / rest[0]).glob("[!.]*"))
         assert program == "orbatch", f"line {step.line}: {program} cannot be typed here"
         if rest[-1] == "&":
             return self._beside([*rest[:-1], f"--port={self._port()}"])

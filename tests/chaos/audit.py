@@ -148,5 +148,5 @@ def _states(db: sqlite3.Connection) -> Iterator[str]:
 def _leftovers(db: sqlite3.Connection, output_dir: Path) -> Iterator[str]:
     known = {row[0] for row in db.execute("select path from outputs")}
     for path in output_dir.rglob("*"):
-        if path.is_file() and str(path) not in known:
+        if path.is_file() and str(path) not in known and path.parent.name != ".orbatch":
             yield f"{path} was left behind"

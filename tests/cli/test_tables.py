@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from orbatch.cli.tables import relative, shortened, table
+from orbatch.cli.session import relative_path
+from orbatch.cli.tables import shortened, table
 from tests.desk import Desk
 
 MODEL = "x-ai/grok-imagine-video-1.5-lite"
@@ -79,8 +80,8 @@ def test_a_name_is_shortened_in_its_middle(text: str, length: int, shown: str) -
 
 def test_a_path_is_told_from_where_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert relative(str(tmp_path / "outputs" / "a.mp4")) == str(Path("outputs") / "a.mp4")
-    assert relative("/elsewhere/a.mp4") == "/elsewhere/a.mp4"
+    assert relative_path(str(tmp_path / "outputs" / "a.mp4")) == str(Path("outputs") / "a.mp4")
+    assert relative_path("/elsewhere/a.mp4") == "/elsewhere/a.mp4"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")

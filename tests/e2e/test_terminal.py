@@ -175,6 +175,7 @@ def test_a_reader_that_goes_away_is_no_error(desk: Desk) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "orbatch", "jobs"],
         env=dict(os.environ) | desk.env,
+        cwd=desk.folder,
         stdout=writer,
         stderr=subprocess.PIPE,
         text=True,

@@ -204,7 +204,7 @@ def test_what_a_dead_run_left_becomes_uncertain_with_its_reservation(books: Book
         pytest.param("delete from jobs", "FOREIGN KEY", id="a job with attempts is deleted"),
         pytest.param(
             "insert into attempts (job_id, batch_id, model, number, status, origin, account, day, price_lines, "
-            "created_at) select id, 1, '', 2, 'submitting', '', '', '', '', '' from jobs",
+            "created_at, key) select id, 1, '', 2, 'submitting', '', '', '', '', '', 'k' from jobs",
             "UNIQUE",
             id="a second open attempt of a job",
         ),

@@ -83,7 +83,10 @@ def start(
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Use the built-in simulator and a ledger of its own, not real money.")
     ] = False,
-    db: Annotated[Path, typer.Option(envvar="ORBATCH_DB", help="The ledger.")] = Path("orbatch.db"),
+    db: Annotated[
+        Path | None,
+        typer.Option(envvar="ORBATCH_DB", help="The ledger. Default: the nearest orbatch.db, see docs/ledger.md."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Data as JSON on stdout; everything else on stderr.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")] = False,
     log_file: Annotated[Path | None, typer.Option(help="Also write log messages to this file.")] = None,

@@ -42,7 +42,8 @@ def generate(
     Running the same command again reuses the paid video. The original, and the batch file that made it, are kept in
     .orbatch beside the output.
     """
-    session: Session = context.obj
+    session: Session = context.obj.beside(output)
+    context.obj = session  # for `run` below: the ledger is beside the output, not in the hidden directory
     if image is not None and "://" not in image:
         image = str(Path(image).absolute())  # the batch file lies in another directory
     fields = {"duration": duration, "resolution": resolution, "aspect_ratio": aspect_ratio}

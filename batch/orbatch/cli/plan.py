@@ -15,11 +15,12 @@ import typer
 from orbatch.batchfile.loader import load_config
 from orbatch.cli.provider import Connection, connect
 from orbatch.cli.resolve import retry_hint
-from orbatch.cli.session import Budget, Failure, Only, Refresh, Session
-from orbatch.cli.tables import Table, amount, as_data, json_number, json_usd, pluralize, span, table
+from orbatch.cli.session import Budget, Failure, Only, Refresh, Session, relative_path
+from orbatch.cli.tables import Table, amount, as_data, jobs_are, json_number, json_usd, pluralize, span, table
 from orbatch.ledger import Caps, Counts, Ledger, ModelTotals
 from orbatch.money import to_nano
 from orbatch.outputs.files import find_outputs
+from orbatch.outputs.receipts import Adopted, adopt_receipts, receipts_path
 from orbatch.plan import (
     CapForecast,
     Plan,
@@ -65,7 +66,7 @@ def plan(
 
     Shows what it costs, under which caps, and which settings that change the price are not set. Spends nothing.
     """
-    session: Session = context.obj
+    session: Session = context.obj.beside(config)
     if output is not None:
         check_destination(output)  # before the plan is made, which may take a while
 
@@ -102,6 +103,7 @@ async def make_view(
     config = load_config(path)
     if connection.simulated:
         config = simulated(config)  # clips of the simulator never lie among paid ones
+    adopted = take_over(session, ledger, config.output_dir)
     # Video models too, so that one in a batch of another kind is recognised.
     loaded = await connection.catalogs({"video": (), **models_by_kind(config)}, refresh=refresh)
     if loaded.freshness in ("stale cache", "snapshot"):
@@ -109,10 +111,35 @@ async def make_view(
     else:
         session.say(loaded.note)
     made = make_plan(ledger, config, loaded, connection.provider.origin, only)
+    _refuse_paid_elsewhere(session, ledger, made, adopted)
     _refuse_unknown_outputs(ledger, made)
     caps = caps_from_config(config.budget, budget)
     counts = ledger.queries.counts(made.batch.id, only)  # with the statuses, which the totals do not have
     return PlanView(made, caps, forecast_caps(ledger, made, caps), counts, *await connection.key_left())
+
+
+def take_over(session: Session, ledger: Ledger, output_dir: Path) -> Adopted:
+    """Before anything is planned: what the receipts beside the outputs know, and this ledger does not."""
+    adopted = adopt_receipts(ledger, output_dir)
+    if adopted.jobs:
+        were = "1 paid job was" if adopted.jobs == 1 else f"{adopted.jobs} paid jobs were"
+        path = relative_path(receipts_path(output_dir))
+        session.warn(
+            f"{were} not in ledger {ledger.path} and {'is' if adopted.jobs == 1 else 'are'} taken over from {path}."
+        )
+    return adopted
+
+
+def _refuse_paid_elsewhere(session: Session, ledger: Ledger, plan: Plan, adopted: Adopted) -> None:
+    """Raises Failure where another ledger, which exists, has paid for jobs that would be submitted."""
+    pending = ledger.queries.pending_keys(plan.batch.id, plan.only) if adopted.elsewhere else set[str]()
+    paid = [path for key, path in adopted.elsewhere.items() if key in pending]
+    if paid:
+        flags = f" --db {shlex.quote(str(paid[0]).removesuffix('-sim'))}" + (" --simulate" if session.simulate else "")
+        raise Failure(
+            f"{jobs_are(len(paid))} already paid for in ledger {paid[0]}, by the receipts in {plan.config.output_dir}. "
+            f"Nothing was submitted. Use it: orbatch run {shlex.quote(str(plan.config.path))}{flags}"
+        )
 
 
 def _refuse_unknown_outputs(ledger: Ledger, plan: Plan) -> None:

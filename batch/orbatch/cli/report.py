@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from orbatch.cli.resolve import holds_data, retry_hint, uncertain_data, uncertain_lines
-from orbatch.cli.session import Failure, OneOrAll, Session, find_batch
+from orbatch.cli.session import Failure, OneOrAll, Session, find_batch, relative_path
 from orbatch.cli.tables import (
     SCREEN,
     Table,
@@ -20,7 +20,6 @@ from orbatch.cli.tables import (
     jobs_are,
     json_usd,
     pluralize,
-    relative,
     screen_counts,
     table,
 )
@@ -160,7 +159,7 @@ def show_summary(session: Session, ledger: Ledger, batch: BatchRecord, result: R
         session.print(report_table("model", rows, total).lines)
     words = screen_counts(counts)
     parts = [f"{words.pop('done')} of {counts.total} done", *(f"{jobs} {word}" for word, jobs in words.items() if jobs)]
-    files = f" Files: {relative(batch.output_dir)}" if counts[Status.DONE] else ""
+    files = f" Files: {relative_path(batch.output_dir)}" if counts[Status.DONE] else ""
     session.result(
         f"{batch.name}: {', '.join(parts)}. Spent {amount(total.charged_nusd)} USD, "
         f"reserved {amount(total.reserved_nusd)} USD.{files}"

@@ -11,7 +11,7 @@ import typer
 
 from orbatch.batchfile.loader import load_config
 from orbatch.batchfile.models import LimitsConfig, PollingConfig
-from orbatch.cli.plan import PlanView, make_view, plan_lines, show_plan
+from orbatch.cli.plan import PlanView, make_view, plan_lines, show_plan, take_over
 from orbatch.cli.progress import drive
 from orbatch.cli.provider import Connection, connect
 from orbatch.cli.report import show_summary, summary_data
@@ -19,7 +19,6 @@ from orbatch.cli.session import (
     Budget,
     ExitCode,
     Failure,
-    OneOrAll,
     Only,
     Refresh,
     Session,
@@ -32,6 +31,7 @@ from orbatch.cli.session import (
 )
 from orbatch.cli.tables import SCREEN, amount, pluralize
 from orbatch.ledger import PAID_AND_OPEN, BatchHeld, BatchRecord, Caps, Counts, Ledger, LedgerError, Status
+from orbatch.outputs.receipts import receipts_path
 from orbatch.plan import check_against_file, is_loopback, read_plan_file
 from orbatch.runner import RunOptions, RunResult, Stop
 
@@ -77,6 +77,7 @@ def run(
         if only not in (None, file.only):
             raise Failure("The plan file says which jobs to run. Omit --only, or make another plan with it.")
         config, only, budget = Path(file.config), file.only, file.budget_usd if budget is None else budget
+    session = session.beside(config)
 
     async def execute() -> ExitCode:
         async with connect(session, speed=speed) as connection:
@@ -108,25 +109,39 @@ def run(
         raise typer.Exit(code)
 
 
-def collect(context: typer.Context, batch: OneOrAll = None, speed: Speed = None) -> None:
+def collect(
+    context: typer.Context,
+    batch: Annotated[
+        str | None, typer.Argument(help="Batch name, or a directory of outputs. Default: the whole ledger.")
+    ] = None,
+    speed: Speed = None,
+) -> None:
     """Poll and download what is paid for.
 
-    Needs only the ledger: no batch file, no price list and no input files. Submits nothing. Exit codes as for `run`.
+    Needs only the ledger: no batch file, no price list and no input files. With a directory of outputs, its receipts
+    are read first, so that a ledger that was lost is made again. Submits nothing. Exit codes as for `run`.
     """
     session: Session = context.obj
     session.check_log_file()
+    directory = Path(batch).absolute() if batch is not None and receipts_path(Path(batch)).is_file() else None
 
     async def execute() -> ExitCode:
-        with session.open_ledger() as ledger:
+        with session.open_ledger(create=directory is not None) as ledger:
             # A named batch also when nothing of it is open: charges that were not known yet are settled.
-            chosen = [find_batch(ledger, batch)] if batch is not None else _with_open_jobs(ledger)
+            if directory is not None:
+                take_over(session, ledger, directory)
+                chosen = _batches_in(ledger, directory)
+            else:
+                chosen = [find_batch(ledger, batch)] if batch is not None else _with_open_jobs(ledger)
             if not chosen:
                 session.data([]) if session.json else session.result("No paid job is open.")
                 return ExitCode.DONE
             async with connect(session, speed=speed) as connection:
                 _check_speed(connection, speed)
                 connection.require_key()
-                return await _collect_all(session, ledger, connection, chosen, as_list=batch is None)
+                return await _collect_all(
+                    session, ledger, connection, chosen, as_list=batch is None or directory is not None
+                )
 
     code = asyncio.run(execute())
     if code:
@@ -177,6 +192,11 @@ async def _collect(session: Session, ledger: Ledger, connection: Connection, bat
         submits=False,
     )
     return await drive(session, ledger, batch, connection, options)
+
+
+def _batches_in(ledger: Ledger, directory: Path) -> list[BatchRecord]:
+    found = [batch for name in ledger.plans.names() if (batch := ledger.plans.find(name)) is not None]
+    return [batch for batch in found if Path(batch.output_dir) == directory]
 
 
 def _with_open_jobs(ledger: Ledger) -> list[BatchRecord]:
@@ -278,7 +298,7 @@ def exit_code(result: RunResult, counts: Counts, uncertain: int) -> ExitCode:
     """The most urgent outcome of a run: uncertain jobs need a person before a budget does."""
     if result.stop is Stop.INTERRUPTED:
         return ExitCode.INTERRUPTED
-    if result.stop is Stop.FAILED:
+    if result.stop in (Stop.FAILED, Stop.LEDGER_MOVED):
         return ExitCode.FAILED
     if uncertain:
         return ExitCode.UNCERTAIN

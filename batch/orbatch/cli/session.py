@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import IntEnum
 from pathlib import Path
@@ -94,35 +94,66 @@ Speed = Annotated[
 ]
 
 
+LEDGER_NAME = "orbatch.db"
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The global options of one call. ``db_named``: ``--db`` was given, which suggested commands must repeat.
-    ``command``: the call as it was typed."""
+    """The global options of one call. ``db``: the ledger that ``--db`` or ORBATCH_DB names, None: it is looked for;
+    ``db_named``: by ``--db``, which suggested commands must repeat. ``directory``: of the batch file, for commands that
+    have one. ``command``: the call as it was typed."""
 
-    db: Path
+    db: Path | None
     json: bool
     quiet: bool
     log_file: Path | None
     simulate: bool
     db_named: bool = False
+    directory: Path | None = None
     command: str = field(default_factory=lambda: shlex.join(["orbatch", *sys.argv[1:]]))
+
+    def beside(self, config: Path) -> Session:
+        """The same for a command about this batch file, by whatever name it is called."""
+        return self if self.directory is not None else replace(self, directory=config.resolve().parent)
 
     @property
     def flags(self) -> str:
-        """What a suggested command needs to find the same ledger."""
-        db = f" --db {shlex.quote(str(self.db))}" if self.db_named else ""
+        """What a suggested command needs to find the same ledger from the current directory."""
+        found = (self.db is not None and not self.db_named) or _found_from_here(self._name, self.ledger_path)
+        db = "" if found else f" --db {shlex.quote(relative_path(self._base))}"
         return db + (" --simulate" if self.simulate else "")
 
     @property
+    def _name(self) -> str:
+        return LEDGER_NAME + ("-sim" if self.simulate else "")
+
+    @property
+    def _base(self) -> Path:
+        """The path that ``--db`` would name."""
+        path = self.ledger_path
+        return path.with_name(path.name.removesuffix("-sim")) if self.simulate else path
+
+    @property
     def ledger_path(self) -> Path:
-        """Simulated money has a ledger of its own beside the real one."""
-        return self.db.with_name(self.db.name + "-sim") if self.simulate else self.db
+        """Where the ledger is, or would be created: ``db``; or the nearest one in the batch file's directory and above;
+        or, without a batch file, in the current directory and above, or else in the only directory below that has one.
+        Simulated money has a ledger of its own beside the real one. Raises Failure where several are as near."""
+        if self.db is not None:
+            return self.db.with_name(self.db.name + "-sim") if self.simulate else self.db
+        start = self.directory or Path.cwd()
+        places = [start, *start.parents]
+        if self.directory is None and not any((place / self._name).is_file() for place in places):
+            places = _places_below(self._name) or places
+        return next((path for place in places if (path := place / self._name).is_file()), places[0] / self._name)
 
     def open_ledger(self, *, create: bool = False) -> Ledger:
-        """Raises LedgerError; the message points to the simulated ledger where only that exists."""
+        """Says which one where it is not in the current directory. Raises LedgerError; the message points to the
+        simulated ledger where only that exists."""
         from orbatch.ledger import Ledger, LedgerError
 
         path = self.ledger_path
+        if path.absolute().parent != Path.cwd() and (create or path.exists()):
+            self.say(f"Ledger: {relative_path(path)}")
         if not create and not path.exists():
             if self.simulate:
                 raise LedgerError(f"{path} does not exist. `orbatch run --simulate` creates it.")
@@ -160,6 +191,31 @@ class Session:
     def data(self, value: object) -> None:
         """JSON, to stdout."""
         typer.echo(json_text(value, indent=2))
+
+
+def relative_path(path: str | Path) -> str:
+    """The shorter of the absolute path and the one from the current directory."""
+    absolute = str(Path(path).absolute())
+    with contextlib.suppress(ValueError):  # another drive
+        return min(os.path.relpath(absolute), absolute, key=len)
+    return absolute
+
+
+def _places_below(name: str) -> list[Path]:
+    """The direct subdirectory of the current one that has a ledger. Raises Failure for several."""
+    found = sorted(path.parent for path in Path.cwd().glob(f"*/{name}"))
+    if len(found) > 1:
+        ledgers = ", ".join(relative_path(place / name) for place in found)
+        raise Failure(f"There are several ledgers here: {ledgers}. Name one with --db.")
+    return found
+
+
+def _found_from_here(name: str, path: Path) -> bool:
+    """Whether a command without a batch file finds this ledger."""
+    try:
+        return Session(None, False, True, None, name.endswith("-sim")).ledger_path.absolute() == path.absolute()
+    except Failure:
+        return False
 
 
 def confirm(question: str, declined: str) -> None:

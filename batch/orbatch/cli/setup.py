@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orbatch.cli.session import ExitCode, Failure, Session, parse_usd
+from orbatch.cli.session import ExitCode, Failure, Session, parse_usd, relative_path
 
 if TYPE_CHECKING:
     from orbatch.cli.provider import Connection
@@ -73,7 +73,7 @@ def backup(context: typer.Context, target: Annotated[Path, typer.Argument(help="
         except BaseException:
             target.unlink(missing_ok=True)  # half a copy must not pass for a backup
             raise
-    session.result(f"Copied {session.ledger_path} to {target}.")
+    session.result(f"Copied {relative_path(session.ledger_path)} to {target}.")
 
 
 def simulate(
@@ -187,7 +187,7 @@ def _ledger(session: Session) -> Finding:
                 pass  # an empty transaction fails where a run would
         except LedgerError as exc:
             return Finding("ledger", False, str(exc))
-        return Finding("ledger", True, f"{path} is writable")
+        return Finding("ledger", True, f"{relative_path(path)} is writable")
     # The first run creates the ledger and its directories, so the nearest one that exists must be writable.
     directory = next(parent for parent in path.absolute().parents if parent.exists())
     probe = directory / f".orbatch-write-test-{os.getpid()}"
@@ -196,4 +196,6 @@ def _ledger(session: Session) -> Finding:
         probe.unlink()
     except OSError as exc:
         return Finding("ledger", False, f"{directory} is not writable: {exc.strerror}")
-    return Finding("ledger", True, f"{path} does not exist yet; the first run creates it")
+    if session.db is None:
+        return Finding("ledger", True, "none here yet; the first run creates one beside its batch file")
+    return Finding("ledger", True, f"{relative_path(path)} does not exist yet; the first run creates it")

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from orbatch.cli.resolve import holds_data, uncertain_data, uncertain_lines
-from orbatch.cli.session import Failure, OneOrAll, Session, did_you_mean, find_batch, find_job
-from orbatch.cli.tables import SCREEN, Table, amount, as_data, json_usd, pluralize, relative, screen_counts, table
+from orbatch.cli.session import Failure, OneOrAll, Session, did_you_mean, find_batch, find_job, relative_path
+from orbatch.cli.tables import SCREEN, Table, amount, as_data, json_usd, pluralize, screen_counts, table
 from orbatch.export import text_of
 from orbatch.ledger import BatchRecord, Filter, JobRecord, Ledger, OutputRecord, Status, variant_text
 from orbatch.money import format_usd
@@ -25,7 +25,7 @@ _JOB_COLUMNS: Mapping[str, Callable[[Any], str]] = {
     "model": itemgetter("model"),
     "status": lambda row: row["status"] + (" (retired)" if row["retired"] else ""),
     "USD": lambda row: amount(row["cost_nusd"], "-"),
-    "result": lambda row: relative(row["output_path"]) if row["output_path"] else row["error"] or "",
+    "result": lambda row: relative_path(row["output_path"]) if row["output_path"] else row["error"] or "",
 }
 KEY_SHOWN = 8  # digits of a job's key in default file names, too
 # What those need: prompts and requests are long and not in the table.

@@ -14,6 +14,7 @@ from orbatch.ledger.database import (
     Database,
     LedgerConflict,
     LedgerError,
+    LedgerMoved,
     OnDisk,
     connect,
     parse_timestamp,
@@ -23,6 +24,7 @@ from orbatch.ledger.database import (
 from orbatch.ledger.leases import LEASE_S, BatchHeld, Holder, LeaseLost, Leases
 from orbatch.ledger.plans import ModelTotals, Plans, PriceGroup
 from orbatch.ledger.queries import Counts, NoSuchJob, Queries
+from orbatch.ledger.receipts import Receipts
 from orbatch.ledger.records import (
     AttemptRecord,
     BatchFile,
@@ -63,6 +65,7 @@ __all__ = [
     "Ledger",
     "LedgerConflict",
     "LedgerError",
+    "LedgerMoved",
     "ModelTotals",
     "NoSuchJob",
     "OnDisk",
@@ -96,6 +99,7 @@ class Ledger:
         self.queries = Queries(database)
         self.reports = Reports(database)
         self.usage = UsageReadings(database)
+        self.receipts = Receipts(database, self.attempts)
 
     @classmethod
     def open(cls, path: Path, *, create: bool = True) -> Ledger:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from uuid import uuid4
 
 from orbatch.ledger.budget import Caps, Committed, Refused, broken_cap, decide
 from orbatch.ledger.database import Database, LedgerConflict, timestamp, utc_now
@@ -37,9 +38,9 @@ where jobs.id = :job_id and jobs.retired = 0
 """
 _INTENT = """
 insert into attempts (job_id, batch_id, model, number, status, origin, account, day, price_lines, estimate_low_nusd,
-  estimate_exact_nusd, estimate_high_nusd, reserved_nusd, created_at)
+  estimate_exact_nusd, estimate_high_nusd, reserved_nusd, created_at, key)
 values (:job_id, :batch_id, :model, :number, 'submitting', :origin, :account, :day, :price_lines, :estimate_low_nusd,
-  :estimate_exact_nusd, :estimate_high_nusd, :reserved_nusd, :at)
+  :estimate_exact_nusd, :estimate_high_nusd, :reserved_nusd, :at, :key)
 returning id
 """
 _COMMITTED = f"""
@@ -83,8 +84,10 @@ class Attempts:
         """pending -> submitting: write the intent and reserve the worst case, if every cap allows it.
 
         ``account`` tells one API key's jobs from another's (never the key). Durable when this returns. Raises LeaseLost
-        when ``owner`` no longer holds the batch, LedgerConflict when the job is in another state.
+        when ``owner`` no longer holds the batch, LedgerMoved when the ledger is not in its place any more, and
+        LedgerConflict when the job is in another state.
         """
+        self._database.check_in_place()
         at = timestamp(now or utc_now())
         day = at[:10]
         # The decision and the reservation are one transaction, so that the caps hold over all processes.
@@ -100,11 +103,12 @@ class Attempts:
                 reason = {"reason": decision.reason, "job_id": job_id}
                 db.execute("update jobs set wait_reason = :reason where id = :job_id", reason)
                 return decision
+            key = uuid4().hex
             values = {"origin": origin, "account": account, "day": day, "at": at, "reserved_nusd": decision.amount}
-            attempt_id = int(db.execute(_INTENT, {**dict(job), **values}).fetchone()["id"])
+            attempt_id = int(db.execute(_INTENT, {**dict(job), **values, "key": key}).fetchone()["id"])
             add_committed(db, job["batch_id"], job["model"], day, decision.amount or 0)
             move(db, job_id, attempt_id, Status.PENDING, Status.SUBMITTING, at)
-            return Reservation(attempt_id, job["number"], decision.amount)
+            return Reservation(attempt_id, job["number"], decision.amount, key)
 
     def committed(self, batch_id: int, model: str, now: datetime | None = None) -> Committed:
         """Charged plus reserved in the scopes of a model of this batch, for choosing what may still fit."""

@@ -49,7 +49,9 @@ insert into batches (name, config_path, config_sha256, output_dir, origin, catal
 select :name, :config_path, :config_sha256, :output_dir, :origin, id, :at, :at from catalogs where digest = :digest
 on conflict (name) do update set config_path = excluded.config_path, config_sha256 = excluded.config_sha256,
   output_dir = excluded.output_dir, origin = excluded.origin, catalog_id = excluded.catalog_id,
-  planned_at = excluded.planned_at
+  planned_at = excluded.planned_at,
+  receipts_read = case when batches.output_dir = excluded.output_dir then batches.receipts_read else 0 end,
+  receipts_written = case when batches.output_dir = excluded.output_dir then batches.receipts_written else 0 end
 returning id
 """
 _FIND_BATCH = """

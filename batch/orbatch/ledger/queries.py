@@ -94,6 +94,11 @@ class Queries:
         rows = self._database.rows(query + only_condition(only), batch_id=batch_id, only=only)
         return [(row["stem"], row["kind"]) for row in rows]
 
+    def pending_keys(self, batch_id: int, only: str | None = None) -> set[str]:
+        """The keys of the jobs that are still to be submitted."""
+        query = "select key from jobs where batch_id = :batch_id and status = 'pending' and retired = 0 "
+        return {row["key"] for row in self._database.rows(query + only_condition(only), batch_id=batch_id, only=only)}
+
     def next_pending(
         self,
         batch_id: int,

@@ -162,11 +162,13 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """The intent is durable: the request may now leave. ``amount_nusd`` None: unpriced, and no cap asked for one."""
+    """The intent is durable: the request may now leave. ``amount_nusd`` None: unpriced, and no cap asked for one.
+    ``key``: of the attempt, random, so that it is the same attempt in every record."""
 
     attempt_id: int
     number: int
     amount_nusd: int | None
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from orbatch.ledger import AttemptRecord, Caps, JobRecord, Ledger, OutputRecord, Status
+from orbatch.outputs.receipts import ReceiptsWriter
 from orbatch.runner.limits import Limits
 from orbatch.runner.poll_schedule import backoff, bounded_retry_after
 from orbatch_provider import APIError, NotSentError, OutcomeUnknownError
@@ -153,7 +154,8 @@ def _wake(sleeper: asyncio.Future[None]) -> None:
 class RunContext:
     """What the steps of one run share. Create it inside the running loop.
 
-    ``block_model``: called with a model and the reason to submit no more of it.
+    ``block_model``: called with a model and the reason to submit no more of it. ``receipts``: the second record of what
+    is submitted.
     """
 
     ledger: Ledger
@@ -162,6 +164,7 @@ class RunContext:
     clock: Clock
     on_event: OnEvent
     block_model: Callable[[str, str], None]
+    receipts: ReceiptsWriter | None = None
     stop: StopEvent = field(default_factory=StopEvent)
     limits: Limits = field(init=False)
 

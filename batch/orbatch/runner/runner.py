@@ -21,12 +21,14 @@ from orbatch.ledger import (
     Ledger,
     LedgerConflict,
     LedgerError,
+    LedgerMoved,
     OnDisk,
     Refused,
     Reservation,
     Status,
     utc_now,
 )
+from orbatch.outputs.receipts import ReceiptsWriter
 from orbatch.runner.context import Clock, Event, OnEvent, Provider, RunContext, RunOptions, StopRun, StopSubmits
 from orbatch.runner.download import Downloader
 from orbatch.runner.poll import Poller
@@ -51,10 +53,11 @@ class Stop(Enum):
     FAILED = "failed"  # the provider refuses every request, or the ledger cannot be written
     NO_CREDIT = "no credit"
     FAIL_FAST = "fail fast"
+    LEDGER_MOVED = "ledger moved"
 
 
 # These stop submits only: running jobs are followed to their end, which may still be interrupted.
-_STOPS_SUBMITS = frozenset({Stop.NO_CREDIT, Stop.FAIL_FAST})
+_STOPS_SUBMITS = frozenset({Stop.NO_CREDIT, Stop.FAIL_FAST, Stop.LEDGER_MOVED})
 # What --fail-fast does not take for a failure.
 _NOT_FAILED = frozenset({Status.DONE, Status.SUBMITTED, Status.COMPLETED, Status.PENDING})
 
@@ -87,7 +90,8 @@ class BatchRun:
         *,
         lease_s: float = LEASE_S,
     ) -> None:
-        self._context = RunContext(ledger, provider, options, clock, on_event, self._block_model)
+        self._receipts = ReceiptsWriter(ledger, batch)
+        self._context = RunContext(ledger, provider, options, clock, on_event, self._block_model, self._receipts)
         self._ledger = ledger
         self._batch = batch
         self._options = options
@@ -110,7 +114,9 @@ class BatchRun:
 
         Whatever ends it, the lease is released and every coroutine has ended when this returns.
         """
+        self._ledger.database.check_single_name()
         self._ledger.leases.claim(self._batch.id, self._holder, utc_now(), self._lease_s)
+        self._receipts.start()
         helpers = [asyncio.create_task(self._watched(work)) for work in (self._heartbeat, self._reconcile_regularly)]
         try:
             await self._watched(self._feed)
@@ -124,6 +130,7 @@ class BatchRun:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             with contextlib.suppress(LedgerError):
+                self._receipts.stop()
                 self._ledger.leases.release(self._batch.id, self._holder)
         over_budget = self._set_wait_reasons()  # may fail, and then says so in _stop
         return RunResult(self._stop, self._message, over_budget, dict(self._scheduler.blocked))
@@ -159,6 +166,8 @@ class BatchRun:
     def _end_by(self, error: Exception, job: JobRecord | None) -> None:
         if isinstance(error, StopSubmits):
             self._end(Stop.NO_CREDIT, str(error))
+        elif isinstance(error, LedgerMoved):  # jobs that are paid for are followed to their end, into the receipts
+            self._end(Stop.LEDGER_MOVED, str(error))
         elif isinstance(error, (StopRun, LedgerError)):
             self._end(Stop.FAILED, str(error))
         else:
@@ -292,10 +301,14 @@ class BatchRun:
         while True:
             await asyncio.sleep(self._lease_s / HEARTBEATS_PER_LEASE)
             try:
+                self._ledger.database.check_in_place()
                 self._ledger.leases.renew(self._batch.id, self._holder, utc_now(), self._lease_s)
+                self._receipts.remember()
                 self._scheduler.other_runners = self._ledger.leases.other_runners(self._batch.id, utc_now())
             except LeaseLost:
                 raise
+            except LedgerMoved as exc:
+                self._end(Stop.LEDGER_MOVED, str(exc))
             except LedgerError as exc:
                 self._context.on_event(Event(str(exc), level="warning"))
 

@@ -136,6 +136,9 @@ class Submitter:
         was frozen for so long that another one has taken over the batch and given up the intent."""
         if not self._ledger.queries.is_submitting(submission.attempt_id):
             raise LeaseLost("Another process has taken over this batch, because this one stopped responding.")
+        if self._context.receipts is not None and (problem := self._context.receipts.problem):
+            self._attempts.release(submission.attempt_id, problem)
+            raise StopRun(f"Job {submission.job.id} was not submitted. {problem}")
         if self._context.stop.is_set():
             self._attempts.release(submission.attempt_id, _STOPPED_BEFORE)
             return False
@@ -164,12 +167,18 @@ class Submitter:
 
     async def _accept(self, submission: _Submission, remote_id: str, generation_id: str | None) -> AttemptRecord:
         job, reservation = submission.job, submission.reservation
+
+        def note() -> None:
+            if self._context.receipts is not None:
+                self._context.receipts.note(reservation.key, remote_id)
+
         try:
             await self._write(
                 job,
                 partial(self._attempts.accept, submission.attempt_id, remote_id, generation_id),
                 f"accepted as {remote_id}",
                 f": note it, and after the repair run `orbatch resolve {job.id} --remote-id {remote_id}`.",
+                note,
             )
         except StopRun as exc:
             if not isinstance(exc.__cause__, LedgerConflict):
@@ -233,8 +242,11 @@ class Submitter:
         if status is Status.FAILED:
             report_end(self._context, job, status, text, charge)
 
-    async def _write(self, job: JobRecord, verb: Callable[[], T], outcome: str, advice: str) -> T:
-        """Try several times, where a ledger refuses what was paid for. Raises StopRun, caused by the LedgerError."""
+    async def _write(
+        self, job: JobRecord, verb: Callable[[], T], outcome: str, advice: str, note: Callable[[], None] | None = None
+    ) -> T:
+        """Try several times, where a ledger refuses what was paid for; ``note`` writes it into the receipts meanwhile.
+        Raises StopRun, caused by the LedgerError."""
         pauses = iter(RECORDING_PAUSES_S)
         is_reported = False
         while True:
@@ -248,6 +260,8 @@ class Submitter:
                 if not is_reported:  # immediately, in case nothing comes after it
                     is_reported = True
                     self._context.log(job, f"{outcome}, not recorded yet ({exc})", "error")
+                    with contextlib.suppress(OSError):
+                        (note or (lambda: None))()
                 await asyncio.sleep(pause_s)
 
     async def _refuse(self, submission: _Submission, error: OpenRouterError) -> None:

@@ -1,12 +1,14 @@
--- A ledger of 0.1.0, after today's tables are made: its rows move into them, as both have the same columns in order.
+-- A ledger of 0.1.0, after today's tables are made: its rows move into them.
 
 insert into catalogs select * from old_catalogs;
 
-insert into batches select * from old_batches;
+insert into batches (id, name, config_path, config_sha256, output_dir, origin, catalog_id, created_at, planned_at,
+  lease_owner, lease_host, lease_pid, lease_until)
+select * from old_batches;
 
 insert into jobs select * from old_jobs;
 
-insert into attempts select * from old_attempts;
+insert into attempts select *, lower(hex(randomblob(16))) from old_attempts;
 
 insert into outputs select * from old_outputs;
 

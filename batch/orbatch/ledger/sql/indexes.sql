@@ -29,9 +29,9 @@ create index usage_by_account on usage_readings (account, read_at);
 create index committed_by_day on committed (day);
 
 -- The triggers bind everybody who opens the file, not only orbatch.
-create trigger attempts_keep_their_place before update of job_id, batch_id, model, number, day, price_lines on attempts
-when (new.job_id, new.batch_id, new.model, new.number, new.day, new.price_lines)
-  is not (old.job_id, old.batch_id, old.model, old.number, old.day, old.price_lines) begin
+create trigger attempts_keep_their_place before update of job_id, batch_id, model, number, day, price_lines, key on attempts
+when (new.job_id, new.batch_id, new.model, new.number, new.day, new.price_lines, new.key)
+  is not (old.job_id, old.batch_id, old.model, old.number, old.day, old.price_lines, old.key) begin
   select raise(abort, 'what an attempt belongs to does not change');
 end;
 

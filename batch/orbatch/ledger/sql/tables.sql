@@ -20,6 +20,8 @@ create table batches (
   catalog_id integer references catalogs(id),
   created_at text not null,
   planned_at text not null,
+  receipts_read integer not null default 0,
+  receipts_written integer not null default 0,
   lease_owner text,
   lease_host text,
   lease_pid integer,
@@ -87,6 +89,7 @@ create table attempts (
   submitted_at text,
   completed_at text,
   settled_at text,
+  key text not null unique,
   unique (job_id, number),
   check (settled = case when cost_nusd is null then 0 else 1 end)
 ) strict;
