@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from orbatch_provider.errors import (
         APIError,
         AuthenticationError,
+        BadRequestError,
         ConfigurationError,
         GoneError,
         NotFoundError,
@@ -83,6 +84,7 @@ __all__ = [
     "APIError",
     "AnyModel",
     "AuthenticationError",
+    "BadRequestError",
     "Catalog",
     "ConfigurationError",
     "Estimate",
@@ -153,7 +155,7 @@ _NAMES = {
     "client": "OpenRouterProvider generate_image generate_text generate_video",
     "download": "PartFile run_in_disk_pool",
     "errors": (
-        "APIError AuthenticationError ConfigurationError GoneError NotFoundError NotSentError "
+        "APIError AuthenticationError BadRequestError ConfigurationError GoneError NotFoundError NotSentError "
         "OpenRouterError OutcomeUnknownError PaymentRequiredError PermissionDeniedError redact"
     ),
     "inputs": (

@@ -6,6 +6,7 @@ A video is a job that is submitted, polled until it ends, and downloaded; images
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import tempfile
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
@@ -28,9 +29,10 @@ from orbatch_provider.catalog import (
     check_text,
     check_video,
 )
-from orbatch_provider.download import Download, PartFile, download_with_fallback, run_in_disk_pool
+from orbatch_provider.download import Download, PartFile, download_with_fallback, rename_new, run_in_disk_pool
 from orbatch_provider.errors import (
     APIError,
+    BadRequestError,
     ConfigurationError,
     DownloadError,
     InvalidResponseError,
@@ -225,8 +227,9 @@ class OpenRouterProvider:
     async def fetch(self, job: VideoJob, directory: str | Path, *, stem: str | None = None) -> tuple[FileOutput, ...]:
         """Download all outputs of a completed job into ``directory``, each renamed when it is complete.
 
-        Named ``stem`` (the job id when None), numbered from 1 if there are several, with the extension of their type.
-        Raises JobEndedError for a job without a result, and what ``download`` raises.
+        Named ``stem`` (the job id when None), numbered from 1 if there are several, with the extension of their type;
+        an existing file is never overwritten. Raises JobEndedError for a job without a result, and what ``download``
+        raises.
         """
         if job.status in ENDED_WITHOUT_RESULT:
             raise JobEndedError(job)
@@ -234,12 +237,19 @@ class OpenRouterProvider:
             raise DownloadError(f"Job {job.id} is {job.status}, and only completed jobs have content. Wait for it.")
         folder, stem = Path(directory), file_stem(job.id if stem is None else stem)
         await run_in_disk_pool(folder.mkdir, parents=True, exist_ok=True)
-        files = []
+        files: list[FileOutput] = []
         for index in range(job.output_count):
             name = stem if job.output_count == 1 else f"{stem}-{index + 1}"
-            loaded = await self.download(job.id, index, folder / f"{name}.part")
+            # With a hash of the id: the part of another job of the same stem must not be continued.
+            tag = hashlib.sha256(job.id.encode("utf-8", "replace")).hexdigest()[:8]
+            try:
+                loaded = await self.download(job.id, index, folder / f"{name}.{tag}.part")
+            except BadRequestError:
+                if not files:
+                    raise
+                break  # fewer than were announced
             target = folder / f"{name}{extension(loaded.mime_type)}"
-            await run_in_disk_pool(loaded.path.replace, target)
+            await run_in_disk_pool(rename_new, loaded.path, target)
             url = self._content_url(job.id, index)
             files.append(FileOutput(url, target, loaded.mime_type, target.name, loaded.size))
         return tuple(files)

@@ -50,6 +50,8 @@ def run_in_disk_pool(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) ->
 
 
 MAX_REDIRECTS = 3
+# A download that is slower, or takes longer, gives up its place to others; it is resumed later.
+SLOWEST_BYTES_PER_S, SLOW_AFTER_S, MOST_S = 1000, 60.0, 3600.0
 _WRITE_BYTES = 256 * 1024  # buffered before a write; a smaller file is created and synced in one step
 _CATCH_UP_BYTES = 4 * 1024 * 1024  # written and not hashed, before a thread is worth starting
 _HASH_BYTES = 1024 * 1024  # per read while hashing: each read is a change of threads
@@ -410,15 +412,50 @@ async def _fetch(transport: Transport, url: str, hashing: _Hashing, *, keyed: bo
         if file.entity is None and not _is_encoded(content):
             file.entity = Entity.of(url, content.headers, file.expected)
         try:
+            pace = _Pace(file.size, asyncio.get_running_loop().time())
             async with aclosing(content.chunks()) as chunks:
                 async for chunk in chunks:
                     file.write(chunk)
                     hashing.start()
+                    pace.check(file)
         except OutcomeUnknownError as exc:
             reason = str(exc)
         else:
             return True
     raise _interrupted(f"{file.size} bytes", file.path, reason)
+
+
+class _Pace:
+    """How fast a download is, looked at once a minute."""
+
+    def __init__(self, size: int, now: float) -> None:
+        self._size, self._since, self._began = size, now, now
+
+    def check(self, file: PartFile) -> None:
+        """Raises DownloadError for one that is too slow, or takes too long."""
+        now = asyncio.get_running_loop().time()
+        passed_s = now - self._since
+        if passed_s < SLOW_AFTER_S:
+            return
+        if file.size - self._size < passed_s * SLOWEST_BYTES_PER_S:
+            raise _interrupted(f"{file.size} bytes", file.path, f"It came at less than {SLOWEST_BYTES_PER_S} bytes/s.")
+        if now - self._began > MOST_S:
+            raise _interrupted(f"{file.size} bytes", file.path, f"It took more than {MOST_S / 60:.0f} minutes.")
+        self._size, self._since = file.size, now
+
+
+def rename_new(part: Path, target: Path) -> None:
+    """Give a download its name, never over another file; one with the same content is its own. Raises DownloadError."""
+    try:
+        with target.open("xb"):
+            pass
+    except FileExistsError:
+        with part.open("rb") as ours, target.open("rb") as theirs:
+            is_same = hashlib.file_digest(ours, "sha256").digest() == hashlib.file_digest(theirs, "sha256").digest()
+        if not is_same:
+            text = f"{target} exists and was not overwritten. The download is kept as {part}."
+            raise DownloadError(text, path=part) from None
+    part.replace(target)
 
 
 def _interrupted(size: str, path: Path, reason: str = "") -> DownloadError:

@@ -16,6 +16,7 @@ from typing import Any, TypeGuard
 
 from orbatch_provider.errors import InvalidResponseError, OpenRouterError, redact
 
+MAX_OUTPUTS = 16  # of one job; a list of 100,000 URLs is a fault of the provider
 COMPLETED = "completed"
 ENDED_WITHOUT_RESULT = frozenset({"failed", "cancelled", "expired"})
 TERMINAL = ENDED_WITHOUT_RESULT | {COMPLETED}
@@ -104,8 +105,14 @@ class VideoJob:
 
     @property
     def output_count(self) -> int:
-        """Outputs announced; at least one, since a completed job may list none and still have content."""
-        return max(1, len(self.unsigned_urls), len(self.urls))
+        """Outputs to download: those announced, but at least one, since a completed job may list none and still have
+        content, and at most MAX_OUTPUTS."""
+        return max(1, min(MAX_OUTPUTS, self.announced))
+
+    @property
+    def announced(self) -> int:
+        """Outputs that the answer lists."""
+        return max(len(self.unsigned_urls), len(self.urls))
 
     @classmethod
     def from_json(cls, data: object) -> VideoJob:

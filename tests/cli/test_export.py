@@ -64,8 +64,8 @@ def test_a_text_whose_file_is_missing_is_omitted_and_its_path_is_not(ran: Desk) 
 
 
 def test_a_file_is_replaced_whole(ran: Desk) -> None:
-    for _ in range(2):
-        ran.call("export", "texts", "-o", "results/a.jsonl")
+    ran.call("export", "texts", "-o", "results/a.jsonl")
+    ran.call("export", "texts", "-o", "results/a.jsonl", "--force")
     target = ran.folder / "results" / "a.jsonl"
     assert len(target.read_text("utf-8").splitlines()) == 2
     assert list(target.parent.iterdir()) == [target]

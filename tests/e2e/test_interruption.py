@@ -44,6 +44,42 @@ def test_under_nohup_a_closed_terminal_stops_nothing(open_desk: Open) -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_while_the_plan_is_made_ends_it_and_buys_nothing(desk: Desk, name: str) -> None:
+    desk.simulator.set_faults(Fault("models", "delay", delay_s=LONG))
+    with desk.running(desk.write()) as run:
+        desk.until(desk.db.exists, "the beginning of the plan")
+        run.signal(signal.Signals[name])
+        assert "Interrupted." in run.finish(130).err
+    assert desk.accepted() == 0
+
+
+def test_the_first_ctrl_c_says_what_a_second_one_would_cost(desk: Desk) -> None:
+    desk.simulator.set_faults(Fault("submit", "delay", accept=True, delay_s=LONG, times=2))
+    with desk.running(desk.write(prompts=["one", "two"])) as run:
+        desk.until(lambda: desk.accepted() == 2, "the submits")
+        run.signal(signal.SIGINT)
+        assert run.process.stderr is not None
+        said: list[str] = []
+        desk.until(lambda: said.append(run.process.stderr.readline()) or "Stopping" in said[-1], "the answer")  # type: ignore
+        assert (
+            "Stopping after 2 requests in progress. Press Ctrl-C again to exit now: those 2 jobs (0.24 USD)" in said[-1]
+        )
+        run.signal(signal.SIGINT)
+        run.finish(130)
+
+
+def test_the_first_ctrl_c_lets_go_of_a_download_and_the_next_run_resumes_it(desk: Desk) -> None:
+    desk.simulator.set_faults(Fault("content", "stall", at_byte=1000, delay_s=LONG, times=1))
+    path = desk.write(prompts=["one"])
+    with desk.running(path) as run:
+        desk.until(lambda: desk.statuses() == ["completed"], "the end of the job")
+        run.signal(signal.SIGINT)
+        assert "the next run downloads" in run.finish(130).err
+    assert "1 of 1 done" in desk.run(path).out
+    assert desk.accepted() == 1
+
+
 def test_a_second_ctrl_c_stops_at_once_and_what_was_in_the_air_is_uncertain(desk: Desk) -> None:
     path = desk.write(prompts=["one"])
     desk.simulator.set_faults(Fault("submit", "delay", accept=True, delay_s=LONG, times=1))

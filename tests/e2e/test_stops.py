@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,24 @@ def test_a_job_without_an_upper_price_is_refused_under_a_cap_unless_an_amount_is
     assert "2.00 USD is reserved for each" in desk.call("plan", path).out
     desk.run(path)
     assert desk.accepted() == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param({"output_dir": "films.yaml"}, "File exists", id="a file in its place"),
+        pytest.param({"output_dir": "films.yaml/below"}, "Not a directory", id="below a file"),
+        pytest.param({"output_dir": "x" * 300}, "File name too long", id="a name that is too long"),
+        pytest.param({"filename": "/".join(["d" * 170] * 25) + "/{{ key8 }}"}, "File name too long", id="a long path"),
+    ],
+)
+def test_an_output_directory_that_cannot_be_used_is_refused_before_anything_is_bought(
+    desk: Desk, changes: dict[str, Any], words: str
+) -> None:
+    refused = desk.run(desk.write(**changes), code=2)
+    assert "Outputs cannot be saved in" in refused.err
+    assert words in refused.err
+    assert desk.accepted() == 0
 
 
 REFUSALS = [

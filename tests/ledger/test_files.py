@@ -214,12 +214,7 @@ def test_a_backup_has_everything_that_is_committed_also_while_a_run_writes(books
         assert copy.queries.job(job_id) == books.queries.job(job_id)
 
 
-def test_a_backup_never_replaces_a_file_and_says_where_it_cannot_be_written(books: Books, path: Path) -> None:
-    target = path.with_name("copy.db")
-    target.write_bytes(b"precious")
-    with pytest.raises(LedgerError, match="exists and was not changed"):
-        books.database.backup(target)
-    assert target.read_bytes() == b"precious"
+def test_a_backup_says_where_it_cannot_be_written(books: Books, path: Path) -> None:
     with pytest.raises(LedgerError, match=r"backup .*nowhere.* cannot be written: No such file or directory"):
         books.database.backup(path.parent / "nowhere" / "copy.db")
 
@@ -237,3 +232,38 @@ def test_a_backup_that_breaks_off_leaves_no_half_copy(
     with pytest.raises(LedgerError, match=r"The backup .*copy\.db failed: disk I/O error"):
         books.database.backup(tmp_path / "copy.db")
     assert not (tmp_path / "copy.db").exists()
+
+
+@pytest.mark.usefixtures("permissions")
+@pytest.mark.parametrize("mode", [0o555, 0o755], ids=["and its directory", "alone"])
+def test_a_read_only_ledger_can_be_read_and_says_what_it_is_when_written(books: Books, path: Path, mode: int) -> None:
+    books.bring_to(books.one(), Status.DONE, cost_nusd=5)
+    books.ledger.close()
+    path.chmod(0o400)
+    path.parent.chmod(mode)
+    try:
+        with Ledger.open(path, create=False) as ledger:
+            assert ledger.reports.spend(1) == (5, 0)
+            with pytest.raises(LedgerError, match="cannot be written"), ledger.database.write():
+                pass
+    finally:
+        path.parent.chmod(0o755)
+
+
+def test_a_damaged_page_is_noticed_before_anything_is_bought(books: Books, path: Path) -> None:
+    books.several(200)
+    books.ledger.close()
+    content = bytearray(path.read_bytes())
+    for page in range(len(content) // 4096 // 2, len(content) // 4096):
+        content[page * 4096 : page * 4096 + 64] = os.urandom(64)
+    path.write_bytes(content)
+    with Ledger.open(path) as ledger, pytest.raises(LedgerError, match=r"(?s)is damaged .*receipts beside the outputs"):
+        ledger.database.check_whole()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such modes")
+def test_what_orbatch_makes_is_for_the_user_alone(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path / "new.db") as ledger:
+        ledger.database.backup(tmp_path / "copy.db")
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(("new.db", "new.db-wal", "new.db-shm", "copy.db"), 0o600)

@@ -115,3 +115,10 @@ def test_other_batches_that_are_run_now_are_counted(books: Books, batch_id: int)
 def test_every_process_has_an_owner_name_of_its_own() -> None:
     one, two = Holder.this_process(), Holder.this_process()
     assert (one.owner != two.owner, one.host, one.pid) == (True, two.host, two.pid)
+
+
+def test_a_lease_from_a_clock_in_the_future_ends_like_any_other(books: Books, batch_id: int) -> None:
+    books.leases.claim(batch_id, holder(host=ANOTHER_HOST), NOW + timedelta(days=3650))
+    with pytest.raises(BatchHeld):
+        books.leases.claim(batch_id, books.holder, NOW)
+    books.leases.claim(batch_id, books.holder, later(LEASE_S + 1))

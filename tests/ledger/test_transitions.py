@@ -201,7 +201,7 @@ def test_what_a_dead_run_left_becomes_uncertain_with_its_reservation(books: Book
         pytest.param("update attempts set cost_nusd = 1", "CHECK", id="a charge that is not settled"),
         pytest.param("update attempts set cost_nusd = 0.4, settled = 1", "REAL", id="a charge that is a float"),
         pytest.param("update jobs set status = 'finished'", "CHECK", id="a status that there is not"),
-        pytest.param("delete from jobs", "FOREIGN KEY", id="a job with attempts is deleted"),
+        pytest.param("delete from jobs", "may have been paid for", id="a job with attempts is deleted"),
         pytest.param(
             "insert into attempts (job_id, batch_id, model, number, status, origin, account, day, price_lines, "
             "created_at, key) select id, 1, '', 2, 'submitting', '', '', '', '', '', 'k' from jobs",
@@ -213,6 +213,21 @@ def test_what_a_dead_run_left_becomes_uncertain_with_its_reservation(books: Book
 def test_the_file_itself_refuses(books: Books, statement: str, why: str) -> None:
     books.reserve(books.one())
     with pytest.raises(LedgerConflict, match=why), books.database.write() as db:
+        db.execute(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update attempts set cost_nusd = 1",
+        "update attempts set cost_nusd = null, settled = 0",
+        "update attempts set remote_id = null",
+        "update outputs set sha256 = 'x'",
+    ],
+)
+def test_what_was_charged_and_measured_cannot_be_changed_by_any_program(books: Books, statement: str) -> None:
+    books.bring_to(books.one(), S.DONE, cost_nusd=5)
+    with pytest.raises(LedgerConflict, match="not change"), books.database.write() as db:
         db.execute(statement)
 
 

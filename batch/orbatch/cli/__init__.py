@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 
 
 def main() -> None:
     """Entry point of the ``orbatch`` command."""
     _prepare_streams()
+    _prepare_signals()
     from orbatch.cli.app import app, move_global_options  # not above: importing a part must not build the whole
 
     app(args=move_global_options(sys.argv[1:]))
+
+
+def _prepare_signals() -> None:
+    """From the first moment every request to stop ends the command in order, also before a run has handlers of its own,
+    and as process 1 of a container, for which a signal without a handler does nothing."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # ignored under nohup
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _prepare_streams() -> None:

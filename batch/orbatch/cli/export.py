@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from orbatch.cli.session import Batch, Session, find_batch, json_text
+from orbatch.cli.session import Batch, Force, Session, check_new, find_batch, json_text, new_file
 from orbatch.cli.tables import csv_line
 from orbatch.export import COLUMNS, record_of
 from orbatch.ledger import ExportedJob
@@ -21,24 +21,24 @@ def export(
     batch: Batch = None,
     format: Annotated[Literal["jsonl", "csv"], typer.Option(help="JSON lines or CSV.")] = "jsonl",  # noqa: A002 - the option's name
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write. Default: stdout.")] = None,
+    force: Force = False,
 ) -> None:
     """Write the outputs of a batch, one line per job.
 
     Prompt, variables, model, text or files, cost and settings, in the order of the batch file.
     """
     session: Session = context.obj
+    if output is not None:
+        check_new(output, f"batch.{format}", force=force)
     with session.open_ledger() as ledger:
         found = ledger.reports.exported_jobs(find_batch(ledger, batch).id)
         lines = _csv_lines(found) if format == "csv" else (json_text(record_of(job)) + "\n" for job in found)
         if output is None:
             sys.stdout.writelines(lines)  # not typer.echo, which would need a string of everything
             return
-        # Replaced whole, so that a reader never finds half of it.
         output.parent.mkdir(parents=True, exist_ok=True)
-        part = output.with_name(output.name + ".part")
-        with part.open("w", encoding="utf-8", newline="") as file:
+        with new_file(output) as file:
             file.writelines(lines)
-        part.replace(output)
     session.say(f"Created {output}.")
 
 

@@ -15,11 +15,11 @@ import typer
 from orbatch.batchfile.loader import load_config
 from orbatch.cli.provider import Connection, connect
 from orbatch.cli.resolve import retry_hint
-from orbatch.cli.session import Budget, Failure, Only, Refresh, Session, relative_path
+from orbatch.cli.session import Budget, Failure, Force, Only, Refresh, Session, check_new, new_file, relative_path
 from orbatch.cli.tables import Table, amount, as_data, jobs_are, json_number, json_usd, pluralize, span, table
 from orbatch.ledger import Caps, Counts, Ledger, ModelTotals
 from orbatch.money import to_nano
-from orbatch.outputs.files import find_outputs
+from orbatch.outputs.files import find_outputs, why_unusable
 from orbatch.outputs.receipts import Adopted, adopt_receipts, receipts_path
 from orbatch.plan import (
     CapForecast,
@@ -55,6 +55,7 @@ def plan(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the plan to this .json file, for `run`.")
     ] = None,
+    force: Force = False,
     budget: Budget = None,
     only: Only = None,
     refresh: Refresh = False,
@@ -67,8 +68,9 @@ def plan(
     Shows what it costs, under which caps, and which settings that change the price are not set. Spends nothing.
     """
     session: Session = context.obj.beside(config)
-    if output is not None:
-        check_destination(output)  # before the plan is made, which may take a while
+    if output is not None:  # before the plan is made, which may take a while
+        check_destination(output)
+        check_new(output, "plan.json", force=force)
 
     async def make() -> PlanView:
         # Without the journal, which a run may be writing: a plan depends on no earlier job.
@@ -81,7 +83,11 @@ def plan(
     for problem in problems:
         session.warn(problem)
     if output is not None:
-        PlanFile.of(view.plan, budget, simulated=session.simulate).write(output)
+        try:
+            with new_file(output) as file:
+                file.write(PlanFile.of(view.plan, budget, simulated=session.simulate).text)
+        except OSError as exc:
+            raise Failure(f"The plan {output} cannot be written: {exc.strerror}.") from exc
     show_plan(session, view)
     if output is not None:
         session.say(f"Created {output}. `orbatch run {output}{session.flags}` runs exactly this plan.")
@@ -139,6 +145,17 @@ def _refuse_paid_elsewhere(session: Session, ledger: Ledger, plan: Plan, adopted
         raise Failure(
             f"{jobs_are(len(paid))} already paid for in ledger {paid[0]}, by the receipts in {plan.config.output_dir}. "
             f"Nothing was submitted. Use it: orbatch run {shlex.quote(str(plan.config.path))}{flags}"
+        )
+
+
+def check_output_dir(ledger: Ledger, plan: Plan) -> None:
+    """Raises Failure where the outputs of the jobs to submit could not be saved: better known before they are paid."""
+    output_dir = plan.config.output_dir
+    pending = ledger.queries.pending_outputs(plan.batch.id, plan.only)
+    if pending and (problem := why_unusable(output_dir, (stem for stem, _ in pending))):
+        raise Failure(
+            f"Outputs cannot be saved in {relative_path(output_dir)}: {problem}. Nothing was submitted; set another "
+            "output_dir or filename in the batch file."
         )
 
 

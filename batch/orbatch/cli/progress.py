@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING
 
 from orbatch.cli.provider import Connection
-from orbatch.cli.session import ExitCode, Failure, Session, printable
+from orbatch.cli.session import ExitCode, Failure, Session, open_private, printable
 from orbatch.cli.tables import amount, jobs_are, pluralize, screen_counts
-from orbatch.ledger import BatchRecord, Caps, Ledger, Status
+from orbatch.ledger import BatchRecord, Caps, Ledger
 from orbatch.runner import BatchRun, Clock, Event, RunOptions, RunResult
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ async def drive(
     """Run the batch under a live view where stderr is a terminal, with signals handled."""
     with contextlib.ExitStack() as stack:
         # Appended to: the log of a resumed batch is one file.
-        file = None if session.log_file is None else session.log_file.open("a", encoding="utf-8")
+        file = None if session.log_file is None else open_private(session.log_file, "a")
         console = None
         if sys.stderr.isatty() and not session.quiet:  # elsewhere it would fill a log with control characters
             from rich.console import Console
@@ -151,10 +151,7 @@ def _stopping(
             main.cancel()
             return
         batch_run.interrupt()
-        submitting = ledger.queries.counts(batch.id)[Status.SUBMITTING]
-        after = f" after {pluralize(submitting, 'request')} in progress" if submitting else ""
-        cost = f"; {'its job becomes' if submitting == 1 else 'their jobs become'} uncertain" if submitting else ""
-        log.show(Event(f"Stopping{after}. Press Ctrl-C again to stop immediately{cost}.", level="warning"))
+        log.show(Event(_stopping_text(ledger, batch), level="warning"))
 
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     # Under nohup a run continues after its terminal is closed.
@@ -162,9 +159,10 @@ def _stopping(
     previous = {}
     for number in numbers:
         try:
+            previous[number] = signal.getsignal(number)
             loop.add_signal_handler(number, on_signal)
         except NotImplementedError:  # Windows
-            previous[number] = signal.signal(number, lambda *_: loop.call_soon_threadsafe(on_signal))
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(on_signal))
     try:
         yield
     except asyncio.CancelledError:
@@ -173,10 +171,21 @@ def _stopping(
         raise Failure(_stopped_text(session, ledger, batch), ExitCode.INTERRUPTED) from None
     finally:
         for number in numbers:
-            if number in previous:
-                signal.signal(number, previous[number])
-            else:
+            with contextlib.suppress(NotImplementedError):
                 loop.remove_signal_handler(number)
+            signal.signal(number, previous[number])
+
+
+def _stopping_text(ledger: Ledger, batch: BatchRecord) -> str:
+    """What the first signal waits for, and what a second one would cost."""
+    submitting, reserved_nusd = ledger.queries.submitting(batch.id)
+    if not submitting:
+        return "Stopping. Press Ctrl-C again to exit now."
+    those = "that job" if submitting == 1 else f"those {submitting} jobs"
+    return (
+        f"Stopping after {pluralize(submitting, 'request')} in progress. Press Ctrl-C again to exit now: {those} "
+        f"({amount(reserved_nusd)} USD) would need `orbatch resolve`."
+    )
 
 
 def _stopped_text(session: Session, ledger: Ledger, batch: BatchRecord) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from orbatch.batchfile.loader import load_config
 from orbatch.batchfile.models import LimitsConfig, PollingConfig
-from orbatch.cli.plan import PlanView, make_view, plan_lines, show_plan, take_over
+from orbatch.cli.plan import PlanView, check_output_dir, make_view, plan_lines, show_plan, take_over
 from orbatch.cli.progress import drive
 from orbatch.cli.provider import Connection, connect
 from orbatch.cli.report import show_summary, summary_data
@@ -89,6 +89,8 @@ def run(
                     )
                     if file is not None:  # the plan was made again and must be the same
                         check_against_file(view.plan, file, simulated=session.simulate)
+                    if not dry_run:
+                        check_output_dir(ledger, view.plan)
                 except LedgerError:  # without the ledger nothing can be collected; another run collects its own
                     raise
                 except Exception as exc:  # whatever is wrong with the plan, paid outputs expire at the provider

@@ -14,7 +14,7 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import IntEnum
@@ -83,6 +83,7 @@ Only = Annotated[str | None, typer.Option(help="Only jobs whose prompt id, model
 Refresh = Annotated[bool, typer.Option("--refresh", help="Ignore the cached price list and fetch it again.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 Budget = Annotated[Decimal | None, typer.Option(parser=parse_usd, metavar="USD", help="Replaces budget.total_usd.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
 Speed = Annotated[
     float | None,
     typer.Option(
@@ -163,12 +164,15 @@ class Session:
         return Ledger.open(path, create=create)
 
     def check_log_file(self) -> None:
-        """Raises Failure now rather than after money was spent."""
-        if self.log_file is not None:
-            try:
-                self.log_file.open("a", encoding="utf-8").close()
-            except OSError as exc:
-                raise Failure(f"The log file {self.log_file} cannot be written: {exc.strerror}.") from exc
+        """Raises Failure now rather than after money was spent; also for a file that is no log of orbatch."""
+        if self.log_file is None:
+            return
+        try:
+            if self.log_file.is_file() and (self.log_file.stat().st_size and not _is_log(self.log_file)):
+                raise Failure(f"The log file {self.log_file} is not a log of orbatch, so nothing is appended to it.")
+            open_private(self.log_file, "a").close()
+        except OSError as exc:
+            raise Failure(f"The log file {self.log_file} cannot be written: {exc.strerror}.") from exc
 
     def print(self, lines_of: Callable[[int | None], Iterable[str]]) -> None:
         """A table, to stdout: within the width of a terminal, whole in a pipe. ``lines_of`` lays it out for a width."""
@@ -216,6 +220,58 @@ def _found_from_here(name: str, path: Path) -> bool:
         return Session(None, False, True, None, name.endswith("-sim")).ledger_path.absolute() == path.absolute()
     except Failure:
         return False
+
+
+def open_private(path: Path, mode: str) -> IO[str]:
+    """A text file that only the user can read where it is made here: it holds prompts and amounts."""
+    return open(path, mode, encoding="utf-8", newline="", opener=lambda name, flags: os.open(name, flags, 0o600))
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[IO[str]]:
+    """A file that has its name only when it is whole. Check the name with ``check_new`` first."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open_private(part, "x") as file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def check_new(path: Path, example: str, *, force: bool = False) -> None:
+    """Raises Failure for a path that must not be written: a directory, a file that exists without ``force``, and with
+    it a batch file, a ledger or its receipts."""
+    if path.is_dir():
+        raise Failure(f"{path} is a directory. Name the file to write, such as {path / example}.")
+    if not os.path.lexists(path):
+        return
+    if not force:
+        raise Failure(f"{path} already exists. Choose another name.")
+    if path.suffix in (".yaml", ".yml") or path.parent.name == ".orbatch" or _is_database(path):
+        raise Failure(f"{path} is a batch file, a ledger or its receipts, and is not overwritten. Choose another name.")
+
+
+def _is_database(path: Path) -> bool:
+    """Whether it is an SQLite file, or one that belongs to one."""
+    beside = [path.with_name(path.name.removesuffix(suffix)) for suffix in ("-wal", "-shm", "-journal")]
+    try:
+        return any(_begins_with(name, b"SQLite format 3\0") for name in {path, *beside} if name.is_file())
+    except OSError:
+        return True  # what cannot be read is not replaced
+
+
+def _begins_with(path: Path, start: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(start)) == start
+
+
+_LOG_LINE = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ [a-z]+ ")
+
+
+def _is_log(path: Path) -> bool:
+    with path.open("rb") as file:
+        return _LOG_LINE.match(file.read(64)) is not None
 
 
 def confirm(question: str, declined: str) -> None:

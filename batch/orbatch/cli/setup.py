@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orbatch.cli.session import ExitCode, Failure, Session, parse_usd, relative_path
+from orbatch.cli.session import ExitCode, Failure, Force, Session, check_new, parse_usd, relative_path
 
 if TYPE_CHECKING:
     from orbatch.cli.provider import Connection
@@ -24,21 +24,13 @@ LOW_SPACE_BYTES = 2_000_000_000  # a few hundred clips
 SCHEMA_NAME = "orbatch.schema.json"  # the first line of the starter points editors to it
 
 
-def _check_new(path: Path, example: str) -> None:
-    """Raises Failure for a path that must not be written."""
-    if path.is_dir():
-        raise Failure(f"{path} is a directory. Name the file to write, such as {path / example}.")
-    if path.exists():
-        raise Failure(f"{path} already exists. Choose another name.")
-
-
 def init(
     context: typer.Context,
     path: Annotated[Path, typer.Argument(help="File to write.")] = Path("batch.yaml"),
 ) -> None:
     """Write a commented batch file to start from."""
     session: Session = context.obj
-    _check_new(path, "batch.yaml")
+    check_new(path, "batch.yaml")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(files("orbatch").joinpath("starter.yaml").read_text("utf-8"), "utf-8")
     schema_path = path.with_name(SCHEMA_NAME)
@@ -61,18 +53,18 @@ def _schema_text() -> str:
     return json.dumps(config_schema(), ensure_ascii=False, indent=2) + "\n"
 
 
-def backup(context: typer.Context, target: Annotated[Path, typer.Argument(help="File to write.")]) -> None:
+def backup(
+    context: typer.Context,
+    target: Annotated[Path, typer.Argument(help="File to write.")],
+    force: Force = False,
+) -> None:
     """Copy the ledger, even while a run is using it."""
     session: Session = context.obj
-    _check_new(target, "backup.db")
+    check_new(target, "backup.db", force=force)
     if not target.parent.is_dir():  # a typo in a backup job must not create directories
         raise Failure(f"{target.parent} is not a directory. Create it first.")
     with session.open_ledger() as ledger:
-        try:
-            ledger.database.backup(target)
-        except BaseException:
-            target.unlink(missing_ok=True)  # half a copy must not pass for a backup
-            raise
+        ledger.database.backup(target)
     session.result(f"Copied {relative_path(session.ledger_path)} to {target}.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from orbatch.ledger.schema import APPLICATION_ID, MIGRATION_SET, MIGRATIONS, app
 if TYPE_CHECKING:
     import asyncio
 
+MOST_CHECKED_BYTES = 256_000_000  # about 0.2 s
 BUSY_TIMEOUT_S = 30.0  # how long one process waits for another's write transaction
 _NEEDED_SQLITE = (3, 39)  # `is not distinct from`; `->>` came with 3.38
 
@@ -50,10 +52,14 @@ def parse_timestamp(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+_AFTER_DAMAGE = (
+    "Move it away and run the same command again, which takes over what the receipts beside the outputs know; "
+    "or restore a backup."
+)
 # By SQLite's primary code; {}: its own words.
 _ADVICE = {
     sqlite3.SQLITE_NOTADB: "is not a SQLite file ({}) and was not changed. Name another with --db or ORBATCH_DB.",
-    sqlite3.SQLITE_CORRUPT: "is damaged ({}). Restore a backup; `sqlite3 FILE .recover` may save what is in it.",
+    sqlite3.SQLITE_CORRUPT: f"is damaged ({{}}). {_AFTER_DAMAGE}",
     sqlite3.SQLITE_READONLY: "cannot be written ({}). Make the file and its directory writable.",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened ({}). Make the file and its directory readable and writable.",
     sqlite3.SQLITE_PERM: "cannot be opened ({}). Make the file and its directory readable and writable.",
@@ -64,10 +70,22 @@ _ADVICE = {
 _PRIMARY_CODE = 0xFF  # the rest of an extended error code tells only the variant
 
 
+_NOT_WRITABLE = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
+
+
+def _code(error: BaseException) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+
+
 def explain(error: sqlite3.Error, path: Path) -> str:
     """A sentence for an error of SQLite."""
-    advice = _ADVICE.get(getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE, "failed: {}.")
+    advice = _ADVICE.get(_code(error), "failed: {}.")
     return f"The ledger {path} {advice.format(error)}"
+
+
+def explain_damage(path: Path, what: str) -> str:
+    """A sentence for a ledger whose content cannot be right."""
+    return f"The ledger {path} is damaged ({what}). {_AFTER_DAMAGE}"
 
 
 # -- opening ----------------------------------------------------------------------------------------------------------
@@ -87,18 +105,47 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection:
     if not create and not file.exists():
         raise LedgerError(f"There is no ledger at {path}. `orbatch run` creates one; --db or ORBATCH_DB names another.")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _create(file)
         connection = sqlite3.connect(file, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         try:
             prepare(connection, path)
-        except BaseException:
+        except BaseException as exc:
             connection.close()
-            raise
+            if create or _code(exc) not in _NOT_WRITABLE:
+                raise
+            connection = _connect_read_only(file, path)
     except OSError as exc:
         raise LedgerError(f"The ledger {path} cannot be created: {exc.strerror or exc}. Name another place.") from exc
     except sqlite3.Error as exc:
         raise LedgerError(explain(exc, path)) from exc
     return connection
+
+
+def _connect_read_only(file: Path, path: Path) -> sqlite3.Connection:
+    """For commands that only read, a ledger that cannot be written. Raises LedgerError, sqlite3.Error."""
+    for how in ("mode=ro", "mode=ro&immutable=1"):
+        wal = file.with_name(f"{file.name}-wal")
+        if "immutable" in how and wal.exists() and wal.stat().st_size:
+            break  # its latest commits are in a file that cannot be read this way
+        connection = sqlite3.connect(f"{file.as_uri()}?{how}", timeout=BUSY_TIMEOUT_S, isolation_level=None, uri=True)
+        connection.row_factory = sqlite3.Row
+        try:
+            is_old = _lacks_migrations(connection, path)
+        except sqlite3.Error:
+            connection.close()
+            continue
+        if is_old:
+            connection.close()
+            raise LedgerError(f"The ledger {path} is of an older orbatch and cannot be written. Make it writable once.")
+        return connection
+    raise LedgerError(f"The ledger {path} cannot be read here. Make the file and its directory writable, or copy both.")
+
+
+def _create(file: Path) -> None:
+    """An empty file that only the user can read, as SQLite then makes the files beside it. Raises OSError."""
+    os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
 
 
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
@@ -311,6 +358,15 @@ class Database:
                 "submitted. Run the same command again: it takes over what the receipts beside the outputs know."
             )
 
+    def check_whole(self) -> None:
+        """Raises LedgerError for a damaged file, before anything is bought that is on a damaged page. A ledger of more
+        than MOST_CHECKED_BYTES is not read whole: that would take seconds."""
+        if self._file.stat().st_size <= MOST_CHECKED_BYTES:
+            with self.read() as db:
+                [found] = db.execute("pragma quick_check(1)").fetchone()
+            if found != "ok":
+                raise LedgerError(explain_damage(self.path, found))
+
     def check_single_name(self) -> None:
         """Raises LedgerError for a hard link: SQLite's journal goes by name, so two names would be two ledgers."""
         links = self._file.stat().st_nlink
@@ -375,25 +431,19 @@ class Database:
                     db.execute("rollback")
 
     def backup(self, target: Path) -> None:
-        """Copy the ledger, also one in use, to ``target``: the state of one moment, in one file.
-
-        Raises LedgerError when there is such a file already, or it cannot be written; no half copy is left.
-        """
+        """Copy the ledger, also one in use, to ``target``: the state of one moment, in one file that only the user can
+        read. A file of this name is replaced. Raises LedgerError when it cannot be written; no half copy is left."""
+        part = target.absolute().with_name(f".{target.name}.{os.getpid()}.part")
         try:
-            target.open("xb").close()
-        except FileExistsError:
-            raise LedgerError(f"{target} exists and was not changed. Name another file for the backup.") from None
+            _create(part)
+            with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as copy:
+                self._connection.backup(copy)
+                # A copy that nobody writes to needs no files beside it.
+                copy.execute("pragma journal_mode = delete")
+            part.replace(target)
+        except sqlite3.Error as exc:
+            raise LedgerError(explain(exc, target).replace("The ledger", "The backup", 1)) from exc
         except OSError as exc:
             raise LedgerError(f"The backup {target} cannot be written: {exc.strerror or exc}.") from exc
-        copy = sqlite3.connect(target.absolute(), isolation_level=None)
-        try:
-            self._connection.backup(copy)
-            # A copy that nobody writes to needs no files beside it.
-            copy.execute("pragma journal_mode = delete")
-        except BaseException as exc:
-            copy.close()
-            target.unlink(missing_ok=True)
-            if isinstance(exc, sqlite3.Error):
-                raise LedgerError(explain(exc, target).replace("The ledger", "The backup", 1)) from exc
-            raise
-        copy.close()
+        finally:
+            part.unlink(missing_ok=True)

@@ -97,6 +97,7 @@ class Leases:
 
     def claim(self, batch_id: int, holder: Holder, now: datetime, length_s: float = LEASE_S) -> None:
         """Take the batch for ``holder``. Raises BatchHeld while another runner has it."""
+        self._cap(batch_id, now, length_s)
         with self._database.write() as db:
             check_free(db, batch_id, now, holder.owner)
             db.execute(
@@ -104,6 +105,16 @@ class Leases:
                 "where id = :batch_id",
                 {"batch_id": batch_id, "owner": holder.owner, "host": holder.host, "pid": holder.pid}
                 | {"until": timestamp(now + timedelta(seconds=length_s))},
+            )
+
+    def _cap(self, batch_id: int, now: datetime, length_s: float) -> None:
+        """A lease that ends later than any honest one was written by a clock that was wrong: it ends like one that was
+        written now. A runner that is alive renews it."""
+        latest = timestamp(now + timedelta(seconds=2 * max(length_s, LEASE_S)))
+        with self._database.write() as db:
+            db.execute(
+                "update batches set lease_until = :until where id = :batch_id and lease_until > :latest",
+                {"batch_id": batch_id, "latest": latest, "until": timestamp(now + timedelta(seconds=length_s))},
             )
 
     def renew(self, batch_id: int, holder: Holder, now: datetime, length_s: float = LEASE_S) -> None:

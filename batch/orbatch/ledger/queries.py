@@ -169,6 +169,15 @@ class Queries:
         query = f"{SELECT_ATTEMPT} where {condition} and latest.batch_id {batches} order by +latest.id"
         return self._jobs(query, batch_id=batch_id)
 
+    def submitting(self, batch_id: int) -> tuple[int, int]:
+        """How many requests of a batch have no answer yet, and what is reserved for them in nano-dollars."""
+        query = (
+            "select count(*) as requests, coalesce(sum(reserved_nusd), 0) as nusd from attempts "
+            f"where batch_id = :batch_id and status = 'submitting' and {OPEN}"
+        )
+        [(requests, nusd)] = self._database.rows(query, batch_id=batch_id)
+        return requests, nusd
+
     def is_submitting(self, attempt_id: int) -> bool:
         """Whether the intent still stands: no other runner has taken over and marked it uncertain."""
         return self._database.count("from attempts where id = :id and status = 'submitting'", id=attempt_id) > 0

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from orbatch.ledger.database import LedgerError
 from orbatch.ledger.schema import LATEST_ATTEMPT
 from orbatch.ledger.status import Status
 from orbatch.money import to_nano
@@ -214,11 +215,21 @@ def attempt_from_row(row: sqlite3.Row, prefix: str = "") -> AttemptRecord:
     return AttemptRecord(**values)
 
 
+def parse_json(text: str) -> Any:
+    """JSON from a column. Raises LedgerError for what a damaged page has in its place."""
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError) as exc:
+        raise LedgerError(
+            f"The ledger is damaged: a row has {text[:20]!r} in place of JSON. Restore a backup."
+        ) from exc
+
+
 def job_from_row(row: sqlite3.Row) -> JobRecord:
     """A row of SELECT_JOB as a value."""
     attempt = None if row["attempt_id"] is None else attempt_from_row(row, "attempt_")
     values = {name: row[name] for name in _JOB_COLUMNS}
-    values["variables"], values["request"] = json.loads(values["variables"]), json.loads(values["request"])
+    values["variables"], values["request"] = parse_json(values["variables"]), parse_json(values["request"])
     values["status"] = Status(values["status"])
     values["retired"] = bool(values["retired"])
     return JobRecord(**values, attempt=attempt)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +10,7 @@ from itertools import groupby
 from typing import Any, Literal, NamedTuple, get_args
 
 from orbatch.ledger.database import Database, timestamp
-from orbatch.ledger.records import AttemptRecord
+from orbatch.ledger.records import AttemptRecord, parse_json
 from orbatch.ledger.schema import COUNTED
 
 Grouping = Literal["model", "batch", "day", "prompt", "status"]
@@ -281,7 +280,7 @@ class Reports:
                 files = [dict(row) for row in of_job]
                 paths = tuple(row.pop("path") for row in files)
                 values = files[0]
-                values["variables"], values["request"] = json.loads(values["variables"]), json.loads(values["request"])
+                values["variables"], values["request"] = parse_json(values["variables"]), parse_json(values["request"])
                 yield ExportedJob(**values, paths=() if paths == (None,) else paths)
 
 

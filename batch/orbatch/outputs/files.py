@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 from collections.abc import Iterable, Iterator
 from hashlib import file_digest
 from hashlib import sha256 as _sha256
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 PART_SUFFIX = ".part"
+MOST_NUMBER = 15  # of an output, from 0
 # How far a clip may differ from the requested length without a warning; renders of 5.04 s for 5 s are normal.
 TOLERANCE_S = 0.5
 TOLERANCE_SHARE = 0.05
@@ -97,6 +99,38 @@ def _outputs_in(directory: Path, kinds: dict[str, str]) -> Iterator[Path]:
         stem, _, extension = name.rpartition(".")
         if f".{extension.lower()}" in _EXTENSIONS.get(kinds.get(stem, ""), ()):
             yield directory / name
+
+
+def why_unusable(output_dir: Path, stems: Iterable[str]) -> str:
+    """Why outputs could not be placed in ``output_dir``; "" where they can be. ``stems``: of the names that are needed.
+
+    Tried, not looked up: a directory is made, and files with the longest names are written, synced, linked and removed.
+    """
+    names = list(stems)
+    longest = {max(names, key=length) for length in (len, lambda stem: len(stem.rpartition("/")[2])) if names}
+    try:
+        for stem in longest:
+            target = target_path(output_dir, f"{stem}-attempt99", MOST_NUMBER, ".probe")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _try_files(
+                part_path(target, secrets.token_hex(4)), target.with_name(f"{target.name}{secrets.token_hex(4)}")
+            )
+    except OSError as exc:
+        return exc.strerror or str(exc)
+    return ""
+
+
+def _try_files(part: Path, target: Path) -> None:
+    try:
+        with part.open("xb") as file:
+            file.write(b"x")
+            file.flush()
+            os.fsync(file.fileno())
+        place(part, target, "")
+        sync_directory(target.parent)
+    finally:
+        for path in (part, target):
+            path.unlink(missing_ok=True)
 
 
 def load_decoder() -> None:

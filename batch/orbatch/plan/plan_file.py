@@ -58,13 +58,10 @@ class PlanFile(BaseModel):
             high_nusd=total.high_nusd,
         )
 
-    def write(self, path: Path) -> None:
-        """Raises PlanError when ``path`` cannot be written."""
-        check_destination(path)
-        try:
-            path.write_text(self.model_dump_json(indent=2) + "\n", "utf-8")
-        except OSError as exc:
-            raise PlanError(f"The plan {path} cannot be written: {exc.strerror}.") from exc
+    @property
+    def text(self) -> str:
+        """The content of its file."""
+        return self.model_dump_json(indent=2) + "\n"
 
 
 def check_destination(path: Path) -> None:

@@ -33,6 +33,7 @@ from orbatch.runner.context import OUTAGE_LIMIT_S, Provider, RunContext, StopRun
 from orbatch_provider import (
     APIError,
     AuthenticationError,
+    BadRequestError,
     GoneError,
     NotFoundError,
     OpenRouterError,
@@ -185,7 +186,7 @@ class _Outputs:
         self._remote_id = remote_id
         self._answer = answer
         self._placed: dict[int, OutputRecord] = {}
-        self._gone: dict[int, GoneError] = {}
+        self._gone: dict[int, APIError] = {}
 
     async def download(self) -> list[OutputRecord]:
         """The outputs, in place. Raises OpenRouterError, NotPlayable and OSError; GoneError when none is left."""
@@ -200,6 +201,10 @@ class _Outputs:
                     self._placed[index] = await self._download(index)
                 except GoneError as exc:
                     self._gone[index] = exc
+                except BadRequestError as exc:
+                    if index == 0:
+                        raise
+                    self._gone[index] = exc  # there are fewer than were announced
         if not self._placed:
             raise self._gone[0]
         records = [self._placed[index] for index in sorted(self._placed)]
@@ -207,6 +212,9 @@ class _Outputs:
             missing = ", ".join(str(index + 1) for index in sorted(self._gone))
             warning = "; ".join(filter(None, [records[0].warning, f"of {count} outputs, {missing} is gone"]))
             records[0] = replace(records[0], warning=warning)
+        if self._answer is not None and self._answer.announced > count:
+            warning = f"{self._answer.announced} outputs were announced, and {count} are downloaded at most"
+            records[0] = replace(records[0], warning="; ".join(filter(None, [records[0].warning, warning])))
         return records
 
     def discard_parts(self) -> None:

@@ -103,6 +103,7 @@ class BatchRun:
         self._downloader = Downloader(self._context)
         self._tasks: set[asyncio.Task[Any]] = set()  # one for each job that is being driven
         self._submitting: set[asyncio.Task[Any]] = set()  # those whose submit has no answer yet
+        self._downloading: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
         self._stop: Stop | None = None
         self._message = ""
@@ -115,6 +116,7 @@ class BatchRun:
         Whatever ends it, the lease is released and every coroutine has ended when this returns.
         """
         self._ledger.database.check_single_name()
+        self._ledger.database.check_whole()
         self._ledger.leases.claim(self._batch.id, self._holder, utc_now(), self._lease_s)
         self._receipts.start()
         helpers = [asyncio.create_task(self._watched(work)) for work in (self._heartbeat, self._reconcile_regularly)]
@@ -154,6 +156,8 @@ class BatchRun:
             elif stop is not Stop.INTERRUPTED and message != self._message:
                 self._context.on_event(Event(message, level="error"))
             self._context.stop.set()
+            for task in self._downloading:  # it may take minutes, and the next run resumes it
+                task.cancel()
         self._wake.set()
 
     async def _watched(self, work: Callable[[], Awaitable[None]], job: JobRecord | None = None) -> None:
@@ -291,7 +295,13 @@ class BatchRun:
         finally:
             self._context.limits.leave(job.model)
             self._wake.set()
-        await self._downloader.download(job, attempt, answer)
+        task = asyncio.current_task()
+        assert task is not None  # for the type checker: a coroutine that runs
+        self._downloading.add(task)
+        try:
+            await self._downloader.download(job, attempt, answer)
+        finally:
+            self._downloading.discard(task)
 
     def _block_model(self, model: str, reason: str) -> None:
         self._scheduler.block(model, reason)

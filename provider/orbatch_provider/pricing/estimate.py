@@ -40,6 +40,13 @@ class Estimate:
         """An estimate that knows nothing, and why."""
         return cls(None, None, None, (), f"unpriced: {reason}")
 
+    def unless_free(self, model: str) -> Estimate:
+        """The same, but unpriced where it is 0 and the model is not declared free by a ``:free`` in its id: models that
+        are listed at 0 were charged for."""
+        if self.high != 0 or model.endswith(":free"):
+            return self
+        return Estimate.unpriced(f"the price list says 0, and {model} is not declared free")
+
     @property
     def is_unpriced(self) -> bool:
         """Whether there is no upper bound, so that a budget cannot reserve one."""

@@ -86,7 +86,8 @@ def estimate_image(request: ImageRequest, model: ImageModel, hints: Hints = NO_H
     counts = set() if known else _documented_tokens(request, output_tokens().get(model.id, {}))
     # The fewest tokens first, so that ``why`` reads from low to high.
     possible = [replace(hints, output_tokens_per_image=count) for count in sorted(counts)] or [hints]
-    return union_of_estimates([estimate_image_body(request.body(), endpoints, each) for each in possible])
+    found = union_of_estimates([estimate_image_body(request.body(), endpoints, each) for each in possible])
+    return found.unless_free(model.id)
 
 
 def estimate_image_body(

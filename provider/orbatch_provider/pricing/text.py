@@ -51,7 +51,7 @@ def estimate_text(request: TextRequest, model: TextModel) -> Estimate:
     if completion is None and completion_usd:
         return Estimate(found.low, None, None, found.lines, "no upper bound: max_tokens is not set")
     if found.low == found.high:  # a free model
-        return Estimate(found.low, found.low, found.high, found.lines, found.why)
+        return Estimate(found.low, found.low, found.high, found.lines, found.why).unless_free(model.id)
     why = f"{found.why}; the prompt is counted at one token per byte, and {MESSAGE_TOKENS} per message"
     return Estimate(found.low, None, found.high, found.lines, why)
 

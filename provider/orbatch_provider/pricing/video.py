@@ -57,7 +57,7 @@ def estimate_video(request: VideoRequest, model: VideoModel, hints: Hints = NO_H
     Whether the model supports the request is not checked. Raises nothing: a request without a price has an estimate
     without an upper bound, and its ``why`` says what is missing.
     """
-    return _estimate(BilledModel.of(model), BilledRequest.of(request), hints)
+    return _estimate(BilledModel.of(model), BilledRequest.of(request), hints).unless_free(model.id)
 
 
 def unset_fields(request: VideoRequest, model: VideoModel, hints: Hints = NO_HINTS) -> tuple[UnsetField, ...]:

@@ -35,6 +35,20 @@ when (new.job_id, new.batch_id, new.model, new.number, new.day, new.price_lines,
   select raise(abort, 'what an attempt belongs to does not change');
 end;
 
+create trigger attempts_keep_what_was_charged before update of settled, cost_nusd, remote_id on attempts
+when (old.settled = 1 and (new.settled = 0 or new.cost_nusd is not old.cost_nusd))
+  or (old.remote_id is not null and new.remote_id is null) begin
+  select raise(abort, 'a recorded charge and an id do not change');
+end;
+
+create trigger jobs_stay before delete on jobs when exists (select 1 from attempts where job_id = old.id) begin
+  select raise(abort, 'jobs with attempts are kept: they may have been paid for');
+end;
+
+create trigger outputs_are_as_measured before update on outputs begin
+  select raise(abort, 'the record of a file does not change');
+end;
+
 create trigger attempts_stay before delete on attempts begin
   select raise(abort, 'attempts are kept: they may have been paid for');
 end;
