@@ -105,6 +105,7 @@ def test_a_minimum_charge_is_named() -> None:
     [
         pytest.param({"acme:cents_per_second_output": "10"}, Decimal("0.5"), id="a provider's prefix"),
         pytest.param({"per-video-second": "0.1"}, Decimal("0.5"), id="the documented form"),
+        pytest.param({"per-video-second": "0"}, None, id="a price of 0 of a model that is not declared free"),
         pytest.param({}, None, id="no price lines"),
         pytest.param({"duration_seconds_720p": "0.1"}, None, id="none for a resolution that is not set"),
     ],

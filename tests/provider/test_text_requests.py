@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -240,9 +241,13 @@ def test_what_cannot_be_bounded_is_unpriced_with_the_reason(
     assert reason in found.why
 
 
-def test_a_model_that_is_free_is_free_without_a_limit_too() -> None:
-    found = estimate_text(poem(max_tokens=None), priced(prompt="0", completion="0"))
-    assert found.low == found.exact == found.high == 0
+def test_a_model_is_free_if_it_is_declared_free_and_unpriced_if_it_is_only_listed_at_0() -> None:
+    listed = priced(prompt="0", completion="0")
+    free = estimate_text(poem(max_tokens=None), replace(listed, id="a/poet:free"))
+    assert free.low == free.exact == free.high == 0
+    found = estimate_text(poem(max_tokens=None), listed)
+    assert (found.low, found.high) == (None, None)
+    assert found.why == "unpriced: the price list says 0, and a/poet is not declared free"
 
 
 async def test_the_catalog_of_texts_is_read_without_a_key(mocked: Mocked) -> None:

@@ -69,21 +69,42 @@ async def test_a_late_answer_ends_the_uncertainty(
 
 
 @pytest.mark.usefixtures("impatient")
-@pytest.mark.parametrize("answer", [VideoJob("late-2", "pending"), BadRequestError(400, "no")], ids=["id", "refusal"])
-async def test_what_the_user_resolved_meanwhile_is_not_overruled(
-    workshop: Workshop, provider: FakeProvider, answer: VideoJob | OpenRouterError
+async def test_a_refusal_after_the_user_has_resolved_it_changes_nothing(
+    workshop: Workshop, provider: FakeProvider
 ) -> None:
     job, task = await on_its_way(workshop, provider)
     workshop.ledger.attempts.resolve_not_charged(workshop.now(job)[1])
 
-    provider.answer(answer)
+    provider.answer(BadRequestError(400, "no"))
     await asyncio.wait({task})
 
     assert workshop.status(job) is Status.PENDING
-    if isinstance(answer, VideoJob):  # an id is never lost: it stands beside the job, and the run stops
-        assert isinstance(task.exception(), StopRun)
-        assert "late-2" in workshop.shown(job)
-        assert "late-2" in workshop.text
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("again", [False, True], ids=["still pending", "submitted again"])
+async def test_an_id_that_comes_after_not_charged_is_a_second_attempt_and_its_cost_counts(
+    workshop: Workshop, provider: FakeProvider, again: bool
+) -> None:
+    remote_id = f"late-{2 + 20 * again}"
+    job, task = await on_its_way(workshop, provider)
+    workshop.ledger.attempts.resolve_not_charged(workshop.now(job)[1])
+    if again:
+        workshop.reserve(job)
+    [_, reserved] = workshop.ledger.reports.spend(workshop.batch.id)
+
+    provider.answer(VideoJob(remote_id, "pending"))
+    attempt = await task
+
+    found = {each.remote_id: each for each in workshop.ledger.queries.attempts(job.id)}
+    assert workshop.ledger.reports.spend(workshop.batch.id) == (0, reserved + (found[remote_id].reserved_nusd or 0))
+    assert "after it was resolved as not charged" in workshop.text
+    if again:
+        assert (attempt, found[remote_id].status, workshop.status(job)) == (None, Status.LOST, Status.SUBMITTING)
+    else:
+        assert attempt is not None
+        assert (attempt.id, attempt.remote_id) == (found[remote_id].id, remote_id)
+        assert workshop.status(job) is Status.SUBMITTED
 
 
 @pytest.mark.usefixtures("impatient")

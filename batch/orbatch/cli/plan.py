@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
@@ -15,11 +16,22 @@ import typer
 from orbatch.batchfile.loader import load_config
 from orbatch.cli.provider import Connection, connect
 from orbatch.cli.resolve import retry_hint
-from orbatch.cli.session import Budget, Failure, Force, Only, Refresh, Session, check_new, new_file, relative_path
+from orbatch.cli.session import (
+    Budget,
+    Failure,
+    Force,
+    Fresh,
+    Only,
+    Refresh,
+    Session,
+    check_new,
+    new_file,
+    relative_path,
+)
 from orbatch.cli.tables import Table, amount, as_data, jobs_are, json_number, json_usd, pluralize, span, table
 from orbatch.ledger import Caps, Counts, Ledger, ModelTotals
 from orbatch.money import to_nano
-from orbatch.outputs.files import find_outputs, why_unusable
+from orbatch.outputs.files import copy_of, find_outputs, why_unusable
 from orbatch.outputs.receipts import Adopted, adopt_receipts, receipts_path
 from orbatch.plan import (
     CapForecast,
@@ -59,6 +71,7 @@ def plan(
     budget: Budget = None,
     only: Only = None,
     refresh: Refresh = False,
+    fresh: Fresh = False,
     check_urls: Annotated[
         bool, typer.Option("--check-urls", help="Also check that each https input can be downloaded.")
     ] = False,
@@ -76,7 +89,9 @@ def plan(
         # Without the journal, which a run may be writing: a plan depends on no earlier job.
         async with connect(session, with_journal=False) as connection:
             with session.open_ledger(create=True) as ledger:
-                return await make_view(session, ledger, connection, config, only=only, budget=budget, refresh=refresh)
+                return await make_view(
+                    session, ledger, connection, config, only=only, budget=budget, refresh=refresh, fresh=fresh
+                )
 
     view = asyncio.run(make())
     problems = asyncio.run(_url_problems(view.plan)) if check_urls else []  # the ledger is closed: this is slow
@@ -104,8 +119,10 @@ async def make_view(
     only: str | None,
     budget: Decimal | None,
     refresh: bool,
+    fresh: bool,
 ) -> PlanView:
-    """Load, check, price and write the batch. Says where the prices are from, and how old they are."""
+    """Load, check, price and write the batch, and reuse what another batch has paid for unless ``fresh``. Says where
+    the prices are from, and how old they are."""
     config = load_config(path)
     if connection.simulated:
         config = simulated(config)  # clips of the simulator never lie among paid ones
@@ -118,6 +135,8 @@ async def make_view(
         session.say(loaded.note)
     made = make_plan(ledger, config, loaded, connection.provider.origin, only)
     _refuse_paid_elsewhere(session, ledger, made, adopted)
+    if not fresh and _reuse(session, ledger, made):
+        made = make_plan(ledger, config, loaded, connection.provider.origin, only)  # with what is left to submit
     _refuse_unknown_outputs(ledger, made)
     caps = caps_from_config(config.budget, budget)
     counts = ledger.queries.counts(made.batch.id, only)  # with the statuses, which the totals do not have
@@ -134,6 +153,27 @@ def take_over(session: Session, ledger: Ledger, output_dir: Path) -> Adopted:
             f"{were} not in ledger {ledger.path} and {'is' if adopted.jobs == 1 else 'are'} taken over from {path}."
         )
     return adopted
+
+
+def _reuse(session: Session, ledger: Ledger, plan: Plan) -> int:
+    """Give the jobs that another batch has paid for its files; returns how many. One whose files are gone, or were
+    changed, is bought."""
+    reused: Counter[str] = Counter()
+    saved_nusd = 0
+    for job in ledger.queries.reusable(plan.batch.id, plan.only):
+        try:
+            files = ledger.queries.outputs(job.job_id, job.attempt_id)
+            outputs = [copy_of(each, plan.config.output_dir, job.stem, at) for at, each in enumerate(files)]
+        except OSError:
+            continue
+        if outputs and ledger.attempts.reuse(job.pending_id, job, outputs):
+            reused[job.batch] += 1
+            saved_nusd += job.cost_nusd or 0
+    for batch, jobs in reused.items():
+        session.warn(f"{pluralize(jobs, 'job')} reused from batch {batch}, which made the same request.")
+    if reused:
+        session.warn(f"This saves {amount(saved_nusd)} USD; --fresh buys them again.")
+    return reused.total()
 
 
 def _refuse_paid_elsewhere(session: Session, ledger: Ledger, plan: Plan, adopted: Adopted) -> None:

@@ -19,6 +19,7 @@ from orbatch.cli.session import (
     Budget,
     ExitCode,
     Failure,
+    Fresh,
     Only,
     Refresh,
     Session,
@@ -60,6 +61,7 @@ def run(
         bool, typer.Option("--fail-fast", help="Submit nothing more after the first failure.")
     ] = False,
     refresh: Refresh = False,
+    fresh: Fresh = False,
     speed: Speed = None,
 ) -> None:
     """Run or resume a batch.
@@ -85,7 +87,7 @@ def run(
             with session.open_ledger(create=True) as ledger:
                 try:
                     view = await make_view(
-                        session, ledger, connection, config, only=only, budget=budget, refresh=refresh
+                        session, ledger, connection, config, only=only, budget=budget, refresh=refresh, fresh=fresh
                     )
                     if file is not None:  # the plan was made again and must be the same
                         check_against_file(view.plan, file, simulated=session.simulate)

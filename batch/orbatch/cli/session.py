@@ -83,6 +83,7 @@ Only = Annotated[str | None, typer.Option(help="Only jobs whose prompt id, model
 Refresh = Annotated[bool, typer.Option("--refresh", help="Ignore the cached price list and fetch it again.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 Budget = Annotated[Decimal | None, typer.Option(parser=parse_usd, metavar="USD", help="Replaces budget.total_usd.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Buy also what another batch of the ledger has paid for.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
 Speed = Annotated[
     float | None,

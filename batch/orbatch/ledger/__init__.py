@@ -34,6 +34,7 @@ from orbatch.ledger.records import (
     OutputRecord,
     PlannedJob,
     Reservation,
+    ReusableJob,
     Settlement,
     variant_text,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "Refused",
     "ReportRow",
     "Reservation",
+    "ReusableJob",
     "Settlement",
     "Status",
     "parse_timestamp",

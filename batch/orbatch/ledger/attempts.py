@@ -16,7 +16,15 @@ from uuid import uuid4
 from orbatch.ledger.budget import Caps, Committed, Refused, broken_cap, decide
 from orbatch.ledger.database import Database, LedgerConflict, timestamp, utc_now
 from orbatch.ledger.leases import TAKEN_OVER, LeaseLost
-from orbatch.ledger.records import AttemptRecord, Charge, OutputRecord, Reservation, Settlement, columns_of
+from orbatch.ledger.records import (
+    AttemptRecord,
+    Charge,
+    OutputRecord,
+    Reservation,
+    ReusableJob,
+    Settlement,
+    columns_of,
+)
 from orbatch.ledger.schema import COUNTED, OPEN, only_condition
 from orbatch.ledger.status import ENDED_REMOTELY, Status
 from orbatch.ledger.transitions import add_committed, add_event, move, status_of, step, update_attempt
@@ -41,6 +49,23 @@ insert into attempts (job_id, batch_id, model, number, status, origin, account, 
   estimate_exact_nusd, estimate_high_nusd, reserved_nusd, created_at, key)
 values (:job_id, :batch_id, :model, :number, 'submitting', :origin, :account, :day, :price_lines, :estimate_low_nusd,
   :estimate_exact_nusd, :estimate_high_nusd, :reserved_nusd, :at, :key)
+returning id
+"""
+_LATE = """
+insert into attempts (job_id, batch_id, model, number, status, origin, account, day, price_lines, estimate_low_nusd,
+  estimate_exact_nusd, estimate_high_nusd, reserved_nusd, created_at, key)
+select job_id, batch_id, model, (select max(number) + 1 from attempts all_of where all_of.job_id = attempts.job_id),
+  case when (select status from jobs where id = job_id) = 'pending' then 'submitting' else 'lost' end, origin, account,
+  :day, price_lines, estimate_low_nusd, estimate_exact_nusd, estimate_high_nusd, reserved_nusd, :at, :key
+from attempts where id = :id
+returning id, job_id, batch_id, model, number, reserved_nusd
+"""
+_REUSED = """
+insert into attempts (job_id, batch_id, model, number, status, origin, account, day, price_lines, reserved_nusd,
+  settled, cost_nusd, output_seconds, created_at, submitted_at, completed_at, settled_at, key)
+select jobs.id, jobs.batch_id, jobs.model, (select count(*) + 1 from attempts where job_id = jobs.id), 'done',
+  source.origin, source.account, :day, source.price_lines, 0, 1, 0, :seconds, :at, :at, :at, :at, :key
+from jobs join attempts source on source.id = :source where jobs.id = :job_id
 returning id
 """
 _COMMITTED = f"""
@@ -120,6 +145,44 @@ class Attempts:
         with self._write() as (db, at):
             ids = {"remote_id": remote_id, "generation_id": generation_id, "submitted_at": at}
             step(db, attempt_id, _UNANSWERED, Status.SUBMITTED, at, detail=f"remote id {remote_id}", **ids)
+
+    def accept_late(self, attempt_id: int, remote_id: str) -> Reservation | None:
+        """The id came after the user had resolved the attempt as not charged: it is a second attempt of its job.
+
+        Submitted where the job is still pending. Where it was submitted again meanwhile, lost, with its worst case
+        reserved, and None is returned: a job has one open attempt, and its charge is settled by ``orbatch resolve``.
+        Raises LedgerConflict for an id that another job has.
+        """
+        with self._write() as (db, at):
+            key = uuid4().hex
+            row = db.execute(_LATE, {"id": attempt_id, "at": at, "key": key, "day": at[:10]}).fetchone()
+            add_committed(db, row["batch_id"], row["model"], at[:10], row["reserved_nusd"] or 0)
+            status = status_of(db, row["job_id"])
+            if status is Status.PENDING:
+                move(
+                    db, row["job_id"], row["id"], status, Status.SUBMITTING, at, detail="answered after it was resolved"
+                )
+                ids = {"remote_id": remote_id, "submitted_at": at}
+                step(db, row["id"], (Status.SUBMITTING,), Status.SUBMITTED, at, detail=f"remote id {remote_id}", **ids)
+                return Reservation(row["id"], row["number"], row["reserved_nusd"], key)
+            text = f"accepted as {remote_id} after it was resolved and submitted again; it may be charged"
+            lost = {"remote_id": remote_id, "submitted_at": at, "error": text}
+            update_attempt(db, row["id"], "status = 'lost'", lost)
+            add_event(db, row["job_id"], row["id"], at, text)
+            return None
+
+    def reuse(self, job_id: str, source: ReusableJob, outputs: Sequence[OutputRecord]) -> bool:
+        """pending -> done: another batch has paid for the same request. False when the job is not pending any more."""
+        with self._write() as (db, at):
+            if status_of(db, job_id) is not Status.PENDING:
+                return False
+            values = {"job_id": job_id, "at": at, "key": uuid4().hex, "day": at[:10], "source": source.attempt_id}
+            attempt = db.execute(_REUSED, values | {"seconds": _seconds_of(outputs)}).fetchone()
+            db.execute("update jobs set status = 'done', done_at = :at, wait_reason = null where id = :job_id", values)
+            detail = f"reused from job {source.job_id} of batch {source.batch}"
+            add_event(db, job_id, attempt["id"], at, detail, Status.PENDING, Status.DONE)
+            _write_outputs(db, job_id, attempt["id"], outputs, at)
+        return True
 
     def reject(self, attempt_id: int, error: str) -> None:
         """submitting, uncertain -> rejected: refused before it started, so nothing is charged."""

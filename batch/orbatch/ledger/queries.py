@@ -14,6 +14,7 @@ from orbatch.ledger.records import (
     AttemptRecord,
     JobRecord,
     OutputRecord,
+    ReusableJob,
     attempt_from_row,
     columns_of,
     job_from_row,
@@ -28,6 +29,16 @@ _FIND_JOB = """
 select id from jobs where id >= :first and id < :last
 union select job_id from attempts where remote_id >= :first and remote_id < :last
 limit :limit
+"""
+_REUSABLE = """
+select jobs.id as pending_id, jobs.stem, other.id as job_id, batches.name as batch, attempts.id as attempt_id,
+  attempts.cost_nusd
+from jobs
+join jobs other on other.key = jobs.key and other.batch_id <> jobs.batch_id and other.kind = jobs.kind
+  and other.status = 'done'
+join attempts on attempts.job_id = other.id and attempts.status = 'done'
+join batches on batches.id = other.batch_id
+where jobs.batch_id = :batch_id and jobs.status = 'pending' and jobs.retired = 0
 """
 _DURATIONS = """
 select attempts.model, cast(jobs.request ->> 'duration' as integer) as seconds, submitted_at, completed_at
@@ -93,6 +104,12 @@ class Queries:
         query = "select stem, kind from jobs where batch_id = :batch_id and status = 'pending' and retired = 0 "
         rows = self._database.rows(query + only_condition(only), batch_id=batch_id, only=only)
         return [(row["stem"], row["kind"]) for row in rows]
+
+    def reusable(self, batch_id: int, only: str | None = None) -> list[ReusableJob]:
+        """Pending jobs whose request another batch of the ledger has paid for and finished."""
+        rows = self._database.rows(_REUSABLE + only_condition(only), batch_id=batch_id, only=only)
+        found = {row["pending_id"]: ReusableJob(*row) for row in rows}
+        return list(found.values())
 
     def pending_keys(self, batch_id: int, only: str | None = None) -> set[str]:
         """The keys of the jobs that are still to be submitted."""

@@ -35,7 +35,8 @@ _JOB_TEXT = "key kind model prompt_id prompt stem price_lines price_why".split()
 _JOB_NUMBERS = "position repeat estimate_low_nusd estimate_exact_nusd estimate_high_nusd".split()
 _JOB = [*_JOB_TEXT, *_JOB_NUMBERS]
 _STEPS = f"""
-select events.id as event_id, events.at, events.to_status, attempts.id as attempt_id, attempts.key as attempt,
+select events.id as event_id, events.at, events.from_status, events.to_status, attempts.id as attempt_id,
+  attempts.key as attempt,
   {", ".join(f"attempts.{name}" for name in (*_FACTS, *_INTENT))},
   {", ".join(f"jobs.{name} as job_{name}" for name in (*_JOB, "variables", "request"))},
   batches.name as batch, batches.config_path as config, batches.output_dir
@@ -57,7 +58,7 @@ on conflict (batch_id, key) do nothing
 _NEW_ATTEMPT = """
 insert into attempts (job_id, batch_id, model, number, status, origin, account, day, price_lines, estimate_low_nusd,
   estimate_exact_nusd, estimate_high_nusd, reserved_nusd, created_at, key)
-select id, batch_id, model, (select count(*) + 1 from attempts where job_id = jobs.id), 'submitting', :origin, :account,
+select id, batch_id, model, (select count(*) + 1 from attempts where job_id = jobs.id), :status, :origin, :account,
   :day, price_lines, estimate_low_nusd, estimate_exact_nusd, estimate_high_nusd, :reserved_nusd, :created_at, :key
 from jobs where id = :job_id
 returning id, batch_id, model
@@ -125,7 +126,7 @@ class Receipts:
         line |= {name: row[name] for name in _FACTS if row[name] is not None}
         if row["to_status"] == Status.DONE:
             line["outputs"] = self._outputs(row["attempt_id"], Path(row["output_dir"]))
-        if row["to_status"] != Status.SUBMITTING:
+        if row["from_status"] != Status.PENDING:  # its first line has all that its job is made from
             return json.dumps(line)
         line |= {"batch": row["batch"], "config": row["config"], "output_dir": row["output_dir"]}
         line |= {"ledger": str(self._database.path.absolute())} | {name: row[name] for name in _INTENT}
@@ -226,13 +227,13 @@ class Receipts:
             found = db.execute(
                 "select id, status from jobs where batch_id = :batch_id and key = :key", of_key
             ).fetchone()
-            attempt = {name: intent[name] for name in ("origin", "account", "day", "reserved_nusd", "created_at")}
-            row = db.execute(_NEW_ATTEMPT, attempt | {"key": receipt.key, "job_id": found["id"]}).fetchone()
-            add_committed(db, batch_id, row["model"], intent["day"], intent["reserved_nusd"] or 0)
             old = Status(found["status"])
             is_free = old in ENDED_REMOTELY | {Status.PENDING, Status.REJECTED, Status.LOST}
             status = Status.SUBMITTING if is_free else Status.LOST
-            db.execute("update attempts set status = :status where id = :id", {"status": status, "id": row["id"]})
+            attempt = {name: intent[name] for name in ("origin", "account", "day", "reserved_nusd", "created_at")}
+            attempt |= {"key": receipt.key, "job_id": found["id"], "status": status}
+            row = db.execute(_NEW_ATTEMPT, attempt).fetchone()
+            add_committed(db, batch_id, row["model"], intent["day"], intent["reserved_nusd"] or 0)
             if is_free:
                 db.execute("update jobs set status = 'submitting' where id = :id", {"id": found["id"]})
             add_event(db, found["id"], row["id"], at, "adopted from the receipts", old, status if is_free else old)

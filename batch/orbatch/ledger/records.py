@@ -173,6 +173,18 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True)
+class ReusableJob:
+    """A finished job of another batch that made the very request of ``pending_id``, and what was charged for it."""
+
+    pending_id: str
+    stem: str
+    job_id: str
+    batch: str
+    attempt_id: int
+    cost_nusd: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
     """A charge against its reservation. ``overrun_nusd``: how far it lies above what was reserved, 0 if it does not.
     ``cap_exceeded``: the cap that the charge broke, if any."""

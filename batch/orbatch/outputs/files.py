@@ -7,7 +7,9 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from hashlib import file_digest
 from hashlib import sha256 as _sha256
 from pathlib import Path
@@ -99,6 +101,29 @@ def _outputs_in(directory: Path, kinds: dict[str, str]) -> Iterator[Path]:
         stem, _, extension = name.rpartition(".")
         if f".{extension.lower()}" in _EXTENSIONS.get(kinds.get(stem, ""), ()):
             yield directory / name
+
+
+def copy_of(output: OutputRecord, output_dir: Path, stem: str, number: int) -> OutputRecord:
+    """The file of another batch under a name of this one: a hard link, or a copy where there is none. Raises OSError
+    for a file that is missing or was changed, and FileConflict for a name that is taken."""
+    source = Path(output.path)
+    target = target_path(output_dir, stem, number, source.suffix)
+    if source.stat().st_size != output.bytes or sha256_of(source) != output.sha256:
+        raise OSError(errno.ESTALE, "the file has changed", str(source))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = part_path(target, secrets.token_hex(4))
+    try:
+        try:
+            os.link(source, part)
+        except OSError as exc:
+            if exc.errno not in _NO_LINKS:
+                raise
+            shutil.copyfile(source, part)
+        place(part, target, output.sha256)
+    finally:
+        part.unlink(missing_ok=True)
+    sync_directory(target.parent)
+    return replace(output, path=str(target))
 
 
 def why_unusable(output_dir: Path, stems: Iterable[str]) -> str:

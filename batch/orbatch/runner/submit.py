@@ -26,6 +26,7 @@ from orbatch.ledger import (
     Reservation,
     Status,
 )
+from orbatch.ledger.schema import RELEASED
 from orbatch.money import format_usd
 from orbatch.plan.jobs import job_key
 from orbatch.plan.kinds import KINDS, AnyRequest, request_of
@@ -165,7 +166,7 @@ class Submitter:
             await self._save(submission, answer)
         return None
 
-    async def _accept(self, submission: _Submission, remote_id: str, generation_id: str | None) -> AttemptRecord:
+    async def _accept(self, submission: _Submission, remote_id: str, generation_id: str | None) -> AttemptRecord | None:
         job, reservation = submission.job, submission.reservation
 
         def note() -> None:
@@ -183,7 +184,10 @@ class Submitter:
         except StopRun as exc:
             if not isinstance(exc.__cause__, LedgerConflict):
                 raise
-            self._accept_beside(submission, remote_id, exc.__cause__)
+            taken = self._accept_beside(submission, remote_id, exc.__cause__)
+            if taken is None:
+                return None
+            reservation = taken
         # Not before the id is durable: what comes next must not delay it.
         self._context.limits.note_success(job.model)
         self._context.log(job, f"accepted{' late' if submission.is_late else ''} as {remote_id}")
@@ -193,12 +197,20 @@ class Submitter:
             reservation.attempt_id, job.id, reservation.number, Status.SUBMITTED, account, amount, remote_id=remote_id
         )
 
-    def _accept_beside(self, submission: _Submission, remote_id: str, conflict: LedgerConflict) -> None:
+    def _accept_beside(self, submission: _Submission, remote_id: str, conflict: LedgerConflict) -> Reservation | None:
         """The id cannot be recorded as the attempt's: another job has it, or the user has resolved the attempt
-        meanwhile, perhaps with this very id."""
+        meanwhile, perhaps with this very id. The attempt to go on with; None where the job has another one by now."""
         job, attempt_id = submission.job, submission.attempt_id
-        if self._ledger.queries.attempt(attempt_id).remote_id == remote_id:
-            return
+        attempt = self._ledger.queries.attempt(attempt_id)
+        if attempt.remote_id == remote_id:
+            return submission.reservation
+        if attempt.status == RELEASED:
+            with contextlib.suppress(LedgerConflict):
+                late = self._attempts.accept_late(attempt_id, remote_id)
+                text = f"the provider accepted it as {remote_id} after it was resolved as not charged"
+                ends = "" if late else "; it was submitted again meanwhile, so both may be charged"
+                self._context.log(job, text + ends, "warning" if late else "error")
+                return late
         text = f"the provider accepted it as {remote_id}, which could not be recorded as its id ({conflict})"
         self._context.log(job, f"{text} It may be charged.", "error")
         try:

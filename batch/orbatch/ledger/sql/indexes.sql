@@ -4,6 +4,8 @@ create index jobs_by_status on jobs (batch_id, status, retired, model, position,
 
 create index jobs_by_position on jobs (batch_id, position);
 
+create index jobs_by_key on jobs (key) where status = 'done';
+
 create index jobs_waiting on jobs (batch_id, wait_reason) where wait_reason is not null;
 
 create unique index attempts_by_remote_id on attempts (remote_id, origin) where remote_id is not null;

@@ -1,0 +1,62 @@
+"""A request that another batch of the ledger has paid for is reused, and not bought a second time."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.desk import Desk
+
+
+@pytest.fixture
+def bought(desk: Desk) -> Desk:
+    """A desk whose batch ``films`` is done."""
+    desk.run(desk.write())
+    return desk
+
+
+def files(desk: Desk, batch: str) -> list[Path]:
+    return sorted((desk.folder / "outputs" / batch).glob("*.mp4"))
+
+
+def test_a_renamed_batch_buys_nothing(bought: Desk) -> None:
+    run = bought.run(bought.write(name="renamed"))
+    assert "3 jobs reused from batch films" in run.err
+    assert "This saves 0.36 USD" in run.err
+    assert "3 of 3 done. Spent 0.00 USD" in run.out
+    assert bought.accepted() == 3
+    assert [path.read_bytes() for path in files(bought, "renamed")] == [p.read_bytes() for p in files(bought, "films")]
+    assert {row["cost_usd"] for row in bought.jobs("renamed")} == {0}
+    assert "reused from job" in bought.call("show", bought.jobs("renamed")[0]["job_id"]).out
+
+
+def test_a_plan_says_what_is_reused_and_counts_only_the_rest(bought: Desk) -> None:
+    plan = bought.call("plan", bought.write(name="more", prompts=["a cat", "a bee"]))
+    assert "1 job reused from batch films" in plan.err
+    assert "more: 1 job to submit, 0.12 USD." in plan.out
+    bought.run("more.yaml")
+    assert bought.accepted() == 4
+
+
+def test_fresh_buys_it_anew(bought: Desk) -> None:
+    assert "3 of 3 done. Spent 0.36 USD" in bought.run(bought.write(name="anew"), "--fresh").out
+    assert bought.accepted() == 6
+
+
+@pytest.mark.parametrize("change", ["removed", "edited"])
+def test_a_file_that_is_not_what_was_paid_for_is_bought(bought: Desk, change: str) -> None:
+    first = files(bought, "films")[0]
+    first.unlink() if change == "removed" else first.write_bytes(b"edited")
+    bought.run(bought.write(name="renamed"))
+    assert bought.accepted() == 4
+
+
+def test_a_ledger_that_is_lost_knows_reused_jobs_from_the_receipts(bought: Desk) -> None:
+    bought.run(bought.write(name="renamed"))
+    for path in bought.folder.glob("orbatch.db*"):
+        path.unlink()
+    shutil.rmtree(bought.folder / "outputs" / "films")
+    bought.run("renamed.yaml")
+    assert bought.accepted() == 3
