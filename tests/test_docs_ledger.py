@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,9 +36,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connect
         for job_id, status in zip(books.plan_and_claim(in_order(states)), states, strict=True):
             attempt_id = books.bring_to(job_id, status, cost_nusd=300_000_000)
             if status is Status.COMPLETED and attempt_id is not None:
-                opened.attempts.mark_done(attempt_id, [video("/outputs/odd.mp4")])
-        with opened.database.write() as db:
-            db.execute("update outputs set warning = 'too long' where path like '%odd%'")
+                opened.attempts.mark_done(attempt_id, [replace(video("/outputs/odd.mp4"), warning="too long")])
     connection = sqlite3.connect(path)
     yield connection
     connection.close()
