@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from orbatch.ledger import BatchHeld, Filter, LedgerConflict, PlannedJob, Status, utc_now
+from orbatch.ledger import BatchHeld, Caps, Filter, Ledger, LedgerConflict, PlannedJob, Status, utc_now
 from tests.ledger.books import ORIGIN, Books, StubCatalog, batch_file, in_order, planned
 
 S = Status
@@ -101,6 +102,21 @@ def test_a_plan_that_breaks_off_leaves_the_ledger_as_it_was(books: Books) -> Non
     with pytest.raises(ValueError, match="a problem"):
         books.plan(broken())
     assert (prompts(books), books.queries.counts(1).retired) == (["a"], 0)
+
+
+def test_a_plan_in_the_making_keeps_no_runner_from_writing(books: Books, path: Path) -> None:
+    running = books.one(name="running")
+
+    def slow() -> Iterator[PlannedJob]:
+        for number, job in enumerate(in_order(range(2500))):
+            if number == 2400:  # behind two chunks that were written already
+                with Ledger.open(path) as other:
+                    other.database.rows("pragma busy_timeout = 0")
+                    other.attempts.reserve(running, Caps(), owner=books.holder.owner, origin="o", account="a")
+            yield job
+
+    assert len(books.job_ids(books.plan(slow()).id)) == 2500
+    assert books.queries.job(running).status is Status.SUBMITTING
 
 
 def test_the_same_request_in_two_batches_is_two_jobs(books: Books) -> None:

@@ -390,6 +390,20 @@ class Database:
             yield db
         self._committed()
 
+    @contextmanager
+    def aside(self) -> Iterator[sqlite3.Connection]:
+        """A transaction on temporary tables alone, which keeps no other process from writing. Raises LedgerError."""
+        self.commits.flush()
+        with _write_errors(self.path):
+            self._connection.execute("begin")
+            try:
+                yield self._connection
+                self._connection.execute("commit")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("rollback")
+                raise
+
     def _committed(self) -> None:
         if self.after_commit is not None:
             self.after_commit()

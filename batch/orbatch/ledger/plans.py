@@ -37,10 +37,20 @@ _DIFFERS = [
     f"({states} and ({' or '.join(f'jobs.{c} is distinct from excluded.{c}' for c in columns)}))"
     for states, columns in _CHANGES.items()
 ]
-# The condition behind `where` keeps an unchanged job from being written again.
-_WRITE_JOB = f"""
+# Made aside while the jobs are expanded and priced, which may take a minute: only then is the ledger locked.
+_STAGE = f"""
+create temp table if not exists staged (number integer primary key, short_key text not null,
+  {", ".join(_JOB_COLUMNS)}, unique (key, number))
+"""
+_STAGE_JOB = f"""
+insert into staged (short_key, {", ".join(_JOB_COLUMNS)})
+values (:short_key, {", ".join(f":{name}" for name in _JOB_COLUMNS)})
+"""
+# The condition behind the last `where` keeps an unchanged job from being written again.
+_WRITE_JOBS = f"""
 insert into jobs (id, batch_id, {", ".join(_JOB_COLUMNS)}, status, created_at)
-values (:id, :batch_id, {", ".join(f":{name}" for name in _JOB_COLUMNS)}, 'pending', :at)
+select short_key || '-' || :batch_id, :batch_id, {", ".join(_JOB_COLUMNS)}, 'pending', :at
+from staged where true order by number
 on conflict (batch_id, key) do update set retired = 0, {", ".join(_SET)}
 where jobs.retired = 1 or {" or ".join(_DIFFERS)}
 """
@@ -140,26 +150,30 @@ class Plans:
         Jobs that are known keep their status, their attempts and their files. Raises BatchHeld while the batch is run;
         what ``jobs`` raises leaves the ledger as it was.
         """
+        known = self.find(batch.name)
+        if known is not None:  # before the work, too
+            with self._database.read() as db:
+                check_free(db, known.id, utc_now())
+        with self._database.aside() as db:
+            db.execute(_STAGE)
+            db.execute("delete from staged")
+            every_row = map(_row, jobs)
+            while rows := list(islice(every_row, _CHUNK)):
+                db.executemany(_STAGE_JOB, rows)
         now = utc_now()
         at = timestamp(now)
         with self._database.write() as db:
             batch_id = _write_batch(db, batch, catalog, at)
             # A plan adds and retires jobs, which a runner at work would submit or lose unnoticed.
             check_free(db, batch_id, now)
-            of_batch = {"id": batch_id}
+            of_batch = {"batch_id": batch_id, "at": at}
             # Why a job waited in an earlier run may be over.
-            db.execute("update jobs set wait_reason = null where batch_id = :id and wait_reason is not null", of_batch)
-            # On disk, because the keys may be those of a very long batch.
-            db.execute("create temp table if not exists seen (key text primary key)")
-            db.execute("delete from seen")
-            every_row = (_row(job, batch_id, at) for job in jobs)
-            while rows := list(islice(every_row, _CHUNK)):
-                db.executemany(_WRITE_JOB, rows)
-                # Two equal jobs are a problem of the file, which ``jobs`` raises with its lines after the last one.
-                db.executemany("insert into seen (key) values (:key) on conflict (key) do nothing", rows)
-            left = "batch_id = :id and retired = 0 and key not in (select key from seen)"
+            waits = "batch_id = :batch_id and wait_reason is not null"
+            db.execute(f"update jobs set wait_reason = null where {waits}", of_batch)
+            db.execute(_WRITE_JOBS, of_batch)
+            left = "batch_id = :batch_id and retired = 0 and key not in (select key from staged)"
             db.execute(f"update jobs set retired = 1 where {left}", of_batch)
-            db.execute("delete from seen")
+            db.execute("delete from staged")
         found = self.find(batch.name)
         assert found is not None  # just written
         return found
@@ -194,7 +208,11 @@ class Plans:
 
 def job_id(key: str, batch_id: int) -> str:
     """The first 16 hex digits of the key, and the batch: the same request in two batches is two jobs."""
-    return f"{key.partition(':')[2][:16]}-{batch_id}"
+    return f"{_short(key)}-{batch_id}"
+
+
+def _short(key: str) -> str:
+    return key.partition(":")[2][:16]
 
 
 def _write_batch(db: sqlite3.Connection, batch: BatchFile, catalog: StoredCatalog, at: str) -> int:
@@ -218,8 +236,8 @@ def _write_batch(db: sqlite3.Connection, batch: BatchFile, catalog: StoredCatalo
     return int(db.execute(_WRITE_BATCH, values).fetchone()["id"])
 
 
-def _row(job: PlannedJob, batch_id: int, at: str) -> dict[str, Any]:
+def _row(job: PlannedJob) -> dict[str, Any]:
     # Not `asdict`, which copies the request deeply: 100,000 jobs would take seconds more.
     values = {name: getattr(job, name) for name in _JOB_COLUMNS}
     values |= {"variables": _ENCODE(job.variables), "request": _ENCODE(job.request)}
-    return {**values, "id": job_id(job.key, batch_id), "batch_id": batch_id, "at": at}
+    return {**values, "short_key": _short(job.key)}
