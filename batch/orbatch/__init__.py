@@ -13,6 +13,10 @@ __all__ = ["MultimodalResponse", "OpenRouterProvider", "generate_image", "genera
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version  # not above: it takes longer than most of the rest
+
+        return version("orbatch")
     if name in __all__:
         return getattr(orbatch_provider, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

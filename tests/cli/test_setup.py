@@ -8,10 +8,12 @@ import re
 import subprocess
 import sys
 from decimal import Decimal
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+import orbatch
 from orbatch.batchfile.loader import load_config
 from orbatch.cli.app import COMMANDS
 from orbatch_simulator import Fault
@@ -180,3 +182,8 @@ def test_completion_completes_commands_and_installs(desk: Desk) -> None:
     assert "complete -o default -F _orbatch_completion orbatch" in done.stdout
     assert "bash completion installed" in done.stdout
     assert [*(desk.folder / "home").rglob("orbatch.sh")]
+
+
+def test_the_version_is_that_of_the_package(desk: Desk) -> None:
+    assert desk.call("--version").out == f"orbatch {metadata.version('orbatch')}\n"
+    assert orbatch.__version__ == metadata.version("orbatch")

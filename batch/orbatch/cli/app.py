@@ -77,6 +77,14 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        import orbatch
+
+        typer.echo(f"orbatch {orbatch.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def start(
     context: typer.Context,
@@ -90,6 +98,9 @@ def start(
     json: Annotated[bool, typer.Option("--json", help="Data as JSON on stdout; everything else on stderr.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")] = False,
     log_file: Annotated[Path | None, typer.Option(help="Also write log messages to this file.")] = None,
+    version: Annotated[  # noqa: ARG001 - its callback has shown it
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    ] = False,
 ) -> None:
     """Keep the global options as the session of the command."""
     source = context.get_parameter_source("db")

@@ -256,7 +256,11 @@ def _resolve_all(session: Session, ledger: Ledger, name: str, verdict: _Verdict,
         for line in _evidence(ledger, job, attempt, len(uncertain)):
             (session.say if yes else session.warn)(line)  # --quiet must not hide what is asked about
     if not yes:
-        outcome = "as not charged, to be submitted again" if verdict.not_charged else "as lost, the worst case charged"
+        worst = amount(sum(attempt.reserved_nusd or 0 for _, attempt in uncertain))
+        if verdict.not_charged:
+            outcome = f"as not charged ({worst} USD released), assuming that the provider lists none of them"
+        else:
+            outcome = f"as lost, charged at the worst case ({worst} USD), assuming that none can be retrieved"
         confirm(f"Record {jobs} {outcome}?", "Nothing was changed.")
     for _, attempt in uncertain:
         verdict.apply(ledger, attempt)
