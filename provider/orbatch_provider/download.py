@@ -426,7 +426,7 @@ async def _fetch(transport: Transport, url: str, hashing: _Hashing, *, keyed: bo
 
 
 class _Pace:
-    """How fast a download is, looked at once a minute."""
+    """How fast a download is, checked every minute."""
 
     def __init__(self, size: int, now: float) -> None:
         self._size, self._since, self._began = size, now, now

@@ -134,7 +134,7 @@ def collect(
             # A named batch also when nothing of it is open: charges that were not known yet are settled.
             if directory is not None:
                 take_over(session, ledger, directory)
-                chosen = _batches_in(ledger, directory)
+                chosen = [each for each in ledger.plans.batches() if Path(each.output_dir) == directory]
             else:
                 chosen = [find_batch(ledger, batch)] if batch is not None else _with_open_jobs(ledger)
             if not chosen:
@@ -198,14 +198,8 @@ async def _collect(session: Session, ledger: Ledger, connection: Connection, bat
     return await drive(session, ledger, batch, connection, options)
 
 
-def _batches_in(ledger: Ledger, directory: Path) -> list[BatchRecord]:
-    found = [batch for name in ledger.plans.names() if (batch := ledger.plans.find(name)) is not None]
-    return [batch for batch in found if Path(batch.output_dir) == directory]
-
-
 def _with_open_jobs(ledger: Ledger) -> list[BatchRecord]:
-    found = [batch for name in ledger.plans.names() if (batch := ledger.plans.find(name)) is not None]
-    return [batch for batch in found if ledger.queries.open_attempts(batch.id)]
+    return [batch for batch in ledger.plans.batches() if ledger.queries.open_attempts(batch.id)]
 
 
 async def _collect_despite(

@@ -38,8 +38,7 @@ def status(context: typer.Context, batch: OneOrAll = None) -> None:
     """Show the progress of each batch and what needs attention."""
     session: Session = context.obj
     with session.open_ledger() as ledger:
-        names = ledger.plans.names() if batch is None else [find_batch(ledger, batch).name]
-        batches = [found for found in map(ledger.plans.find, names) if found is not None]
+        batches = ledger.plans.batches() if batch is None else [find_batch(ledger, batch)]
         batch_id = batches[0].id if batch is not None else None  # None: uncertain jobs of all batches
         if session.json:
             data = [_batch_data(ledger, found) for found in batches]

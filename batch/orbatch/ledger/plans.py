@@ -64,9 +64,9 @@ on conflict (name) do update set config_path = excluded.config_path, config_sha2
   receipts_written = case when batches.output_dir = excluded.output_dir then batches.receipts_written else 0 end
 returning id
 """
-_FIND_BATCH = """
+_BATCHES = """
 select batches.id, name, config_path, output_dir, origin, catalogs.digest as catalog_digest, planned_at
-from batches left join catalogs on catalogs.id = catalog_id where name = :name
+from batches left join catalogs on catalogs.id = catalog_id
 """
 _TOTALS = """
 select model, count(*) as jobs,
@@ -180,7 +180,7 @@ class Plans:
 
     def find(self, name: str) -> BatchRecord | None:
         """The batch of this name; None when it was never planned."""
-        row = self._database.row(_FIND_BATCH, name=name)
+        row = self._database.row(f"{_BATCHES} where name = :name", name=name)
         return None if row is None else BatchRecord(*row)
 
     def totals_by_model(self, batch_id: int, only: str | None = None) -> list[ModelTotals]:
@@ -193,11 +193,15 @@ class Plans:
         query = _GROUPS.replace("$ONLY", only_condition(only))
         return [PriceGroup(*row) for row in self._database.rows(query, batch_id=batch_id, only=only)]
 
-    def names(self) -> list[str]:
-        """All batches, the one planned last first."""
+    def batches(self) -> list[BatchRecord]:
+        """All of them, the one planned last first."""
         return [
-            row["name"] for row in self._database.rows("select name from batches order by planned_at desc, id desc")
+            BatchRecord(*row) for row in self._database.rows(f"{_BATCHES} order by planned_at desc, batches.id desc")
         ]
+
+    def names(self) -> list[str]:
+        """Of all batches, in the same order."""
+        return [batch.name for batch in self.batches()]
 
     def last_catalog(self, name: str) -> str | None:
         """The catalogs that the batch was last planned with, as JSON; None when it never was."""

@@ -161,16 +161,13 @@ class Receipts:
         """Those that know more than this ledger, with its attempt and the attempt's status; None where it has none."""
         remaining = iter(receipts)
         while chunk := list(islice(remaining, _CHUNK)):
-            known = {row["key"]: row for row in self._rows_of([receipt.key for receipt in chunk])}
+            known = {row["key"]: row for row in _rows_of(self._database, [receipt.key for receipt in chunk])}
             for receipt in chunk:
                 row = known.get(receipt.key)
                 if row is None and receipt.may_be_paid and receipt.intent:
                     yield receipt, None, ""
                 elif row is not None and _is_behind(row["status"], row["remote_id"], receipt):
                     yield receipt, row["id"], row["status"]
-
-    def _rows_of(self, keys: Sequence[str]) -> list[sqlite3.Row]:
-        return _rows_of(self._database, keys)
 
     def adopt(self, receipt: Receipt, attempt_id: int | None, status: str, outputs: Sequence[OutputRecord]) -> None:
         """Write what a receipt knows into the ledger, which has the attempt as ``status``, or has none of it.

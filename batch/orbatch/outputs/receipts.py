@@ -38,8 +38,7 @@ class Adopted:
 def adopt_receipts(ledger: Ledger, output_dir: Path) -> Adopted:
     """Bring into the ledger what the receipts in ``output_dir`` know and it does not. Raises LedgerError."""
     path = receipts_path(output_dir)
-    names = [name for name in ledger.plans.names() if (batch := ledger.plans.find(name)) and _is_in(batch, output_dir)]
-    batches = [batch for name in names if (batch := ledger.plans.find(name)) is not None]
+    batches = [batch for batch in ledger.plans.batches() if Path(batch.output_dir) == output_dir]
     positions = {batch.id: ledger.receipts.position(batch.id) for batch in batches}
     size = _size(path)
     read = max((read for read, _ in positions.values() if read <= size), default=0)
@@ -60,10 +59,6 @@ def adopt_receipts(ledger: Ledger, output_dir: Path) -> Adopted:
     return Adopted(
         count, {receipt.job_key: elsewhere[receipt.key] for receipt, *_ in missing if receipt.key in elsewhere}
     )
-
-
-def _is_in(batch: BatchRecord, output_dir: Path) -> bool:
-    return Path(batch.output_dir) == output_dir
 
 
 def _size(path: Path) -> int:
@@ -168,7 +163,7 @@ class ReceiptsWriter:
             self.problem = str(exc)
 
     def note(self, attempt_key: str, remote_id: str) -> None:
-        """Append the id of an attempt at once, for when the ledger cannot take it. Raises OSError."""
+        """Append the id of an attempt immediately, for when the ledger cannot take it. Raises OSError."""
         line = {"v": VERSION, "attempt": attempt_key, "status": "submitted", "remote_id": remote_id}
         self._append([Line(self._written, True, json.dumps(line))])
 

@@ -199,7 +199,7 @@ class Submitter:
 
     def _accept_beside(self, submission: _Submission, remote_id: str, conflict: LedgerConflict) -> Reservation | None:
         """The id cannot be recorded as the attempt's: another job has it, or the user has resolved the attempt
-        meanwhile, perhaps with this very id. The attempt to go on with; None where the job has another one by now."""
+        meanwhile, perhaps with this very id. The attempt to poll; None where the job has another one by now."""
         job, attempt_id = submission.job, submission.attempt_id
         attempt = self._ledger.queries.attempt(attempt_id)
         if attempt.remote_id == remote_id:
