@@ -447,15 +447,18 @@ class _Pace:
 def rename_new(part: Path, target: Path) -> None:
     """Give a download its name, never over another file; one with the same content is its own. Raises DownloadError."""
     try:
-        with target.open("xb"):
-            pass
+        os.link(part, target)  # atomic: a crash leaves no empty file that would be in the way
     except FileExistsError:
         with part.open("rb") as ours, target.open("rb") as theirs:
             is_same = hashlib.file_digest(ours, "sha256").digest() == hashlib.file_digest(theirs, "sha256").digest()
         if not is_same:
             text = f"{target} exists and was not overwritten. The download is kept as {part}."
             raise DownloadError(text, path=part) from None
-    part.replace(target)
+    except OSError:  # a file system without hard links
+        target.open("xb").close()
+        part.replace(target)
+        return
+    part.unlink()
 
 
 def _interrupted(size: str, path: Path, reason: str = "") -> DownloadError:
