@@ -6,7 +6,6 @@ A video is a job that is submitted, polled until it ends, and downloaded; images
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import tempfile
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
@@ -29,7 +28,14 @@ from orbatch_provider.catalog import (
     check_text,
     check_video,
 )
-from orbatch_provider.download import Download, PartFile, download_with_fallback, rename_new, run_in_disk_pool
+from orbatch_provider.download import (
+    Download,
+    PartFile,
+    download_with_fallback,
+    part_path,
+    rename_new,
+    run_in_disk_pool,
+)
 from orbatch_provider.errors import (
     APIError,
     BadRequestError,
@@ -240,10 +246,8 @@ class OpenRouterProvider:
         files: list[FileOutput] = []
         for index in range(job.output_count):
             name = stem if job.output_count == 1 else f"{stem}-{index + 1}"
-            # With a hash of the id: the part of another job of the same stem must not be continued.
-            tag = hashlib.sha256(job.id.encode("utf-8", "replace")).hexdigest()[:8]
             try:
-                loaded = await self.download(job.id, index, folder / f"{name}.{tag}.part")
+                loaded = await self.download(job.id, index, part_path(folder / name, job.id))
             except BadRequestError:
                 if not files:
                     raise

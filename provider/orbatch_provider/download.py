@@ -49,6 +49,7 @@ def run_in_disk_pool(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) ->
     return asyncio.get_running_loop().run_in_executor(_DISK_POOL, partial(work, *args, **kwargs))
 
 
+PART_SUFFIX = ".part"
 MAX_REDIRECTS = 3
 # A download that is slower, or takes longer, gives up its place to others; it is resumed later.
 SLOWEST_BYTES_PER_S, SLOW_AFTER_S, MOST_S = 1000, 60.0, 3600.0
@@ -116,6 +117,13 @@ class Entity:
 def source_of(url: str) -> str:
     """The ``source`` of an Entity: hashed, because the path of a signed URL may be a secret too."""
     return hashlib.sha256(url.partition("?")[0].encode()).hexdigest()
+
+
+def part_path(target: Path, remote_id: str) -> Path:
+    """Where ``target`` is put together. The name holds a hash of the remote id, so that a part of other content of the
+    same name (another job, attempt or batch) is never resumed."""
+    tag = hashlib.sha256(remote_id.encode("utf-8", "replace")).hexdigest()[:8]
+    return target.with_name(f"{target.name}.{tag}{PART_SUFFIX}")
 
 
 def entity_path(part: Path) -> Path:

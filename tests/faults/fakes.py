@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import pytest
 
 from orbatch.ledger import AttemptRecord, JobRecord, OutputRecord
-from orbatch.outputs import files as outputs
 from orbatch_provider import Generation, ImagesResult, KeyInfo, PartFile, TextResult, Usage, VideoJob, VideoRequest
+from orbatch_provider.download import part_path
 from orbatch_provider.image_stream import ImageFile
 from tests.faults.workshop import Switch, Workshop, clip
 from tests.images import painted
@@ -122,7 +122,7 @@ def place_of(workshop: Workshop, job: JobRecord) -> Path:
 
 def part_of(workshop: Workshop, job: JobRecord, attempt: AttemptRecord) -> Path:
     workshop.output_dir.mkdir(exist_ok=True)
-    return outputs.part_path(workshop.output_dir / job.stem, attempt.remote_id or "")
+    return part_path(workshop.output_dir / job.stem, attempt.remote_id or "")
 
 
 def forbid_links(monkeypatch: pytest.MonkeyPatch) -> None:

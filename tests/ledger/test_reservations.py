@@ -225,7 +225,7 @@ def test_a_cap_holds_because_of_the_reservation(
     """The second case shows that the first would fail without it."""
     job_ids = books.plan_and_claim(in_order(range(10)))
     if spoiled:
-        monkeypatch.setattr("orbatch.ledger.attempts.add_committed", lambda *_: None)
+        monkeypatch.setattr("orbatch.ledger.transitions.add_committed", lambda *_: None)
     assert sum(is_allowed(books, job_id, Caps(total=USD)) for job_id in job_ids) == allowed
 
 

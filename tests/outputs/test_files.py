@@ -13,6 +13,7 @@ from av.video.frame import VideoFrame
 
 from orbatch.outputs import files as outputs
 from orbatch.outputs.files import NotPlayable
+from orbatch_provider.download import part_path
 
 CONTAINERS = {
     "mp4": ("clip.mp4", {"movflags": "faststart"}, "h264"),
@@ -145,7 +146,7 @@ def test_a_file_name_never_leaves_the_output_folder(tmp_path: Path, stem: str) -
 
 @pytest.fixture
 def part(tmp_path: Path) -> Path:
-    path = outputs.part_path(tmp_path / "cat", "job-1")
+    path = part_path(tmp_path / "cat", "job-1")
     path.write_bytes(b"a cat")
     return path
 

@@ -23,7 +23,18 @@ from orbatch.cli.tables import (
     screen_counts,
     table,
 )
-from orbatch.ledger import BatchRecord, Caps, Counts, Filter, Grouping, Ledger, ReportRow, Status, variant_text
+from orbatch.ledger import (
+    BatchRecord,
+    Caps,
+    Counts,
+    Filter,
+    Grouping,
+    Ledger,
+    ReportRow,
+    Status,
+    job_label,
+    variant_text,
+)
 from orbatch.money import from_nano
 
 if TYPE_CHECKING:
@@ -212,8 +223,7 @@ def _attention_lines(
         rows = [row for row in ledger.reports.job_rows(batch.id, status, JOBS_SHOWN) if row["error"]]
         for row in rows:
             variant = variant_text(json.loads(row["variables"]), row["seed"])
-            which = f"{row['prompt_id']}{variant and f' ({variant})'} {row['model']}"
-            yield f"{which}, job {row['job_id']}, {status}: {row['error']}"
+            yield f"{job_label(row['prompt_id'], variant, row['model'])}, job {row['job_id']}, {status}: {row['error']}"
         if counts[status] > JOBS_SHOWN and rows:
             command = f"orbatch jobs {batch.name} --status {status}{flags}"
             yield f"... and {counts[status] - JOBS_SHOWN} more {status}: {command}"

@@ -169,7 +169,7 @@ class Session:
         if self.log_file is None:
             return
         try:
-            if self.log_file.is_file() and (self.log_file.stat().st_size and not _is_log(self.log_file)):
+            if self.log_file.is_file() and not _is_log(self.log_file):
                 raise Failure(f"The log file {self.log_file} is not a log of orbatch, so nothing is appended to it.")
             open_private(self.log_file, "a").close()
         except OSError as exc:
@@ -272,7 +272,8 @@ _LOG_LINE = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ [a-z]+ ")
 
 def _is_log(path: Path) -> bool:
     with path.open("rb") as file:
-        return _LOG_LINE.match(file.read(64)) is not None
+        beginning = file.read(64)
+    return not beginning or _LOG_LINE.match(beginning) is not None
 
 
 def confirm(question: str, declined: str) -> None:

@@ -36,6 +36,7 @@ from orbatch.ledger.records import (
     Reservation,
     ReusableJob,
     Settlement,
+    job_label,
     variant_text,
 )
 from orbatch.ledger.reports import GROUPINGS, Bills, ExportedJob, Filter, Grouping, ReportRow, Reports, UsageReadings
@@ -79,6 +80,7 @@ __all__ = [
     "ReusableJob",
     "Settlement",
     "Status",
+    "job_label",
     "parse_timestamp",
     "room",
     "timestamp",

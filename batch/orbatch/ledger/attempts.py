@@ -27,7 +27,7 @@ from orbatch.ledger.records import (
 )
 from orbatch.ledger.schema import COUNTED, OPEN, only_condition
 from orbatch.ledger.status import ENDED_REMOTELY, Status
-from orbatch.ledger.transitions import add_committed, add_event, move, status_of, step, update_attempt
+from orbatch.ledger.transitions import add_event, insert_attempt, move, status_of, step, update_attempt
 
 # An answer may come after its attempt was given up as uncertain, and then it is still the truth.
 _UNANSWERED = (Status.SUBMITTING, Status.UNCERTAIN)
@@ -44,29 +44,21 @@ select jobs.id as job_id, batch_id, model, status, price_lines, estimate_low_nus
 from jobs join batches on batches.id = jobs.batch_id
 where jobs.id = :job_id and jobs.retired = 0
 """
-_INTENT = """
-insert into attempts (job_id, batch_id, model, number, status, origin, account, day, price_lines, estimate_low_nusd,
-  estimate_exact_nusd, estimate_high_nusd, reserved_nusd, created_at, key)
-values (:job_id, :batch_id, :model, :number, 'submitting', :origin, :account, :day, :price_lines, :estimate_low_nusd,
-  :estimate_exact_nusd, :estimate_high_nusd, :reserved_nusd, :at, :key)
-returning id
-"""
-_LATE = """
-insert into attempts (job_id, batch_id, model, number, status, origin, account, day, price_lines, estimate_low_nusd,
-  estimate_exact_nusd, estimate_high_nusd, reserved_nusd, created_at, key)
-select job_id, batch_id, model, (select max(number) + 1 from attempts all_of where all_of.job_id = attempts.job_id),
-  case when (select status from jobs where id = job_id) = 'pending' then 'submitting' else 'lost' end, origin, account,
-  :day, price_lines, estimate_low_nusd, estimate_exact_nusd, estimate_high_nusd, reserved_nusd, :at, :key
+_FROM_JOB = (
+    *("job_id", "batch_id", "model", "number", "price_lines"),
+    *("estimate_low_nusd", "estimate_exact_nusd", "estimate_high_nusd"),
+)
+# What an attempt after another one of the same job has in common with it.
+_AGAIN = """
+select job_id, batch_id, model, origin, account, price_lines, estimate_low_nusd, estimate_exact_nusd,
+  estimate_high_nusd, reserved_nusd,
+  (select max(number) + 1 from attempts every where every.job_id = attempts.job_id) as number
 from attempts where id = :id
-returning id, job_id, batch_id, model, number, reserved_nusd
 """
 _REUSED = """
-insert into attempts (job_id, batch_id, model, number, status, origin, account, day, price_lines, reserved_nusd,
-  settled, cost_nusd, output_seconds, created_at, submitted_at, completed_at, settled_at, key)
-select jobs.id, jobs.batch_id, jobs.model, (select count(*) + 1 from attempts where job_id = jobs.id), 'done',
-  source.origin, source.account, :day, source.price_lines, 0, 1, 0, :seconds, :at, :at, :at, :at, :key
+select jobs.id as job_id, jobs.batch_id, jobs.model, source.origin, source.account, source.price_lines,
+  (select count(*) + 1 from attempts where job_id = jobs.id) as number
 from jobs join attempts source on source.id = :source where jobs.id = :job_id
-returning id
 """
 _COMMITTED = f"""
 select
@@ -129,9 +121,9 @@ class Attempts:
                 db.execute("update jobs set wait_reason = :reason where id = :job_id", reason)
                 return decision
             key = uuid4().hex
-            values = {"origin": origin, "account": account, "day": day, "at": at, "reserved_nusd": decision.amount}
-            attempt_id = int(db.execute(_INTENT, {**dict(job), **values, "key": key}).fetchone()["id"])
-            add_committed(db, job["batch_id"], job["model"], day, decision.amount or 0)
+            columns = {name: job[name] for name in _FROM_JOB} | {"status": Status.SUBMITTING, "key": key}
+            columns |= {"origin": origin, "account": account, "day": day, "created_at": at}
+            attempt_id = insert_attempt(db, columns | {"reserved_nusd": decision.amount})
             move(db, job_id, attempt_id, Status.PENDING, Status.SUBMITTING, at)
             return Reservation(attempt_id, job["number"], decision.amount, key)
 
@@ -154,34 +146,35 @@ class Attempts:
         Raises LedgerConflict for an id that another job has.
         """
         with self._write() as (db, at):
-            key = uuid4().hex
-            row = db.execute(_LATE, {"id": attempt_id, "at": at, "key": key, "day": at[:10]}).fetchone()
-            add_committed(db, row["batch_id"], row["model"], at[:10], row["reserved_nusd"] or 0)
-            status = status_of(db, row["job_id"])
-            if status is Status.PENDING:
-                move(
-                    db, row["job_id"], row["id"], status, Status.SUBMITTING, at, detail="answered after it was resolved"
-                )
-                ids = {"remote_id": remote_id, "submitted_at": at}
-                step(db, row["id"], (Status.SUBMITTING,), Status.SUBMITTED, at, detail=f"remote id {remote_id}", **ids)
-                return Reservation(row["id"], row["number"], row["reserved_nusd"], key)
-            text = f"accepted as {remote_id} after it was resolved and submitted again; it may be charged"
-            lost = {"remote_id": remote_id, "submitted_at": at, "error": text}
-            update_attempt(db, row["id"], "status = 'lost'", lost)
-            add_event(db, row["job_id"], row["id"], at, text)
-            return None
+            columns = dict(db.execute(_AGAIN, {"id": attempt_id}).fetchone())
+            columns |= {"day": at[:10], "created_at": at, "key": uuid4().hex}
+            job_id, status = columns["job_id"], status_of(db, columns["job_id"])
+            ids = {"remote_id": remote_id, "submitted_at": at}
+            if status is not Status.PENDING:
+                text = f"accepted as {remote_id} after it was resolved and submitted again; it may be charged"
+                late_id = insert_attempt(db, columns | ids | {"status": Status.LOST, "error": text})
+                add_event(db, job_id, late_id, at, text)
+                return None
+            late_id = insert_attempt(db, columns | {"status": Status.SUBMITTING})
+            move(db, job_id, late_id, status, Status.SUBMITTING, at, detail="answered after it was resolved")
+            step(db, late_id, (Status.SUBMITTING,), Status.SUBMITTED, at, detail=f"remote id {remote_id}", **ids)
+            return Reservation(late_id, columns["number"], columns["reserved_nusd"], columns["key"])
 
     def reuse(self, job_id: str, source: ReusableJob, outputs: Sequence[OutputRecord]) -> bool:
         """pending -> done: another batch has paid for the same request. False when the job is not pending any more."""
         with self._write() as (db, at):
             if status_of(db, job_id) is not Status.PENDING:
                 return False
-            values = {"job_id": job_id, "at": at, "key": uuid4().hex, "day": at[:10], "source": source.attempt_id}
-            attempt = db.execute(_REUSED, values | {"seconds": _seconds_of(outputs)}).fetchone()
-            db.execute("update jobs set status = 'done', done_at = :at, wait_reason = null where id = :job_id", values)
+            columns = dict(db.execute(_REUSED, {"job_id": job_id, "source": source.attempt_id}).fetchone())
+            columns |= {"status": Status.DONE, "reserved_nusd": 0, "settled": 1, "cost_nusd": 0}
+            columns |= {"day": at[:10], "key": uuid4().hex}
+            columns |= dict.fromkeys(("created_at", "submitted_at", "completed_at", "settled_at"), at)
+            attempt_id = insert_attempt(db, columns | {"output_seconds": _seconds_of(outputs)})
+            done = "update jobs set status = 'done', done_at = :at, wait_reason = null where id = :job_id"
+            db.execute(done, {"job_id": job_id, "at": at})
             detail = f"reused from job {source.job_id} of batch {source.batch}"
-            add_event(db, job_id, attempt["id"], at, detail, Status.PENDING, Status.DONE)
-            _write_outputs(db, job_id, attempt["id"], outputs, at)
+            add_event(db, job_id, attempt_id, at, detail, Status.PENDING, Status.DONE)
+            _write_outputs(db, job_id, attempt_id, outputs, at)
         return True
 
     def reject(self, attempt_id: int, error: str) -> None:

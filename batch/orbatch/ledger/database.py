@@ -52,14 +52,14 @@ def parse_timestamp(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-_AFTER_DAMAGE = (
-    "Move it away and run the same command again, which takes over what the receipts beside the outputs know; "
-    "or restore a backup."
+_DAMAGED = (
+    "is damaged ({}). Restore a backup, or move it away: the next `orbatch run` takes over what the receipts beside "
+    "the outputs know."
 )
 # By SQLite's primary code; {}: its own words.
 _ADVICE = {
     sqlite3.SQLITE_NOTADB: "is not a SQLite file ({}) and was not changed. Name another with --db or ORBATCH_DB.",
-    sqlite3.SQLITE_CORRUPT: f"is damaged ({{}}). {_AFTER_DAMAGE}",
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_READONLY: "cannot be written ({}). Make the file and its directory writable.",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened ({}). Make the file and its directory readable and writable.",
     sqlite3.SQLITE_PERM: "cannot be opened ({}). Make the file and its directory readable and writable.",
@@ -81,11 +81,6 @@ def explain(error: sqlite3.Error, path: Path) -> str:
     """A sentence for an error of SQLite."""
     advice = _ADVICE.get(_code(error), "failed: {}.")
     return f"The ledger {path} {advice.format(error)}"
-
-
-def explain_damage(path: Path, what: str) -> str:
-    """A sentence for a ledger whose content cannot be right."""
-    return f"The ledger {path} is damaged ({what}). {_AFTER_DAMAGE}"
 
 
 # -- opening ----------------------------------------------------------------------------------------------------------
@@ -196,19 +191,22 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     for name in MIGRATIONS:
         migrations(name=name)(lambda db, name=name: apply_migration(db.conn, name))
     # One transaction for all: of two processes that make the same ledger, the second finds the first one's tables.
-    with _immediate(connection, path):
+    with _transaction(connection, path):
         migrations.apply(Migrated(connection, strict=True, execute_plugins=False, recursive_triggers=False))
 
 
 # -- transactions -----------------------------------------------------------------------------------------------------
 
 
+# Not a deferred transaction, which fails when it reads first and writes later.
+_IMMEDIATE = "begin immediate"
+
+
 @contextmanager
-def _immediate(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
-    """One write transaction; whatever is raised inside rolls back."""
+def _transaction(connection: sqlite3.Connection, path: Path, begin: str = _IMMEDIATE) -> Iterator[sqlite3.Connection]:
+    """One transaction; whatever is raised inside rolls back."""
     with _write_errors(path):
-        # A deferred transaction fails when it reads first and writes later.
-        connection.execute("begin immediate")
+        connection.execute(begin)
         try:
             yield connection
             connection.execute("commit")
@@ -365,7 +363,7 @@ class Database:
             with self.read() as db:
                 [found] = db.execute("pragma quick_check(1)").fetchone()
             if found != "ok":
-                raise LedgerError(explain_damage(self.path, found))
+                raise LedgerError(f"The ledger {self.path} {_DAMAGED.format(found)}")
 
     def check_single_name(self) -> None:
         """Raises LedgerError for a hard link: SQLite's journal goes by name, so two names would be two ledgers."""
@@ -386,23 +384,14 @@ class Database:
 
     @contextmanager
     def _alone(self) -> Iterator[sqlite3.Connection]:
-        with _immediate(self._connection, self.path) as db:
+        with _transaction(self._connection, self.path) as db:
             yield db
         self._committed()
 
-    @contextmanager
-    def aside(self) -> Iterator[sqlite3.Connection]:
+    def aside(self) -> AbstractContextManager[sqlite3.Connection]:
         """A transaction on temporary tables alone, which keeps no other process from writing. Raises LedgerError."""
         self.commits.flush()
-        with _write_errors(self.path):
-            self._connection.execute("begin")
-            try:
-                yield self._connection
-                self._connection.execute("commit")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("rollback")
-                raise
+        return _transaction(self._connection, self.path, "begin")
 
     def _committed(self) -> None:
         if self.after_commit is not None:

@@ -20,7 +20,7 @@ from orbatch.ledger.database import Database, LedgerError, timestamp, utc_now
 from orbatch.ledger.plans import job_id
 from orbatch.ledger.records import Charge, OutputRecord, columns_of
 from orbatch.ledger.status import ENDED_REMOTELY, Status
-from orbatch.ledger.transitions import add_committed, add_event
+from orbatch.ledger.transitions import add_event, insert_attempt
 
 VERSION = 1
 _CHUNK = 500  # keys per query
@@ -55,13 +55,10 @@ insert into jobs (id, batch_id, variables, request, status, created_at, {", ".jo
 values (:id, :batch_id, :variables, :request, 'pending', :created_at, {", ".join(f":{name}" for name in _JOB)})
 on conflict (batch_id, key) do nothing
 """
-_NEW_ATTEMPT = """
-insert into attempts (job_id, batch_id, model, number, status, origin, account, day, price_lines, estimate_low_nusd,
-  estimate_exact_nusd, estimate_high_nusd, reserved_nusd, created_at, key)
-select id, batch_id, model, (select count(*) + 1 from attempts where job_id = jobs.id), :status, :origin, :account,
-  :day, price_lines, estimate_low_nusd, estimate_exact_nusd, estimate_high_nusd, :reserved_nusd, :created_at, :key
-from jobs where id = :job_id
-returning id, batch_id, model
+_FOUND = """
+select id as job_id, batch_id, model, price_lines, estimate_low_nusd, estimate_exact_nusd, estimate_high_nusd, status,
+  (select count(*) + 1 from attempts where job_id = jobs.id) as number
+from jobs where batch_id = :batch_id and key = :key
 """
 
 
@@ -220,21 +217,17 @@ class Receipts:
             values = {name: job[name] for name in _JOB} | {"id": job_id(job["key"], batch_id), "batch_id": batch_id}
             texts = {name: json.dumps(job[name], ensure_ascii=False) for name in ("variables", "request")}
             db.execute(_NEW_JOB, values | texts | {"created_at": intent["created_at"]})
-            of_key = {"batch_id": batch_id, "key": job["key"]}
-            found = db.execute(
-                "select id, status from jobs where batch_id = :batch_id and key = :key", of_key
-            ).fetchone()
-            old = Status(found["status"])
+            columns = dict(db.execute(_FOUND, {"batch_id": batch_id, "key": job["key"]}).fetchone())
+            old = Status(columns["status"])
             is_free = old in ENDED_REMOTELY | {Status.PENDING, Status.REJECTED, Status.LOST}
-            status = Status.SUBMITTING if is_free else Status.LOST
-            attempt = {name: intent[name] for name in ("origin", "account", "day", "reserved_nusd", "created_at")}
-            attempt |= {"key": receipt.key, "job_id": found["id"], "status": status}
-            row = db.execute(_NEW_ATTEMPT, attempt).fetchone()
-            add_committed(db, batch_id, row["model"], intent["day"], intent["reserved_nusd"] or 0)
+            columns |= {name: intent[name] for name in ("origin", "account", "day", "reserved_nusd", "created_at")}
+            columns |= {"key": receipt.key, "status": Status.SUBMITTING if is_free else Status.LOST}
+            attempt_id = insert_attempt(db, columns)
             if is_free:
-                db.execute("update jobs set status = 'submitting' where id = :id", {"id": found["id"]})
-            add_event(db, found["id"], row["id"], at, "adopted from the receipts", old, status if is_free else old)
-        return int(row["id"]) if is_free else None
+                db.execute("update jobs set status = 'submitting' where id = :job_id", {"job_id": columns["job_id"]})
+            new = Status.SUBMITTING if is_free else old
+            add_event(db, columns["job_id"], attempt_id, at, "adopted from the receipts", old, new)
+        return attempt_id if is_free else None
 
 
 def _is_behind(status: str, remote_id: str | None, receipt: Receipt) -> bool:

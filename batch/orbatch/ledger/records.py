@@ -66,6 +66,11 @@ class JobRecord(_Job):
         return variant_text(self.variables, self.request.get("seed"))
 
 
+def job_label(prompt_id: str, variant: str, model: str) -> str:
+    """A job for people: ``beach (orange, noon, seed 7) google/veo-3.1-lite``."""
+    return f"{prompt_id} ({variant}) {model}" if variant else f"{prompt_id} {model}"
+
+
 def variant_text(variables: Mapping[str, Any], seed: object) -> str:
     """``orange, noon, seed 7``: the values of the prompt's variables, and the seed where there is one."""
     return ", ".join([*map(str, variables.values()), *([] if seed is None else [f"seed {seed}"])])

@@ -46,6 +46,15 @@ def step(
     return job_id
 
 
+def insert_attempt(db: sqlite3.Connection, columns: dict[str, Any]) -> int:
+    """A new attempt, with its reservation under the caps; returns its id."""
+    names = ", ".join(columns)
+    marks = ", ".join(f":{name}" for name in columns)
+    row = db.execute(f"insert into attempts ({names}) values ({marks}) returning id", columns).fetchone()
+    add_committed(db, columns["batch_id"], columns["model"], columns["day"], columns["reserved_nusd"] or 0)
+    return int(row["id"])
+
+
 def update_attempt(
     db: sqlite3.Connection, attempt_id: int, condition: str, columns: dict[str, Any]
 ) -> sqlite3.Row | None:

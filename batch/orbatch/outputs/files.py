@@ -11,20 +11,18 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from hashlib import file_digest
-from hashlib import sha256 as _sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orbatch.ledger import OutputRecord
 from orbatch_provider import SNIFF_BYTES, video_type
-from orbatch_provider.download import entity_path
+from orbatch_provider.download import PART_SUFFIX, entity_path, part_path
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-PART_SUFFIX = ".part"
 MOST_NUMBER = 15  # of an output, from 0
 # How far a clip may differ from the requested length without a warning; renders of 5.04 s for 5 s are normal.
 TOLERANCE_S = 0.5
@@ -58,13 +56,6 @@ class FileConflict(OSError):
     def __init__(self, path: Path) -> None:
         self.path = path
         super().__init__(f"{path} already exists and is not from this job. Move it, then run the command again.")
-
-
-def part_path(target: Path, remote_id: str) -> Path:
-    """Where ``target`` is put together. The name holds a hash of the remote id, so that a part of other content of the
-    same name (another attempt, or another batch) is never resumed."""
-    tag = _sha256(remote_id.encode("utf-8", "replace")).hexdigest()[:8]
-    return target.with_name(f"{target.name}.{tag}{PART_SUFFIX}")
 
 
 def target_path(output_dir: Path, stem: str, number: int, extension: str, attempt: int | None = None) -> Path:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from orbatch.ledger import AttemptRecord, Caps, JobRecord, Ledger, OutputRecord, Status
+from orbatch.ledger import AttemptRecord, Caps, JobRecord, Ledger, OutputRecord, Status, job_label
 from orbatch.outputs.receipts import ReceiptsWriter
 from orbatch.runner.limits import Limits
 from orbatch.runner.poll_schedule import backoff, bounded_retry_after
@@ -190,8 +190,7 @@ class RunContext:
 
     def log(self, job: JobRecord, text: str, level: str = "info") -> None:
         """Report an event of a job."""
-        variant = f" ({job.variant})" if job.variant else ""
-        self.on_event(Event(text, f"{job.prompt_id}{variant} {job.model}", level))
+        self.on_event(Event(text, job_label(job.prompt_id, job.variant, job.model), level))
 
     def log_files(self, job: JobRecord, records: Sequence[OutputRecord], done: str = "done") -> None:
         """Report the files of a job, one event each; ``done`` begins the first."""

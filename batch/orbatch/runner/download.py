@@ -21,7 +21,6 @@ from orbatch.outputs.files import (
     find_existing,
     load_decoder,
     mime_type_of,
-    part_path,
     parts_below,
     place,
     probe,
@@ -42,6 +41,7 @@ from orbatch_provider import (
     extension,
     run_in_disk_pool,
 )
+from orbatch_provider.download import part_path
 
 FIRST_BACKOFF_S = 5.0
 DOWNLOAD_TRIES = 5  # in one run; the next run tries again

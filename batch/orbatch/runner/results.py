@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from orbatch.ledger import OutputRecord
-from orbatch.outputs.files import FileConflict, discard, part_path, place, sync_directory, target_path
+from orbatch.outputs.files import FileConflict, discard, place, sync_directory, target_path
 from orbatch_provider import ImagesResult, TextResult, extension, redact
+from orbatch_provider.download import part_path
 
 FREE_BYTES = 100_000_000  # on the disk before a request is submitted: an answer may hold ten large images
 _CHARACTERS_SHOWN = 80  # of a text that an error repeats

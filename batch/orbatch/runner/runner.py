@@ -315,10 +315,8 @@ class BatchRun:
                 self._ledger.leases.renew(self._batch.id, self._holder, utc_now(), self._lease_s)
                 self._receipts.remember()
                 self._scheduler.other_runners = self._ledger.leases.other_runners(self._batch.id, utc_now())
-            except LeaseLost:
+            except (LeaseLost, LedgerMoved):
                 raise
-            except LedgerMoved as exc:
-                self._end(Stop.LEDGER_MOVED, str(exc))
             except LedgerError as exc:
                 self._context.on_event(Event(str(exc), level="warning"))
 

@@ -272,8 +272,9 @@ class Submitter:
                 if not is_reported:  # immediately, in case nothing comes after it
                     is_reported = True
                     self._context.log(job, f"{outcome}, not recorded yet ({exc})", "error")
-                    with contextlib.suppress(OSError):
-                        (note or (lambda: None))()
+                    if note is not None:
+                        with contextlib.suppress(OSError):
+                            note()
                 await asyncio.sleep(pause_s)
 
     async def _refuse(self, submission: _Submission, error: OpenRouterError) -> None:
