@@ -43,11 +43,11 @@ def test_a_lost_ledger_is_made_again_from_the_receipts(bought: Desk, lost: str) 
     lose_ledger(bought)
     for path in sorted(outputs(bought).glob("*.mp4"))[: {"nothing": 0, "a file": 1, "every file": 3}[lost]]:
         path.unlink()
-    assert "3 paid jobs were not in ledger" in bought.run("films.yaml").err
+    assert "Took over 3 attempts from outputs/films/.orbatch/receipts.jsonl" in bought.run("films.yaml").err
     assert bought.accepted() == 3
     assert bought.call("report", "--json").json["total"] == before
     assert len(list(outputs(bought).glob("*.mp4"))) == 3
-    assert "paid jobs were not in ledger" not in bought.run("films.yaml").err, "they are taken over once"
+    assert "Took over" not in bought.run("films.yaml").err, "they are taken over once"
 
 
 def test_an_old_backup_learns_what_was_bought_since(bought: Desk) -> None:
@@ -177,6 +177,29 @@ def test_a_ledger_with_two_names_is_not_used(bought: Desk) -> None:
     refused = bought.run("films.yaml", code=1, ORBATCH_DB=str(bought.folder / "second.db"))
     assert "has 2 names (hard links)" in refused.err
     assert bought.accepted() == 3
+
+
+def test_receipts_that_are_removed_during_a_run_are_written_again_whole(open_desk: Open) -> None:
+    desk = open_desk(render_median_s=5.0)
+    limits = {"in_flight": 2, "submits_per_minute": 6000, "polls_per_second": 200}
+    path = desk.write(prompts=PROMPTS, limits=limits)
+    with desk.started("run", path, "--yes", "--speed", 200) as process:
+        desk.until(lambda: desk.accepted() >= 5, "some submits")
+        shutil.rmtree(receipts(desk).parent)
+        process.finish(0)
+    lose_ledger(desk)
+    for file in outputs(desk).glob("*.mp4"):
+        file.unlink()
+    desk.run(path)
+    assert desk.accepted() == len(PROMPTS)
+    assert len(list(outputs(desk).glob("*.mp4"))) == len(PROMPTS)
+
+
+def test_collect_of_a_directory_leaves_to_another_ledger_what_that_has_paid_for(bought: Desk) -> None:
+    (bought.folder / "other").mkdir()
+    told = bought.call("collect", outputs(bought), ORBATCH_DB=str(bought.folder / "other" / "orbatch.db"))
+    assert f"3 jobs are in ledger {bought.db} and not taken over." in told.err
+    assert f"`orbatch collect --db {bought.db}` collects there." in told.err
 
 
 # -- the receipts cannot be used

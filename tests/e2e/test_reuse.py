@@ -40,6 +40,15 @@ def test_a_plan_says_what_is_reused_and_counts_only_the_rest(bought: Desk) -> No
     assert bought.accepted() == 4
 
 
+def test_a_price_that_changed_is_told_also_where_jobs_are_reused(bought: Desk) -> None:
+    bought.call("plan", bought.write(name="more", prompts=["a bee"]))
+    with bought.ledger() as ledger, ledger.database.write() as db:
+        db.execute("update catalogs set digest = 'earlier', models = replace(models, '\"0.03\"', '\"0.05\"')")
+    plan = bought.call("plan", bought.write(name="more", prompts=["a bee", "a cat"]))
+    assert "1 job reused from batch films" in plan.err
+    assert "Price change since the last plan" in plan.out
+
+
 def test_fresh_buys_it_anew(bought: Desk) -> None:
     assert "3 of 3 done. Spent 0.36 USD" in bought.run(bought.write(name="anew"), "--fresh").out
     assert bought.accepted() == 6

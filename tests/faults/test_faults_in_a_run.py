@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orbatch.batchfile.models import LimitsConfig
+from orbatch.ledger import LedgerError, utc_now
 from orbatch.ledger.status import Status
 from orbatch.runner.context import Clock, Provider, RunOptions
 from orbatch.runner.runner import BatchRun, RunResult, Stop
@@ -95,6 +96,20 @@ async def test_an_uncertain_job_that_the_user_finds_is_followed_and_downloaded(t
             assert workshop.status(job) is Status.DONE
             assert workshop.now(job)[1].cost_nusd == int(Decimal("0.12") * 10**9)
             assert len(simulator.journal.jobs) == 1
+
+
+async def test_a_lease_is_released_also_where_the_place_in_the_receipts_cannot_be_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise LedgerError("The disk is full.")
+
+    settings = SimulatorSettings(speed=1000, render_median_s=4, clip_bytes=4000)
+    async with Simulator(settings) as simulator, OpenRouterProvider(KEY, base_url=simulator.base_url) as provider:
+        with Workshop.at(tmp_path, jobs=1) as workshop:
+            monkeypatch.setattr(workshop.ledger.receipts, "set_position", refuse)
+            await run(workshop, provider)
+            workshop.ledger.leases.check_free(workshop.batch.id, utc_now())
 
 
 async def test_every_fault_of_a_read_is_survived_in_one_run(tmp_path: Path) -> None:

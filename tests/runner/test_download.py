@@ -12,7 +12,7 @@ from orbatch.ledger import Status
 from orbatch.runner.download import Downloader, redownload
 from orbatch_provider import GoneError, NotFoundError, OutcomeUnknownError, VideoJob
 from orbatch_provider.download import Entity, PartFile, source_of
-from orbatch_provider.errors import ServerError
+from orbatch_provider.errors import BadRequestError, ServerError
 from tests.faults.fakes import (
     CLIP_TAG,
     FakeProvider,
@@ -69,6 +69,17 @@ async def test_what_is_left_of_several_outputs_is_kept_and_a_job_is_lost_when_no
     assert (workshop.status(kept[0]), workshop.status(lost[0])) == (Status.DONE, Status.LOST)
     assert "of 3 outputs, 2 is gone" in (files_of(workshop, kept[0])[0].warning or "")
     assert workshop.shown(lost[0]).startswith("paid, but")
+
+
+async def test_fewer_outputs_than_announced_end_with_what_there_is(workshop: Workshop, provider: FakeProvider) -> None:
+    job, attempt = workshop.completed()
+    provider.contents = lambda index: BadRequestError(400, "index out of range") if index == 1 else clip(str(index))
+
+    await download(workshop, provider, job, attempt, files=3)
+
+    assert workshop.status(job) is Status.DONE
+    (record,) = files_of(workshop, job)
+    assert "only 1 of the 3 outputs that were announced" in (record.warning or "")
 
 
 async def test_a_job_whose_content_is_gone_is_lost_also_when_it_is_forgotten(

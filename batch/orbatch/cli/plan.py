@@ -29,7 +29,7 @@ from orbatch.cli.session import (
     relative_path,
 )
 from orbatch.cli.tables import Table, amount, as_data, jobs_are, json_number, json_usd, pluralize, span, table
-from orbatch.ledger import Caps, Counts, Ledger, ModelTotals
+from orbatch.ledger import BatchRecord, Caps, Counts, Ledger, ModelTotals
 from orbatch.money import to_nano
 from orbatch.outputs.files import copy_of, find_outputs, why_unusable
 from orbatch.outputs.receipts import Adopted, adopt_receipts, receipts_path
@@ -78,7 +78,8 @@ def plan(
 ) -> None:
     """Check and price every job of a batch.
 
-    Shows what it costs, under which caps, and which settings that change the price are not set. Spends nothing.
+    Shows what it costs, under which caps, and which settings that change the price are not set. Spends nothing; the
+    outputs of jobs that another batch of the ledger has paid for are linked into the output directory.
     """
     session: Session = context.obj.beside(config)
     if output is not None:  # before the plan is made, which may take a while
@@ -133,10 +134,13 @@ async def make_view(
         session.warn(loaded.note)  # old prices may be wrong ones: too important for --quiet
     else:
         session.say(loaded.note)
-    made = make_plan(ledger, config, loaded, connection.provider.origin, only)
-    _refuse_paid_elsewhere(session, ledger, made, adopted)
-    if not fresh and _reuse(session, ledger, made):
-        made = make_plan(ledger, config, loaded, connection.provider.origin, only)  # with what is left to submit
+
+    def reuse(batch: BatchRecord) -> None:
+        _refuse_paid_elsewhere(session, ledger, batch, only, adopted)
+        if not fresh:
+            _reuse(session, ledger, batch, only)
+
+    made = make_plan(ledger, config, loaded, connection.provider.origin, only, when_written=reuse)
     _refuse_unknown_outputs(ledger, made)
     caps = caps_from_config(config.budget, budget)
     counts = ledger.queries.counts(made.batch.id, only)  # with the statuses, which the totals do not have
@@ -146,45 +150,45 @@ async def make_view(
 def take_over(session: Session, ledger: Ledger, output_dir: Path) -> Adopted:
     """Before anything is planned: what the receipts beside the outputs know, and this ledger does not."""
     adopted = adopt_receipts(ledger, output_dir)
-    if adopted.jobs:
-        were = "1 paid job was" if adopted.jobs == 1 else f"{adopted.jobs} paid jobs were"
-        path = relative_path(receipts_path(output_dir))
+    if adopted.attempts:
+        attempts, them = ("1 attempt", "it") if adopted.attempts == 1 else (f"{adopted.attempts} attempts", "them")
         session.warn(
-            f"{were} not in ledger {ledger.path} and {'is' if adopted.jobs == 1 else 'are'} taken over from {path}."
+            f"Took over {attempts} from {relative_path(receipts_path(output_dir))}: ledger "
+            f"{relative_path(ledger.path)} did not have {them}, or not in full."
         )
     return adopted
 
 
-def _reuse(session: Session, ledger: Ledger, plan: Plan) -> int:
-    """Give the jobs that another batch has paid for its files; returns how many. One whose files are gone, or were
-    changed, is bought."""
+def _reuse(session: Session, ledger: Ledger, batch: BatchRecord, only: str | None) -> None:
+    """Give the jobs that another batch has paid for its files. One whose files are gone, or were changed, is bought."""
     reused: Counter[str] = Counter()
     saved_nusd = 0
-    for job in ledger.queries.reusable(plan.batch.id, plan.only):
+    for job in ledger.queries.reusable(batch.id, only):
         try:
             files = ledger.queries.outputs(job.job_id, job.attempt_id)
-            outputs = [copy_of(each, plan.config.output_dir, job.stem, at) for at, each in enumerate(files)]
+            outputs = [copy_of(each, Path(batch.output_dir), job.stem, at) for at, each in enumerate(files)]
         except OSError:
             continue
         if outputs and ledger.attempts.reuse(job.pending_id, job, outputs):
             reused[job.batch] += 1
             saved_nusd += job.cost_nusd or 0
-    for batch, jobs in reused.items():
-        session.warn(f"{pluralize(jobs, 'job')} reused from batch {batch}, which made the same request.")
+    for name, jobs in reused.items():
+        session.warn(f"{pluralize(jobs, 'job')} reused from batch {name}, which made the same request.")
     if reused:
         session.warn(f"This saves {amount(saved_nusd)} USD; --fresh buys them again.")
-    return reused.total()
 
 
-def _refuse_paid_elsewhere(session: Session, ledger: Ledger, plan: Plan, adopted: Adopted) -> None:
+def _refuse_paid_elsewhere(
+    session: Session, ledger: Ledger, batch: BatchRecord, only: str | None, adopted: Adopted
+) -> None:
     """Raises Failure where another ledger, which exists, has paid for jobs that would be submitted."""
-    pending = ledger.queries.pending_keys(plan.batch.id, plan.only) if adopted.elsewhere else set[str]()
+    pending = ledger.queries.pending_keys(batch.id, only) if adopted.elsewhere else set[str]()
     paid = [path for key, path in adopted.elsewhere.items() if key in pending]
     if paid:
-        flags = f" --db {shlex.quote(str(paid[0]).removesuffix('-sim'))}" + (" --simulate" if session.simulate else "")
+        command = f"orbatch run {shlex.quote(relative_path(batch.config_path))}{session.flags_for(paid[0])}"
         raise Failure(
-            f"{jobs_are(len(paid))} already paid for in ledger {paid[0]}, by the receipts in {plan.config.output_dir}. "
-            f"Nothing was submitted. Use it: orbatch run {shlex.quote(str(plan.config.path))}{flags}"
+            f"{jobs_are(len(paid))} already paid for in ledger {paid[0]}, by the receipts in "
+            f"{relative_path(batch.output_dir)}. Nothing was submitted. Use it: {command}"
         )
 
 

@@ -30,7 +30,7 @@ from orbatch.cli.session import (
     foreseen,
     outlive_readers,
 )
-from orbatch.cli.tables import SCREEN, amount, pluralize
+from orbatch.cli.tables import SCREEN, amount, jobs_are, pluralize
 from orbatch.ledger import PAID_AND_OPEN, BatchHeld, BatchRecord, Caps, Counts, Ledger, LedgerError, Status
 from orbatch.outputs.receipts import receipts_path
 from orbatch.plan import check_against_file, is_loopback, read_plan_file
@@ -133,7 +133,11 @@ def collect(
         with session.open_ledger(create=directory is not None) as ledger:
             # A named batch also when nothing of it is open: charges that were not known yet are settled.
             if directory is not None:
-                take_over(session, ledger, directory)
+                elsewhere = take_over(session, ledger, directory).elsewhere
+                for other in sorted(set(elsewhere.values())):
+                    jobs = jobs_are(sum(path == other for path in elsewhere.values()))
+                    command = f"orbatch collect{session.flags_for(other)}"
+                    session.warn(f"{jobs} in ledger {other} and not taken over. `{command}` collects there.")
                 chosen = [each for each in ledger.plans.batches() if Path(each.output_dir) == directory]
             else:
                 chosen = [find_batch(ledger, batch)] if batch is not None else _with_open_jobs(ledger)

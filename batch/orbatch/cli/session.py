@@ -12,7 +12,6 @@ import re
 import select
 import shlex
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -121,19 +120,18 @@ class Session:
     @property
     def flags(self) -> str:
         """What a suggested command needs to find the same ledger from the current directory."""
-        found = (self.db is not None and not self.db_named) or _found_from_here(self._name, self.ledger_path)
-        db = "" if found else f" --db {shlex.quote(relative_path(self._base))}"
-        return db + (" --simulate" if self.simulate else "")
+        if (self.db is not None and not self.db_named) or _found_from_here(self._name, self.ledger_path):
+            return " --simulate" if self.simulate else ""
+        return self.flags_for(Path(relative_path(self.ledger_path)))
+
+    def flags_for(self, ledger: Path) -> str:
+        """What a suggested command needs to use this ledger."""
+        base = ledger.with_name(ledger.name.removesuffix("-sim")) if self.simulate else ledger
+        return f" --db {shlex.quote(str(base))}" + (" --simulate" if self.simulate else "")
 
     @property
     def _name(self) -> str:
         return LEDGER_NAME + ("-sim" if self.simulate else "")
-
-    @property
-    def _base(self) -> Path:
-        """The path that ``--db`` would name."""
-        path = self.ledger_path
-        return path.with_name(path.name.removesuffix("-sim")) if self.simulate else path
 
     @property
     def ledger_path(self) -> Path:
@@ -236,21 +234,26 @@ def new_file(path: Path) -> Iterator[IO[str]]:
         with open_private(part, "x") as file:
             yield file
         part.replace(path)
+    except OSError as exc:
+        if exc.filename == str(part):
+            exc.filename = str(path)  # the one that the user knows
+        raise
     finally:
         part.unlink(missing_ok=True)
 
 
-def check_new(path: Path, example: str, *, force: bool = False) -> None:
-    """Raises Failure for a path that must not be written: a directory, a file that exists without ``force``, and with
-    it a batch file, a ledger or its receipts."""
+def check_new(path: Path, example: str, *, force: bool | None = None) -> None:
+    """Raises Failure for a path that must not be written: a directory; a file that exists, without ``force`` (None: the
+    command has no such option); and with it, what may be a batch file, a ledger or its receipts."""
     if path.is_dir():
         raise Failure(f"{path} is a directory. Name the file to write, such as {path / example}.")
     if not os.path.lexists(path):
         return
     if not force:
-        raise Failure(f"{path} already exists. Choose another name.")
+        replace_it = "" if force is None else ", or pass --force to replace it"
+        raise Failure(f"{path} already exists. Choose another name{replace_it}.")
     if path.suffix in (".yaml", ".yml") or path.parent.name == ".orbatch" or _is_database(path):
-        raise Failure(f"{path} is a batch file, a ledger or its receipts, and is not overwritten. Choose another name.")
+        raise Failure(f"{path} may be a batch file, a ledger or its receipts, so --force does not replace it.")
 
 
 def _is_database(path: Path) -> bool:
@@ -280,15 +283,11 @@ def confirm(question: str, declined: str) -> None:
     """Ask at the terminal. Raises Failure for a no (with ``declined``), for Ctrl-C, and where there is no terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise Failure("No terminal to confirm on. Review what is shown above and pass --yes.")
-    # An event loop's own handler would only note a Ctrl-C and keep waiting for the answer.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if not typer.confirm(question, err=True):
             raise Failure(declined, ExitCode.INTERRUPTED)
     except typer.Abort:
         raise Failure("Interrupted; nothing was done.", ExitCode.INTERRUPTED) from None
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def did_you_mean(word: str, known: list[str]) -> str:

@@ -17,7 +17,7 @@ from orbatch.ledger.schema import APPLICATION_ID, MIGRATION_SET, MIGRATIONS, app
 if TYPE_CHECKING:
     import asyncio
 
-MOST_CHECKED_BYTES = 256_000_000  # about 0.2 s
+MOST_CHECKED_BYTES = 256_000_000  # about half a second
 BUSY_TIMEOUT_S = 30.0  # how long one process waits for another's write transaction
 _NEEDED_SQLITE = (3, 39)  # `is not distinct from`; `->>` came with 3.38
 

@@ -15,6 +15,8 @@ from orbatch.ledger.status import Status
 from orbatch.money import to_nano
 from orbatch_provider.responses import Usage
 
+_VALUE_SHOWN = 24  # characters of a variable; some hold whole prompts
+
 
 @dataclass(frozen=True, slots=True)
 class _Job:
@@ -72,8 +74,10 @@ def job_label(prompt_id: str, variant: str, model: str) -> str:
 
 
 def variant_text(variables: Mapping[str, Any], seed: object) -> str:
-    """``orange, noon, seed 7``: the values of the prompt's variables, and the seed where there is one."""
-    return ", ".join([*map(str, variables.values()), *([] if seed is None else [f"seed {seed}"])])
+    """``orange, noon, seed 7``: the values of the prompt's variables, cut where they are long, and the seed, if any."""
+    texts = [" ".join(str(value).split()) for value in variables.values()]
+    shown = [text if len(text) <= _VALUE_SHOWN else f"{text[: _VALUE_SHOWN - 1]}…" for text in texts]
+    return ", ".join(shown if seed is None else [*shown, f"seed {seed}"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ changed. A ledger remembers how far it has read them, so that what it wrote itse
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -28,10 +29,10 @@ def receipts_path(output_dir: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """What the receipts knew more than the ledger. ``jobs``: how many attempts were written into it; ``elsewhere``: job
+    """What the receipts knew more than the ledger. ``attempts``: how many it took over; ``elsewhere``: job
     keys that another ledger, which exists, has paid for, with its path."""
 
-    jobs: int = 0
+    attempts: int = 0
     elsewhere: dict[str, Path] = field(default_factory=dict)
 
 
@@ -132,7 +133,7 @@ class ReceiptsWriter:
 
     def start(self) -> None:
         """Append what is missing, and from now on what every commit of the ledger adds."""
-        if _size(self._path) < self._read:  # removed or cut off: all of the history again
+        if _size(self._path) < self._read:  # cut off: all of the history again
             self._read = self._written = 0
         self.follow()
         self._ledger.database.after_commit = self.follow
@@ -154,6 +155,9 @@ class ReceiptsWriter:
         """Append what the ledger has committed since the last time; a failure is noted in ``problem``."""
         try:
             while lines := self._ledger.receipts.lines(self._batch.id, self._written):
+                if self._open() == 0 and self._written:  # removed: all of the history again
+                    self._read = self._written = 0
+                    continue
                 self._append(lines)
                 self._written = lines[-1].event_id
             self.problem = ""
@@ -185,12 +189,11 @@ class ReceiptsWriter:
 
     def _open(self) -> int:
         """The size of the file, which is opened, or opened again after it was removed."""
-        try:
-            if self._descriptor >= 0 and os.path.samestat(os.fstat(self._descriptor), self._path.stat()):
-                return os.fstat(self._descriptor).st_size
-        except FileNotFoundError:
-            self._read = 0
         if self._descriptor >= 0:
+            opened = os.fstat(self._descriptor)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(opened, self._path.stat()):
+                    return opened.st_size
             os.close(self._descriptor)
             self._descriptor = -1
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from operator import attrgetter
@@ -135,8 +135,17 @@ def simulated(config: BatchConfig) -> BatchConfig:
     return replace(config, output_dir=config.output_dir.with_name(config.output_dir.name + "-sim"))
 
 
-def make_plan(ledger: Ledger, config: BatchConfig, catalogs: Catalogs, origin: str, only: str | None = None) -> Plan:
-    """Check and price every job of the batch and write the plan.
+def make_plan(
+    ledger: Ledger,
+    config: BatchConfig,
+    catalogs: Catalogs,
+    origin: str,
+    only: str | None = None,
+    *,
+    when_written: Callable[[BatchRecord], None] = lambda _: None,
+) -> Plan:
+    """Check and price every job of the batch and write the plan. ``when_written`` may change jobs before they are
+    counted; what it raises leaves the plan written.
 
     ``origin``: the API that the jobs would be submitted to. Raises ConfigError, PlanProblems, PlanError or LedgerError;
     the ledger is then unchanged, except when the only problem is that ``only`` matches nothing.
@@ -147,6 +156,7 @@ def make_plan(ledger: Ledger, config: BatchConfig, catalogs: Catalogs, origin: s
     kept = catalogs.only([model.model for model in config.models])
     survey = _Survey()
     batch = ledger.plans.write(file, kept, map(planned_job, survey.watch(price_jobs(expand(config), catalogs))))
+    when_written(batch)
     totals = ledger.plans.totals_by_model(batch.id, only)
     if not totals:  # the plan stays written: it is right, only the pattern is not
         raise PlanError(f"--only {only} matches no prompt id, model or job id of batch {config.name}.")

@@ -186,7 +186,7 @@ class _Outputs:
         self._remote_id = remote_id
         self._answer = answer
         self._placed: dict[int, OutputRecord] = {}
-        self._gone: dict[int, APIError] = {}
+        self._gone: dict[int, GoneError] = {}
 
     async def download(self) -> list[OutputRecord]:
         """The outputs, in place. Raises OpenRouterError, NotPlayable and OSError; GoneError when none is left."""
@@ -201,10 +201,11 @@ class _Outputs:
                     self._placed[index] = await self._download(index)
                 except GoneError as exc:
                     self._gone[index] = exc
-                except BadRequestError as exc:
+                except BadRequestError:
                     if index == 0:
                         raise
-                    self._gone[index] = exc  # there are fewer than were announced
+                    count = index  # there are fewer than were announced
+                    break
         if not self._placed:
             raise self._gone[0]
         records = [self._placed[index] for index in sorted(self._placed)]
@@ -213,7 +214,7 @@ class _Outputs:
             warning = "; ".join(filter(None, [records[0].warning, f"of {count} outputs, {missing} is gone"]))
             records[0] = replace(records[0], warning=warning)
         if self._answer is not None and self._answer.announced > count:
-            warning = f"{self._answer.announced} outputs were announced, and {count} are downloaded at most"
+            warning = f"only {count} of the {self._answer.announced} outputs that were announced"
             records[0] = replace(records[0], warning="; ".join(filter(None, [records[0].warning, warning])))
         return records
 

@@ -131,9 +131,9 @@ class BatchRun:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            with contextlib.suppress(LedgerError):
-                self._receipts.stop()
-                self._ledger.leases.release(self._batch.id, self._holder)
+            for last in (self._receipts.stop, partial(self._ledger.leases.release, self._batch.id, self._holder)):
+                with contextlib.suppress(LedgerError):
+                    last()
         over_budget = self._set_wait_reasons()  # may fail, and then says so in _stop
         return RunResult(self._stop, self._message, over_budget, dict(self._scheduler.blocked))
 
