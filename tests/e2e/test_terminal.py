@@ -139,7 +139,7 @@ def test_the_live_view_counts_jobs_and_money_and_says_why_it_waits(open_desk: Op
 
 def test_ctrl_c_at_the_question_buys_nothing_and_ends_with_130(desk: Desk) -> None:
     with at_a_terminal(desk, "run", desk.write(), "--speed", desk.speed) as terminal:
-        terminal.until("USD? [y/N]")
+        terminal.until("USD? [y/N]: ")  # with the blank, which comes last: more output would look like an answer
         # One that comes just before the terminal is read is seen only after it: a person would press again.
         terminal.process.send_signal(signal.SIGINT)
         while terminal.is_silent(1.0):
