@@ -28,7 +28,7 @@ PICTURE = ROOT / "docs" / "images" / "run.svg"
 COMMAND = "orbatch run configs/cats.yaml --simulate"
 COLUMNS = 118
 SHOWN_AS = "~/orbatch"  # the folder of the run, as a reader's prompt would name it
-HALF_DONE = re.compile(r"[4-6] of 7 done")
+HALF_DONE = re.compile(r"total .* [34]/7 ")
 
 # What the live view sends besides text: up one line, erase the line, hide or show the cursor.
 _CONTROL = re.compile(r"\x1b\[(?:(?P<up>\d*)A|(?P<erase>\d*)K|\?25[lh])|(?P<start>\r)|(?P<newline>\n)")

@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,12 +180,22 @@ class Terminal:
         lines: list[str] = []
         with self._start(arguments) as process, _killed_when_late(process):
             assert process.stdout is not None
-            for line in process.stdout:
-                if is_interrupted and "accepted as" in line and not any("accepted as" in earlier for earlier in lines):
-                    process.send_signal(signal.SIGINT)
-                lines.append(line.rstrip("\n"))
+            if is_interrupted:
+                threading.Thread(target=self._interrupt_when_submitted, args=[process], daemon=True).start()
+            lines += [line.rstrip("\n") for line in process.stdout]
         self.last_code = process.returncode
         return lines
+
+    def _interrupt_when_submitted(self, process: subprocess.Popen[str]) -> None:
+        """Press Ctrl-C once the simulator has accepted a job, and before any is done."""
+        before = self._accepted()
+        while process.poll() is None and self._accepted() == before:
+            time.sleep(0.01)
+        time.sleep(0.3)  # the other jobs that fit in flight are submitted, and none is done
+        process.send_signal(signal.SIGINT)
+
+    def _accepted(self) -> int:
+        return sum(path.read_text("utf-8").count('"accepted"') for path in self.folder.rglob("*.simulator.jsonl"))
 
     def _beside(self, arguments: Sequence[str]) -> list[str]:
         process = self._start(arguments)

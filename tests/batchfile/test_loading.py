@@ -34,7 +34,7 @@ def test_a_minimal_file_gets_every_default(load: Load, tmp_path: Path) -> None:
     config = load(MINIMAL)
     assert config.name == "cats"
     assert config.output_dir == tmp_path / "outputs" / "cats"
-    assert config.filename == "{{ prompt_id }}-{{ model_slug }}-{{ key8 }}"
+    assert config.filename == "{{ take }}-{{ key8 }}"
     assert (config.seeds, config.repeat) == ((), 1)
     assert config.budget == BudgetConfig(None, None, None, {}, None)
     assert config.limits == LimitsConfig(16, 30, 10, 4, {})

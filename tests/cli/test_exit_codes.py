@@ -13,7 +13,7 @@ DONE = {"done": 3}
 
 
 def _result(stop: Stop | None = None, *, over_budget: bool = False) -> RunResult:
-    return RunResult(stop, "", over_budget, {})
+    return RunResult(stop, "", over_budget, {}, 1.0)
 
 
 CASES = [

@@ -92,9 +92,11 @@ def test_quiet_leaves_results_and_errors(ran: Desk) -> None:
 def test_a_log_file_has_every_step_with_its_time(desk: Desk) -> None:
     desk.run(desk.write(prompts=["one"]), "--log-file", "run.log", "--quiet")
     lines = (desk.folder / "run.log").read_text().splitlines()
-    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (info|warning|error) ", line) for line in lines)
+    assert all(
+        re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (detail|done|failed|info|warning|error) ", line) for line in lines
+    )
     assert any("accepted as" in line for line in lines)
-    assert any("charged 0.12 USD" in line for line in lines)
+    assert any("Z done p1 · veo-3.1-lite · 0.12 USD · " in line for line in lines)
     ended = desk.run(desk.write(prompts=["two"]), "--log-file", "nowhere/run.log", code=2)
     assert "The log file nowhere/run.log cannot be written" in ended.err
     assert desk.accepted() == 1, "said before anything is bought"

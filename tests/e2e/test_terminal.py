@@ -128,13 +128,36 @@ def test_the_live_view_counts_jobs_and_money_and_says_why_it_waits(open_desk: Op
     with at_a_terminal(desk, "run", path, "--speed", desk.speed) as terminal:
         terminal.until("USD? [y/N]")
         terminal.type("yes\n")
-        terminal.until("0 of 2 done · 1 running · 1 pending · 0 failed")
-        terminal.until("0.00 USD spent, 0.12 reserved of 1.00")
-        terminal.until("waiting: 1 jobs are in flight (limits.in_flight)")
+        terminal.until("model         progress              done  running  pending  spent USD")
+        terminal.until(f"veo-3.1-lite  {'░' * 20}   0/2        1        1       0.00")
+        terminal.until("0.00 USD spent, 0.12 reserved of 1.00 USD.")
+        terminal.until("Waiting: 1 jobs are in flight (limits.in_flight)")
         terminal.process.send_signal(signal.SIGINT)
         terminal.finish(130)
     assert "To resume" in terminal.shown
     assert desk.accepted() == 1
+
+
+def test_every_finished_job_is_one_line_that_fits_and_its_steps_are_in_the_log(open_desk: Open) -> None:
+    desk = open_desk()
+    desk.simulator.set_faults(Fault("job", "failed", prompt_contains="cow", message="it was a bull"))
+    path = desk.write(prompts=["a dog", {"id": "cow", "prompt": "a {{ n }} cow", "vars": {"n": ["red"]}}], seeds=[7, 8])
+    with at_a_terminal(desk, "run", path, "--yes", "--speed", desk.speed, "--log-file", "run.log") as terminal:
+        terminal.finish(3)
+    assert re.search(
+        r"✓ p1 \(seed 7\) · veo-3.1-lite · 0.12 USD · \d+ s · p1-veo-3.1-lite-s7-\w{8}\.mp4\r", terminal.shown
+    )
+    assert (
+        len(
+            re.findall(
+                r"✗ cow \(red, seed .\) · veo-3.1-lite: failed, charge not reported yet: it was a bull", terminal.shown
+            )
+        )
+        == 2
+    )
+    assert "accepted as" not in terminal.shown
+    assert (desk.folder / "run.log").read_text().count("accepted as") == 4
+    assert re.search(r"veo-3.1-lite  █{10}░{10}   2/4 +0 +2 +0.24", terminal.shown)
 
 
 def test_ctrl_c_at_the_question_buys_nothing_and_ends_with_130(desk: Desk) -> None:
@@ -142,7 +165,9 @@ def test_ctrl_c_at_the_question_buys_nothing_and_ends_with_130(desk: Desk) -> No
         terminal.until("USD? [y/N]: ")  # with the blank, which comes last: more output would look like an answer
         # One that comes just before the terminal is read is seen only after it: a person would press again.
         terminal.process.send_signal(signal.SIGINT)
-        while terminal.is_silent(1.0):
+        for _ in range(PATIENCE_S):
+            if not terminal.is_silent(1.0):
+                break
             terminal.process.send_signal(signal.SIGINT)
         terminal.finish(130)
     assert "Interrupted; nothing was done." in terminal.shown

@@ -88,12 +88,12 @@ OUTCOMES: dict[str, dict[str, Outcome]] = {
     },
     "images": AT_ONCE
     | {
-        "done": Outcome(S.DONE, S.DONE, "done, charged 0.04 USD"),
+        "done": Outcome(S.DONE, S.DONE, "0.04 USD · "),
         "failed": Outcome(S.FAILED, S.FAILED, "charged 0.04 USD"),
     },
     "text": AT_ONCE
     | {
-        "done": Outcome(S.DONE, S.DONE, "done, charged 0.00005 USD"),
+        "done": Outcome(S.DONE, S.DONE, "0.00005 USD · "),
         "failed": Outcome(S.FAILED, S.FAILED, "charged 0.00005 USD"),
     },
     "poll": {

@@ -21,7 +21,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from orbatch.batchfile.errors import did_you_mean
 
-DEFAULT_FILENAME = "{{ prompt_id }}-{{ model_slug }}-{{ key8 }}"
+DEFAULT_FILENAME = "{{ take }}-{{ key8 }}"
 # What a file name template may use besides the prompt's variables, with sample values; variables of the same name win.
 SAMPLE_NAMES: Mapping[str, Any] = {
     "name": "cats",

@@ -20,10 +20,15 @@ def main() -> None:
 def _prepare_signals() -> None:
     """From the first moment every request to stop ends the command in order, also before a run has handlers of its own,
     and as process 1 of a container, for which a signal without a handler does nothing."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # ignored under nohup
-            signal.signal(number, _interrupt)
+    for number in stop_signals():
+        signal.signal(number, _interrupt)
+
+
+def stop_signals() -> list[int]:
+    """The signals that ask to stop. One that is ignored, as under nohup, stays so; but Ctrl-C is a person's, also where
+    the shell that started the program in the background had it ignored."""
+    found = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    return [number for number in found if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _interrupt(_number: int, _frame: object) -> None:

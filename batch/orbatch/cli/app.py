@@ -35,8 +35,9 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "backup": ("setup", "Copy the ledger, even while a run is using it."),
 }
 
-_FLAGS = ("--simulate", "--json", "--quiet", "-q")
+_FLAGS = ("--simulate", "--json", "--quiet", "-q", "--verbose", "-v")
 _WITH_VALUE = ("--db", "--log-file")
+_GLOBAL = "--simulate, --db, --json, --quiet, --verbose, --log-file"
 _EVERYWHERE = "before or after the command"
 
 
@@ -55,7 +56,7 @@ class LazyGroup(TyperGroup):
         module, _ = COMMANDS[name]
         body = getattr(import_module(f"orbatch.cli.{module}"), name)
         alone = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-        epilog = f"Global options, {_EVERYWHERE}: --simulate, --db, --json, --quiet, --log-file. See `orbatch --help`."
+        epilog = f"Global options, {_EVERYWHERE}: {_GLOBAL}. See `orbatch --help`."
         alone.command(name, epilog=epilog)(guarded(body))
         return typer.main.get_command(alone)
 
@@ -73,7 +74,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a traceback with local variables could show a key
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=f"--simulate, --db, --json, --quiet and --log-file work {_EVERYWHERE}.",
+    epilog=f"{_GLOBAL} work {_EVERYWHERE}.",
 )
 
 
@@ -97,6 +98,7 @@ def start(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Data as JSON on stdout; everything else on stderr.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every step of every job.")] = False,
     log_file: Annotated[Path | None, typer.Option(help="Also write log messages to this file.")] = None,
     version: Annotated[  # noqa: ARG001 - its callback has shown it
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
@@ -105,7 +107,7 @@ def start(
     """Keep the global options as the session of the command."""
     source = context.get_parameter_source("db")
     db_named = source is not None and source.name == "COMMANDLINE"
-    context.obj = Session(db, json, quiet, log_file, simulate, db_named)
+    context.obj = Session(db, json, quiet, log_file, simulate, db_named, verbose=verbose)
 
 
 def move_global_options(arguments: list[str]) -> list[str]:

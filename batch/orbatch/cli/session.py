@@ -110,6 +110,7 @@ class Session:
     log_file: Path | None
     simulate: bool
     db_named: bool = False
+    verbose: bool = False
     directory: Path | None = None
     command: str = field(default_factory=lambda: shlex.join(["orbatch", *sys.argv[1:]]))
 

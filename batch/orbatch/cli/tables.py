@@ -58,6 +58,13 @@ def pluralize(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def clock_text(seconds: float) -> str:
+    """``2:14``, ``1:02:05``: a duration as a clock shows it."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def jobs_are(number: int) -> str:
     """``1 job is``, ``2 jobs are``."""
     return f"{pluralize(number, 'job')} {'is' if number == 1 else 'are'}"

@@ -23,7 +23,7 @@ from orbatch.ledger.database import (
 )
 from orbatch.ledger.leases import LEASE_S, BatchHeld, Holder, LeaseLost, Leases
 from orbatch.ledger.plans import ModelTotals, Plans, PriceGroup
-from orbatch.ledger.queries import Counts, NoSuchJob, Queries
+from orbatch.ledger.queries import Counts, ModelProgress, NoSuchJob, Queries
 from orbatch.ledger.receipts import Receipts
 from orbatch.ledger.records import (
     AttemptRecord,
@@ -68,6 +68,7 @@ __all__ = [
     "LedgerConflict",
     "LedgerError",
     "LedgerMoved",
+    "ModelProgress",
     "ModelTotals",
     "NoSuchJob",
     "OnDisk",

@@ -40,6 +40,15 @@ join attempts on attempts.job_id = other.id and attempts.status = 'done'
 join batches on batches.id = other.batch_id
 where jobs.batch_id = :batch_id and jobs.status = 'pending' and jobs.retired = 0
 """
+_JOBS_BY_MODEL = """
+select model, status, count(*) as jobs from jobs
+where batch_id = :batch_id and (retired = 0 or status <> 'pending')
+group by model, status order by min(position)
+"""
+_CHARGES_BY_MODEL = """
+select model, coalesce(sum(cost_nusd), 0) as nusd from attempts
+where batch_id = :batch_id and is_byok = 0 group by model
+"""
 _DURATIONS = """
 select attempts.model, cast(jobs.request ->> 'duration' as integer) as seconds, submitted_at, completed_at
 from attempts join jobs on jobs.id = job_id
@@ -77,6 +86,15 @@ class Counts:
     def total(self) -> int:
         """All jobs but those that left the file before they were submitted."""
         return sum(self.by_status.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ModelProgress:
+    """How far the jobs of one model are. ``charged_nusd``: so far, without what goes to the user's own provider key."""
+
+    model: str
+    counts: Counts
+    charged_nusd: int
 
 
 class Queries:
@@ -281,6 +299,15 @@ class Queries:
             if not retired or status != Status.PENDING:
                 by_status[status] = by_status.get(status, 0) + jobs
         return Counts(by_status, all_retired)
+
+    def progress(self, batch_id: int) -> list[ModelProgress]:
+        """How far a batch is, model by model, in the order of the file."""
+        charges = self._database.rows(_CHARGES_BY_MODEL, batch_id=batch_id)
+        charged: dict[str, int] = {row["model"]: row["nusd"] for row in charges}
+        by_model: dict[str, dict[str, int]] = {}
+        for model, status, jobs in self._database.rows(_JOBS_BY_MODEL, batch_id=batch_id):
+            by_model.setdefault(model, {})[status] = jobs
+        return [ModelProgress(model, Counts(found, 0), charged.get(model, 0)) for model, found in by_model.items()]
 
     def reopenable(self, batch_id: int, statuses: Sequence[Status], only: str | None = None) -> list[str]:
         """Jobs of the file, in these states, that ``retry`` may submit again, in the order of the file."""

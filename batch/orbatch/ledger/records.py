@@ -69,8 +69,9 @@ class JobRecord(_Job):
 
 
 def job_label(prompt_id: str, variant: str, model: str) -> str:
-    """A job for people: ``beach (orange, noon, seed 7) google/veo-3.1-lite``."""
-    return f"{prompt_id} ({variant}) {model}" if variant else f"{prompt_id} {model}"
+    """A job for people: ``beach (orange, noon, seed 7) · veo-3.1-lite``."""
+    name = model.rpartition("/")[2]
+    return f"{prompt_id} ({variant}) · {name}" if variant else f"{prompt_id} · {name}"
 
 
 def variant_text(variables: Mapping[str, Any], seed: object) -> str:

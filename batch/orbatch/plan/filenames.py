@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
 
+MAX_VALUE = 24  # characters of a variable in a default name; some hold whole prompts
 MAX_PART_BYTES = 180  # file systems allow 255 for a name, and an extension, a number and .part come after it
 
 _PLAIN = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,150}[A-Za-z0-9_-])?")
@@ -38,6 +40,17 @@ def safe_value(text: str) -> str:
 def model_slug(model: str) -> str:
     """``alibaba/wan-2.6`` as ``alibaba-wan-2.6``."""
     return safe_value(model.replace("/", "-"))
+
+
+def take_name(prompt_id: str, model: str, values: Iterable[object], seed: int | None, repeat: int | None) -> str:
+    """``beach-veo-3.1-lite-orange-noon-s7-r2``: what tells one job of a batch from another, for the name of its file.
+
+    ``values``, ``seed`` and ``repeat``: those of which the prompt has several; None: it has one.
+    """
+    texts = ["-".join(safe_value(str(value)).split())[:MAX_VALUE].strip("-.") for value in values]
+    parts = [prompt_id, safe_value(model.rpartition("/")[2]), *filter(None, texts)]
+    parts += [f"{letter}{number}" for letter, number in (("s", seed), ("r", repeat)) if number is not None]
+    return "-".join(parts)
 
 
 def _is_plain(text: str) -> bool:

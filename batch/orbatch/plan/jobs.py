@@ -9,6 +9,7 @@ import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from orbatch.batchfile.models import BatchConfig, ModelItem, PromptItem
 from orbatch.batchfile.rows import read_prompts
 from orbatch.batchfile.settings import INPUTS, OBSERVABILITY, kind_of, merge, request_fields
 from orbatch.batchfile.templates import TemplateError, template
-from orbatch.plan.filenames import model_slug, safe_stem, safe_value
+from orbatch.plan.filenames import model_slug, safe_stem, safe_value, take_name
 from orbatch.plan.kinds import KINDS, AnyRequest, Kind
 from orbatch_provider import InputError, check_sizes, hashed
 
@@ -186,6 +187,9 @@ class _Target:
             # The prompt's variables go before.
             **{name: safe_value(value) if isinstance(value, str) else value for name, value in variables.items()},
         }
+        several = [value for name, value in variables.items() if len(item.variables[name]) > 1]
+        take = partial(take_name, names["prompt_id"], self.model, several)
+        has_seeds, has_repeats = len(prepared.seeds) > 1, len(self._repeats) > 1
         for seed in prepared.seeds:
             request = prepared.request(prompt=prompt, seed=seed)
             body = request.body()
@@ -193,6 +197,7 @@ class _Target:
             for repeat in self._repeats:
                 position = next(positions)
                 key = _key(kind.name, identity, repeat)
+                named = {"take": take(seed if has_seeds else None, repeat if has_repeats else None)} | names
                 yield Job(
                     position=position,
                     key=key,
@@ -204,7 +209,7 @@ class _Target:
                     request=request,
                     body=body,
                     repeat=repeat,
-                    stem=self._stem(names, key, seed, repeat, position),
+                    stem=self._stem(named, key, seed, repeat, position),
                     settings=prepared.settings,
                     line=item.line,
                     file=item.file,

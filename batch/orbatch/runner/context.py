@@ -8,9 +8,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from orbatch.ledger import AttemptRecord, Caps, JobRecord, Ledger, OutputRecord, Status, job_label
+from orbatch.ledger import (
+    AttemptRecord,
+    Caps,
+    JobRecord,
+    Ledger,
+    OutputRecord,
+    Status,
+    job_label,
+    parse_timestamp,
+    utc_now,
+)
+from orbatch.money import format_usd
 from orbatch.outputs.receipts import ReceiptsWriter
 from orbatch.runner.limits import Limits
 from orbatch.runner.poll_schedule import backoff, bounded_retry_after
@@ -41,13 +52,18 @@ class Clock:
         return seconds / self.speed
 
 
+Level = Literal["detail", "done", "failed", "info", "warning", "error"]
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened. ``level``: info, warning or error. ``job``: its prompt and model, empty for the run."""
+    """One thing that happened. ``level``: a detail is a step of a job on its way; done and failed are its end. ``job``:
+    its prompt and model, empty for the run. ``path``: of the output, if there is one."""
 
     text: str
     job: str = ""
-    level: str = "info"
+    level: Level = "info"
+    path: str = ""
 
 
 OnEvent = Callable[[Event], None]
@@ -188,16 +204,23 @@ class RunContext:
         # Retry-After is HTTP's and means real seconds, also where a simulator runs faster.
         return bounded_retry_after(retry_after_s)
 
-    def log(self, job: JobRecord, text: str, level: str = "info") -> None:
+    def log(self, job: JobRecord, text: str, level: Level = "info", path: str = "") -> None:
         """Report an event of a job."""
-        self.on_event(Event(text, job_label(job.prompt_id, job.variant, job.model), level))
+        self.on_event(Event(text, job_label(job.prompt_id, job.variant, job.model), level, path))
 
-    def log_files(self, job: JobRecord, records: Sequence[OutputRecord], done: str = "done") -> None:
-        """Report the files of a job, one event each; ``done`` begins the first."""
-        for record in records:
-            warning = f" ({record.warning})" if record.warning else ""
-            self.log(job, f"{done}: {record.path}{warning}", "warning" if warning else "info")
-            done = "done"  # a charge is one for all files
+    def log_done(self, job: JobRecord, attempt_id: int, records: Sequence[OutputRecord]) -> None:
+        """Report the files of a job, one event each; charge and duration with the first."""
+        attempt = self.ledger.queries.attempt(attempt_id)
+        ended = utc_now() if attempt.completed_at is None else parse_timestamp(attempt.completed_at)
+        took_s = max(0.0, (ended - parse_timestamp(attempt.created_at)).total_seconds())
+        cost = format_usd(attempt.cost_nusd, "charge not reported yet")
+        text = f"{cost} USD" if attempt.cost_nusd is not None else cost
+        text = f"{text} · {took_s:.0f} s"
+        for number, record in enumerate(records, start=1):
+            self.log(job, text, "done", record.path)
+            if record.warning:
+                self.log(job, f"{Path(record.path).name}: {record.warning}", "warning")
+            text = f"output {number + 1} of {len(records)}"
 
     def leave_for_next_run(self, job: JobRecord, attempt: AttemptRecord, text: str) -> None:
         """Record why this run gives up on a paid job, which keeps its status."""

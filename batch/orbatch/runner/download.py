@@ -90,7 +90,7 @@ class Downloader:
                     records = await outputs.download()
             except GoneError as exc:
                 ledger.attempts.mark_lost(attempt.id, f"paid, but {exc}")
-                context.log(job, f"lost: it was paid for, and {exc}", "error")
+                context.log(job, f"lost: it was paid for, and {exc}", "failed")
                 return
             except AuthenticationError as exc:
                 raise StopRun(str(exc)) from exc
@@ -114,7 +114,7 @@ class Downloader:
             else:
                 await ledger.commits.durably(partial(ledger.attempts.mark_done, attempt.id, records))
                 outputs.discard_parts()  # only now: until it is recorded, a part proves that the file is ours
-                context.log_files(job, records)
+                context.log_done(job, attempt.id, records)
                 return
 
 

@@ -38,6 +38,10 @@ class Poller:
             # The ledger has when the end was seen, and not how long before it was still running.
             self._schedule.learn((model, seconds), Observation(0.0, took_s * self._context.clock.speed))
 
+    def usual_s(self, model: str) -> float | None:
+        """How long a job of this model takes, in the provider's seconds; None while none has ended."""
+        return self._schedule.usual_s(model)
+
     async def poll_until_ended(
         self, job: JobRecord, attempt: AttemptRecord, *, resumed: bool = False
     ) -> VideoJob | None:
@@ -62,7 +66,7 @@ class Poller:
         if error is not None:
             report_end(self._context, job, status, error, charge)
             return False
-        self._context.log(job, f"completed, {charged_text(charge)}")
+        self._context.log(job, f"completed, {charged_text(charge)}", "detail")
         return True
 
     async def _last_answer(self, watch: _Watch) -> VideoJob | None:
@@ -95,7 +99,7 @@ class Poller:
         watch.running_s = watch.age_s
         if status != watch.status:
             watch.status = status
-            self._context.log(watch.job, status)
+            self._context.log(watch.job, status, "detail")
         if watch.is_over(timeout_s):
             self._context.leave_for_next_run(watch.job, watch.attempt, f"still {status} after {timeout_s:g} s")
             return None

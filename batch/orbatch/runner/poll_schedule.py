@@ -1,4 +1,5 @@
-"""When to poll a job next, learnt from the jobs of its kind that have ended; and how long to wait after failures.
+"""When to poll a job next, learnt from the jobs of its kind that have ended; how long to wait after failures; and how
+long a run may still take.
 
 Example: of 20 earlier jobs the first ended after 48 s, half of them by 60 s, the last after 75 s. At the plain interval
 of 30 s such a job is polled at 30, 60 and 90 s. Learnt, it is polled where one in five jobs ends: at 52, 57, 62, 68 and
@@ -65,6 +66,11 @@ class PollSchedule:
             self._ages[kind] = self._quantiles(sorted(self._history[kind]))
         return self._ages[kind]
 
+    def usual_s(self, model: str) -> float | None:
+        """How long a job of this model takes in the mean; None while none has ended."""
+        ends = [end for (of_model, _), found in self._history.items() if of_model == model for end in found]
+        return sum(ends) / len(ends) if ends else None
+
     def _quantiles(self, ends: Sequence[float]) -> Sequence[float]:
         # Polled at n quantiles, a job is polled (n + 1) / 2 times in the mean: so n is twice what the interval makes.
         if len(ends) < HISTORY_NEEDED:
@@ -88,6 +94,20 @@ def next_poll(age_s: float, interval_s: float, ages: Sequence[float], jitter: fl
         return max(MIN_POLL_INTERVAL_S, step_s + (2 * jitter - 1) * min(EARLY_S, 0.05 * step_s))
     step_s = interval_s if not ages else min(interval_s, max(interval_s / 3, age_s - ages[-1]))
     return max(MIN_POLL_INTERVAL_S, step_s * (0.9 + 0.2 * jitter))
+
+
+def time_left(work: Sequence[tuple[int, int, float]], in_flight: int, submits_per_minute: int | None) -> float:
+    """Seconds until jobs have ended; ``work``: by model, how many are pending, how many run, and how long one takes.
+
+    The longest of three bounds: jobs share the places in flight, submits are limited, and one job takes its time.
+    """
+    pending = sum(waiting for waiting, _, _ in work)
+    job_s = sum(
+        (waiting + running / 2) * usual_s for waiting, running, usual_s in work
+    )  # half of a running one is over
+    longest_s = max((usual_s if waiting else usual_s / 2 for waiting, running, usual_s in work), default=0.0)
+    submits_s = pending * 60.0 / submits_per_minute if submits_per_minute else 0.0
+    return max(job_s / in_flight, longest_s, submits_s)
 
 
 def backoff(failures: int, first_s: float, jitter: float, limit_s: float = MAX_BACKOFF_S) -> float:

@@ -77,15 +77,15 @@ def report_end(context: RunContext, job: JobRecord, status: Status, reason: str,
     made = context.ledger.queries.attempts_made(job.id)
     is_retried = status in options.retry_on and made < options.attempts and not job.retired
     if is_retried and context.ledger.attempts.reopen([job.id], reset_attempts=False):
-        context.log(job, f"{status}: {reason} ({charged}); attempt {made} of {options.attempts}, retrying", "warning")
+        context.log(job, f"{status}, {charged}: {reason}; attempt {made} of {options.attempts}, retrying", "warning")
     else:
-        context.log(job, f"{status}: {reason} ({charged})", "error")
+        context.log(job, f"{status}, {charged}: {reason}", "failed")
 
 
 def charged_text(charge: Charge) -> str:
     """A charge for a message, known or not."""
     if charge.cost_nusd is not None:
-        return f"charged {format_usd(charge.cost_nusd)} USD"
+        return f"charged {format_usd(charge.cost_nusd)} USD" if charge.cost_nusd else "not charged"
     if charge.unreadable:
         return f"charge unknown: the provider reported {charge.unreadable!r}, which is not an amount"
     return "charge not reported yet"

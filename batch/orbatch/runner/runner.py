@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -22,6 +23,7 @@ from orbatch.ledger import (
     LedgerConflict,
     LedgerError,
     LedgerMoved,
+    ModelProgress,
     OnDisk,
     Refused,
     Reservation,
@@ -32,6 +34,7 @@ from orbatch.outputs.receipts import ReceiptsWriter
 from orbatch.runner.context import Clock, Event, OnEvent, Provider, RunContext, RunOptions, StopRun, StopSubmits
 from orbatch.runner.download import Downloader
 from orbatch.runner.poll import Poller
+from orbatch.runner.poll_schedule import time_left
 from orbatch.runner.reconcile import reconcile, record_usage
 from orbatch.runner.scheduler import Scheduler
 from orbatch.runner.submit import Submitter
@@ -65,12 +68,13 @@ _NOT_FAILED = frozenset({Status.DONE, Status.SUBMITTED, Status.COMPLETED, Status
 @dataclass(frozen=True, slots=True)
 class RunResult:
     """How a run ended. ``stop`` None: it did all it could. ``over_budget``: pending jobs that the caps left no room
-    for; ``blocked``: models that were not submitted further, each with the reason."""
+    for; ``blocked``: models that were not submitted further, each with the reason. ``seconds``: how long it took."""
 
     stop: Stop | None
     message: str
     over_budget: bool
     blocked: Mapping[str, str]
+    seconds: float
 
 
 class BatchRun:
@@ -115,6 +119,7 @@ class BatchRun:
 
         Whatever ends it, the lease is released and every coroutine has ended when this returns.
         """
+        began = time.monotonic()
         self._ledger.database.check_single_name()
         self._ledger.database.check_whole()
         self._ledger.leases.claim(self._batch.id, self._holder, utc_now(), self._lease_s)
@@ -135,7 +140,21 @@ class BatchRun:
                 with contextlib.suppress(LedgerError):
                     last()
         over_budget = self._set_wait_reasons()  # may fail, and then says so in _stop
-        return RunResult(self._stop, self._message, over_budget, dict(self._scheduler.blocked))
+        blocked, seconds = dict(self._scheduler.blocked), time.monotonic() - began
+        return RunResult(self._stop, self._message, over_budget, blocked, seconds)
+
+    def seconds_left(self, progress: Sequence[ModelProgress]) -> float | None:
+        """About how many real seconds the run still takes; None while no job of a model has shown how long it is."""
+        work = []
+        for part in progress:
+            waiting = 0 if part.model in self._scheduler.blocked else part.counts[Status.PENDING]
+            running = sum(part.counts[status] for status in (Status.SUBMITTING, Status.SUBMITTED, Status.COMPLETED))
+            usual_s = self._poller.usual_s(part.model)
+            if waiting + running and usual_s is None:
+                return None
+            work.append((waiting, running, usual_s or 0.0))
+        limits = self._options.limits
+        return self._context.clock.real(time_left(work, limits.in_flight, limits.submits_per_minute))
 
     def interrupt(self) -> None:
         """Stop submitting and polling; requests in progress may finish. Cancel the task for a second stop."""

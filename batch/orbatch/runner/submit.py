@@ -31,7 +31,7 @@ from orbatch.money import format_usd
 from orbatch.plan.jobs import job_key
 from orbatch.plan.kinds import KINDS, AnyRequest, request_of
 from orbatch.runner.context import RunContext, StopRun, StopSubmits
-from orbatch.runner.reconcile import charged_text, record_usage, report_end, report_overrun
+from orbatch.runner.reconcile import record_usage, report_end, report_overrun
 from orbatch.runner.results import SAVERS, OutputTarget, SaveError, UnusableText, discard_parts
 from orbatch_provider import (
     IMAGE_FIELDS,
@@ -121,7 +121,7 @@ class Submitter:
                 raise StopRun(f"Job {job.id} was not submitted, because {where}: {problem}")
         except (OSError, ValueError) as exc:
             self._attempts.reject(reservation.attempt_id, f"not submitted: {exc}")
-            self._context.log(job, f"not submitted: {exc}", "error")
+            self._context.log(job, f"not submitted: {exc}", "failed")
             return None
         except BaseException as exc:  # an interruption, a full disk, or a bug: nothing has left
             # An intent that the disk has refused is not in the ledger, so there is nothing to release.
@@ -190,7 +190,8 @@ class Submitter:
             reservation = taken
         # Not before the id is durable: what comes next must not delay it.
         self._context.limits.note_success(job.model)
-        self._context.log(job, f"accepted{' late' if submission.is_late else ''} as {remote_id}")
+        late = submission.is_late
+        self._context.log(job, f"accepted{' late' * late} as {remote_id}", "info" if late else "detail")
         account, amount = self._context.provider.account, reservation.amount_nusd
         # What the ledger has now, without reading it again; ``submitted_at`` None means just now.
         return AttemptRecord(
@@ -230,12 +231,12 @@ class Submitter:
         except SaveError as exc:
             reason = f"paid, and could not be saved: {exc}"
             await self._end(submission, Status.LOST, charge, reason)
-            self._context.log(job, f"lost: {reason}", "error")
+            self._context.log(job, f"lost: {reason}", "failed")
             return
         records = [each.record for each in saved]
         await self._end(submission, Status.DONE, charge, ", ".join(record.path for record in records), records)
         discard_parts(saved)
-        self._context.log_files(job, records, f"done, {charged_text(charge)}")
+        self._context.log_done(job, submission.attempt_id, records)
 
     async def _end(
         self, submission: _Submission, status: Status, charge: Charge, text: str, outputs: Sequence[OutputRecord] = ()
@@ -299,7 +300,7 @@ class Submitter:
             raise StopSubmits(text) from error
         else:
             self._attempts.reject(attempt_id, text)
-            self._context.log(submission.job, f"rejected, not charged: {text}", "error")
+            self._context.log(submission.job, f"rejected, not charged: {text}", "failed")
 
     def _cool_down(self, job: JobRecord, error: OpenRouterError) -> None:
         """A refusal that cost nothing: this model waits; without a connection or with a full account, everything."""
