@@ -43,6 +43,8 @@ PORT_ON_PAGES = "8787"  # of `orbatch simulate`
 _ABBREVIATED = {"...", "^C"}
 
 _VARYING = [
+    (r"· \d+ s ·", "· # s ·"),  # how long a job took
+    (r"\b\d\d:\d\d +\d+:\d\d\b", "SINCE"),
     (r"/home/you/\w+", "FOLDER"),
     (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME"),
     (r"\d\d:\d\d:\d\d", "TIME"),

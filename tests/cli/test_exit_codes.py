@@ -40,4 +40,4 @@ CASES = [
 def test_the_most_urgent_outcome_gives_the_code(
     result: RunResult, by_status: dict[str, int], uncertain: int, expected: ExitCode
 ) -> None:
-    assert exit_code(result, Counts(by_status, 0), uncertain) is expected
+    assert exit_code(result, Counts(by_status), uncertain) is expected

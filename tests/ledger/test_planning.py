@@ -54,14 +54,14 @@ def test_a_job_that_left_the_file_is_retired_and_never_sent_and_comes_back_with_
     [left, _] = books.plan_and_claim(in_order("ab"))
     books.leases.release(1, books.holder)
     books.plan_and_claim([planned("b")])
-    assert (prompts(books), books.queries.counts(1).retired) == (["b"], 1)
+    assert (prompts(books), books.queries.counts(1).total) == (["b"], 1)
     with pytest.raises(LedgerConflict):
         books.reserve(left)
     found = books.queries.next_pending(1, "a/one", room_nusd=None, unpriced_nusd=None, limit=9)
     assert [job.prompt for job in found] == ["b"]
     books.leases.release(1, books.holder)
     books.plan(in_order("ab"))
-    assert (prompts(books), books.queries.counts(1).retired) == (["a", "b"], 0)
+    assert (prompts(books), books.queries.counts(1).total) == (["a", "b"], 2)
 
 
 def test_a_retired_job_keeps_what_it_cost_and_is_still_shown(books: Books) -> None:
@@ -101,7 +101,7 @@ def test_a_plan_that_breaks_off_leaves_the_ledger_as_it_was(books: Books) -> Non
 
     with pytest.raises(ValueError, match="a problem"):
         books.plan(broken())
-    assert (prompts(books), books.queries.counts(1).retired) == (["a"], 0)
+    assert (prompts(books), books.queries.counts(1).total) == (["a"], 1)
 
 
 def test_a_plan_in_the_making_keeps_no_runner_from_writing(books: Books, path: Path) -> None:

@@ -10,8 +10,20 @@ from typing import Annotated, Literal
 
 import typer
 
-from orbatch.cli.session import Batch, Force, Session, check_new, find_batch, json_text, new_file
-from orbatch.cli.tables import csv_line
+from orbatch.cli.session import (
+    Batch,
+    Force,
+    Model,
+    Only,
+    Prompt,
+    Session,
+    StatusOption,
+    check_new,
+    find_batch,
+    json_text,
+    new_file,
+)
+from orbatch.cli.tables import csv_line, select_jobs
 from orbatch.export import COLUMNS, record_of
 from orbatch.ledger import ExportedJob
 
@@ -21,6 +33,10 @@ def export(
     batch: Batch = None,
     format: Annotated[Literal["jsonl", "csv"], typer.Option(help="JSON lines or CSV.")] = "jsonl",  # noqa: A002 - the option's name
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write. Default: stdout.")] = None,
+    prompt: Prompt = None,
+    model: Model = None,
+    status: StatusOption = None,
+    only: Only = None,
     force: Force = False,
 ) -> None:
     """Write the outputs of a batch, one line per job.
@@ -28,10 +44,11 @@ def export(
     Prompt, variables, model, text or files, cost and settings, in the order of the batch file.
     """
     session: Session = context.obj
+    which = select_jobs(only, prompt, model, status)
     if output is not None:
         check_new(output, f"batch.{format}", force=force)
     with session.open_ledger() as ledger:
-        found = ledger.reports.exported_jobs(find_batch(ledger, batch).id)
+        found = ledger.reports.exported_jobs(find_batch(ledger, batch).id, which)
         lines = _csv_lines(found) if format == "csv" else (json_text(record_of(job)) + "\n" for job in found)
         if output is None:
             sys.stdout.writelines(lines)  # not typer.echo, which would need a string of everything

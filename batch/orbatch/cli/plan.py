@@ -29,9 +29,9 @@ from orbatch.cli.session import (
     relative_path,
 )
 from orbatch.cli.tables import Table, amount, as_data, jobs_are, json_number, json_usd, pluralize, span, table
-from orbatch.ledger import BatchRecord, Caps, Counts, Ledger, ModelTotals
+from orbatch.ledger import BatchRecord, Caps, Counts, Ledger, ModelTotals, PromptTotals
 from orbatch.money import to_nano
-from orbatch.outputs.files import copy_of, find_outputs, why_unusable
+from orbatch.outputs.files import RETIRED, copy_of, find_outputs, is_outside, why_unusable
 from orbatch.outputs.receipts import Adopted, adopt_receipts, receipts_path
 from orbatch.plan import (
     CapForecast,
@@ -47,16 +47,23 @@ from orbatch.plan import (
     simulated,
 )
 
+_SUMMED = ("jobs", "low_nusd", "high_nusd", "unpriced")
+PROMPTS_SHOWN = 20  # of those with jobs to submit; the others are counted
+
 
 @dataclass(frozen=True, slots=True)
 class PlanView:
-    """A plan beside the money there is for it. ``key_left_usd``: what the key may still spend, None: no limit known;
+    """A plan beside the money there is for it. ``to_submit``: the first prompts with jobs
+    to submit. ``retired_files``: of jobs that left the batch file, and not yet moved aside.
+    ``key_left_usd``: what the key may still spend, None: no limit known;
     ``key_problem``: what is wrong with the key."""
 
     plan: Plan
     caps: Caps
     forecasts: list[CapForecast]
     counts: Counts
+    to_submit: list[PromptTotals]
+    retired_files: int
     key_left_usd: Decimal | None
     key_problem: str | None
 
@@ -144,7 +151,12 @@ async def make_view(
     _refuse_unknown_outputs(ledger, made)
     caps = caps_from_config(config.budget, budget)
     counts = ledger.queries.counts(made.batch.id, only)  # with the statuses, which the totals do not have
-    return PlanView(made, caps, forecast_caps(ledger, made, caps), counts, *await connection.key_left())
+    prompts = ledger.plans.to_submit(made.batch.id, only)
+    retired = sum(
+        is_outside(output, config.output_dir / RETIRED) for _, output in ledger.queries.retired_outputs(made.batch.id)
+    )
+    forecasts = forecast_caps(ledger, made, caps)
+    return PlanView(made, caps, forecasts, counts, prompts, retired, *await connection.key_left())
 
 
 def take_over(session: Session, ledger: Ledger, output_dir: Path) -> Adopted:
@@ -246,6 +258,10 @@ def show_plan(session: Session, view: PlanView) -> None:
         session.data(plan_data(view))
         return
     session.print(_table(view.plan).lines)
+    if view.counts.total > view.plan.total.to_submit and view.to_submit:  # else everything is new
+        session.result("")
+        session.print(_changes_table(view.to_submit).lines)
+        session.result("")
     for line in plan_lines(view, session.flags):
         session.result(line)
 
@@ -267,6 +283,31 @@ def _table(plan: Plan) -> Table:
     return table(shown, columns, numbers=[*columns][1:], flexible=["model"], always=["jobs", "USD"])
 
 
+def _changes_table(prompts: Sequence[PromptTotals]) -> Table:
+    """What is to be submitted of a batch that is partly done, by prompt."""
+    shown, more = prompts[:PROMPTS_SHOWN], prompts[PROMPTS_SHOWN:]
+    rows = list(shown)
+    if more:
+        jobs, low, high, unpriced = (sum(getattr(part, name) for part in more) for name in _SUMMED)
+        rows.append(PromptTotals(f"{len(more)} more prompts", 0, jobs, low, high, unpriced, 0, 0))
+    columns: Mapping[str, Callable[[PromptTotals], object]] = {
+        "to submit": lambda part: f"+ {part.prompt_id}",
+        "models": lambda part: part.models,
+        "jobs": lambda part: part.jobs,
+        "USD": lambda part: span(part.low_nusd, part.high_nusd, part.unpriced),
+        "why": _why_submitted,
+    }
+    return table(rows, columns, numbers=("models", "jobs", "USD"), flexible=["to submit"], always=["jobs", "USD"])
+
+
+def _why_submitted(part: PromptTotals) -> str:
+    if part.retired:
+        return f"changed; {pluralize(part.retired, 'earlier job')} kept"
+    if not part.models:
+        return ""
+    return f"{part.others} of its jobs are not submitted" if part.others else "new"
+
+
 def plan_lines(view: PlanView, flags: str) -> list[str]:
     """The plan in sentences: first what changed or is not set, then the jobs, last the money."""
     plan, total = view.plan, view.plan.total
@@ -280,6 +321,10 @@ def plan_lines(view: PlanView, flags: str) -> list[str]:
     paid = total.done + total.open  # they cost nothing more
     if paid:
         lines.append(f"{pluralize(paid, 'job')} already done or submitted.")
+    if files := view.retired_files:
+        are, them = ("is", "it") if files == 1 else ("are", "them")
+        command = f"`orbatch clean {plan.batch.name}{flags}` moves {them} to {RETIRED}/."
+        lines.append(f"{pluralize(files, 'file')} of earlier prompts {are} among the outputs. {command}")
     lines += retry_hint(plan.batch.name, view.counts, flags)
     lines += _outlook(view)
     lines += _cap_lines(view.forecasts)
@@ -365,6 +410,8 @@ def plan_data(view: PlanView) -> dict[str, Any]:
         "cap_total_usd": json_usd(view.caps.total),
         "key_remaining_usd": json_number(view.key_left_usd),
         "models": [_model_data(part) for part in plan.totals],
+        "to_submit": [as_data(part) for part in view.to_submit],
+        "retired": dict(view.counts.retired),
         "not_set": [as_data(group) for group in plan.unset],
         "price_changes": [asdict(change) for change in plan.price_changes],
     }

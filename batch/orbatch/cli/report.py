@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from orbatch.cli.resolve import holds_data, retry_hint, uncertain_data, uncertain_lines
-from orbatch.cli.session import Failure, OneOrAll, Session, find_batch, relative_path
+from orbatch.cli.session import (
+    Failure,
+    Model,
+    OneOrAll,
+    Only,
+    Prompt,
+    Session,
+    StatusOption,
+    find_batch,
+    relative_path,
+)
 from orbatch.cli.tables import (
     SCREEN,
     Table,
@@ -21,6 +31,7 @@ from orbatch.cli.tables import (
     json_usd,
     pluralize,
     screen_counts,
+    select_jobs,
     table,
 )
 from orbatch.ledger import (
@@ -81,6 +92,10 @@ def report(
     format: Annotated[  # noqa: A002 - the option's name
         Literal["table", "json", "csv"], typer.Option(help="Output format.")
     ] = "table",
+    prompt: Prompt = None,
+    model: Model = None,
+    status: StatusOption = None,
+    only: Only = None,
     wide: Annotated[bool, typer.Option("--wide", help="Every column.")] = False,
     settle: Annotated[bool, typer.Option("--settle", help="First query the charges that are unknown.")] = False,
 ) -> None:
@@ -88,7 +103,8 @@ def report(
     session: Session = context.obj
     with session.open_ledger() as ledger:
         batch_id = None if batch is None else find_batch(ledger, batch).id
-        which = Filter(batch_id, _day(since, "--since"), _day(until, "--until"))
+        chosen = select_jobs(only, prompt, model, status)
+        which = Filter(batch_id, _day(since, "--since"), _day(until, "--until"), chosen)
         if which.since and which.until and which.since > which.until:
             raise Failure(f"--since {since} is after --until {until}.")
         if settle:
@@ -170,6 +186,8 @@ def show_summary(session: Session, ledger: Ledger, batch: BatchRecord, result: R
         session.print(report_table("model", rows, total).lines)
     words = screen_counts(counts)
     parts = [f"{words.pop('done')} of {counts.total} done", *(f"{jobs} {word}" for word, jobs in words.items() if jobs)]
+    if earlier := sum(counts.retired.values()):
+        parts.append(f"{earlier} from earlier prompts")
     files = f" Files: {relative_path(batch.output_dir)}" if counts[Status.DONE] else ""
     session.result(
         f"{batch.name}: {', '.join(parts)}. Spent {amount(total.charged_nusd)} USD, "

@@ -14,7 +14,9 @@ from orbatch.cli.session import (
     Batch,
     ExitCode,
     Failure,
+    Model,
     Only,
+    Prompt,
     Session,
     Yes,
     confirm,
@@ -32,6 +34,7 @@ from orbatch.ledger import (
     Counts,
     JobRecord,
     Ledger,
+    Selection,
     Status,
     utc_now,
 )
@@ -50,6 +53,8 @@ def retry(
     status: Annotated[
         str, typer.Option(help=f"Status of the jobs to retry: {', '.join(_RETRYABLE)}; several with commas.")
     ] = "failed",
+    prompt: Prompt = None,
+    model: Model = None,
     only: Only = None,
 ) -> None:
     """Set failed jobs back to pending. The next run submits them.
@@ -64,7 +69,8 @@ def retry(
     with session.open_ledger() as ledger:
         found = find_batch(ledger, batch)
         counts = ledger.queries.counts(found.id)  # before they change
-        reopened = ledger.attempts.reopen(ledger.queries.reopenable(found.id, wanted, only), reset_attempts=True)
+        which = Selection(only, prompt, model, tuple(wanted))
+        reopened = ledger.attempts.reopen(ledger.queries.reopenable(found.id, which), reset_attempts=True)
     if session.json:
         session.data({"batch": found.name, "reopened": reopened})
     elif reopened:
@@ -72,7 +78,8 @@ def retry(
         them = "it" if reopened == 1 else "them"
         session.result(f"{pluralize(reopened, 'job')} of {found.name} set to pending. {again} submits {them} again.")
     else:
-        matching = "" if only is None else f" that match {only}"
+        patterns = [text for text in (only, prompt, model) if text is not None]
+        matching = f" that match {' and '.join(patterns)}" if patterns else ""
         present = ", ".join(f"{jobs} {status}" for status, jobs in counts.by_status.items()) or "none"
         session.result(f"{found.name} has no {' or '.join(wanted)} jobs{matching}. Its jobs: {present}.")
 

@@ -79,6 +79,13 @@ def parse_usd(text: str) -> Decimal:
 Batch = Annotated[str | None, typer.Argument(help="Batch name. Default: the most recent.")]
 OneOrAll = Annotated[str | None, typer.Argument(help="Batch name. Default: the whole ledger.")]
 Only = Annotated[str | None, typer.Option(help="Only jobs whose prompt id, model or job id matches, such as 'cat*'.")]
+Prompt = Annotated[
+    str | None, typer.Option("--prompt", help="Only this prompt: a pattern for its id, or part of its text.")
+]
+Model = Annotated[str | None, typer.Option("--model", help="Only this model: a pattern, or part of its name.")]
+StatusOption = Annotated[
+    str | None, typer.Option("--status", help="Only jobs with this status, such as failed; several with commas.")
+]
 Refresh = Annotated[bool, typer.Option("--refresh", help="Ignore the cached price list and fetch it again.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 Budget = Annotated[Decimal | None, typer.Option(parser=parse_usd, metavar="USD", help="Replaces budget.total_usd.")]

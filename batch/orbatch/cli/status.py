@@ -12,10 +12,44 @@ from typing import Annotated, Any
 import typer
 
 from orbatch.cli.resolve import holds_data, uncertain_data, uncertain_lines
-from orbatch.cli.session import Failure, OneOrAll, Session, did_you_mean, find_batch, find_job, relative_path
-from orbatch.cli.tables import SCREEN, Table, amount, as_data, json_usd, pluralize, screen_counts, table
+from orbatch.cli.session import (
+    ExitCode,
+    Failure,
+    Model,
+    OneOrAll,
+    Only,
+    Prompt,
+    Session,
+    StatusOption,
+    find_batch,
+    find_job,
+    relative_path,
+)
+from orbatch.cli.tables import (
+    SCREEN,
+    Table,
+    amount,
+    as_data,
+    clock_text,
+    json_usd,
+    pluralize,
+    screen_counts,
+    select_jobs,
+    table,
+)
 from orbatch.export import text_of
-from orbatch.ledger import BatchRecord, Filter, JobRecord, Ledger, OutputRecord, Status, variant_text
+from orbatch.ledger import (
+    BatchRecord,
+    Filter,
+    JobRecord,
+    Ledger,
+    OutputRecord,
+    Selection,
+    parse_timestamp,
+    utc_now,
+    variant_text,
+)
+from orbatch.ledger.schema import EVERY_JOB
 from orbatch.money import format_usd
 
 _JOB_COLUMNS: Mapping[str, Callable[[Any], str]] = {
@@ -25,11 +59,16 @@ _JOB_COLUMNS: Mapping[str, Callable[[Any], str]] = {
     "model": itemgetter("model"),
     "status": lambda row: row["status"] + (" (retired)" if row["retired"] else ""),
     "USD": lambda row: amount(row["cost_nusd"], "-"),
+    "since": lambda row: _since(row["submitted_at"]),
+    "took": lambda row: _took(row["submitted_at"], row["completed_at"], row["status"]),
     "result": lambda row: relative_path(row["output_path"]) if row["output_path"] else row["error"] or "",
 }
 KEY_SHOWN = 8  # digits of a job's key in default file names, too
 # What those need: prompts and requests are long and not in the table.
-_SELECTED = tuple("job_id batch prompt_id variables seed model status retired cost_nusd output_path error".split())
+_SELECTED = (
+    *("job_id", "batch", "prompt_id", "variables", "seed", "model", "status", "retired", "cost_nusd"),
+    *("submitted_at", "completed_at", "output_path", "error"),
+)
 # In the view, but not in its public columns: nano-dollars beside the USD, and internal numbers.
 _VIEW_EXTRAS = ("estimate_low_nusd", "estimate_high_nusd", "cost_nusd", "reserved_nusd", "batch_id", "position")
 
@@ -59,8 +98,8 @@ def _batches_table(ledger: Ledger, batches: list[BatchRecord]) -> Table:
         words = screen_counts(counts)
         charged, reserved = ledger.reports.spend(batch.id)
         row = {"batch": batch.name, **words, "spent USD": amount(charged), "reserved": amount(reserved)}
-        rows.append(row | {"done": f"{words['done']}/{counts.total}"})
-    titles = ("batch", *SCREEN, "spent USD", "reserved")
+        rows.append(row | {"done": f"{words['done']}/{counts.total}", "retired": sum(counts.retired.values())})
+    titles = ("batch", *SCREEN, "retired", "spent USD", "reserved")
     columns = {title: itemgetter(title) for title in titles}
     return table(rows, columns, numbers=titles[1:], flexible=["batch"], always=["done", "spent USD"])
 
@@ -73,7 +112,7 @@ def _batch_data(ledger: Ledger, batch: BatchRecord) -> dict[str, Any]:
         "config": batch.config_path,
         "output_dir": batch.output_dir,
         "jobs": dict(counts.by_status),
-        "retired": counts.retired,
+        "retired": dict(counts.retired),
         "cost_usd": json_usd(total.charged_nusd),
         "reserved_usd": json_usd(total.reserved_nusd),
         "holds": holds_data(ledger, batch),
@@ -83,24 +122,27 @@ def _batch_data(ledger: Ledger, batch: BatchRecord) -> dict[str, Any]:
 def jobs(
     context: typer.Context,
     batch: OneOrAll = None,
-    status: Annotated[str | None, typer.Option(help="Only jobs with this status, such as failed.")] = None,
+    prompt: Prompt = None,
+    model: Model = None,
+    status: StatusOption = None,
+    only: Only = None,
     limit: Annotated[int | None, typer.Option(min=1, max=1_000_000_000, help="Maximum number of jobs.")] = None,
 ) -> None:
     """List jobs with status, cost and file."""
     session: Session = context.obj
-    if status is not None and status not in list(Status):
-        guess = did_you_mean(status, list(Status))
-        raise Failure(f"{status} is not a status.{guess} Choose from: {', '.join(Status)}.")
+    which = select_jobs(only, prompt, model, status)
     with session.open_ledger() as ledger:
         batch_id = None if batch is None else find_batch(ledger, batch).id
         columns = ("*",) if session.json else _SELECTED
         # A list: the ledger is closed before slow output.
-        rows = list(ledger.reports.job_rows(batch_id, status, limit, columns=columns))
+        rows = list(ledger.reports.job_rows(batch_id, None, limit, which=which, columns=columns))
     if session.json:
         shown = [{key: value for key, value in row.items() if key not in _VIEW_EXTRAS} for row in rows]
         session.data([row | {"variables": json.loads(row["variables"])} for row in shown])
-    else:
+    elif rows:
         session.print(_jobs_table(rows, with_batch=batch is None).lines)
+    else:
+        session.result("There is no such job.")
 
 
 def _jobs_table(rows: list[Mapping[str, Any]], *, with_batch: bool) -> Table:
@@ -110,22 +152,82 @@ def _jobs_table(rows: list[Mapping[str, Any]], *, with_batch: bool) -> Table:
         "job": lambda row: row["job_id"][:KEY_SHOWN] if alike[row["job_id"][:KEY_SHOWN]] == 1 else row["job_id"]
     }
     columns = {title: cell for title, cell in _JOB_COLUMNS.items() if with_batch or title != "batch"}
-    return table(rows, ids | columns, numbers=["USD"], flexible=("result", "variant", "prompt", "model", "batch"))
+    return table(
+        rows,
+        ids | columns,
+        numbers=["USD", "since", "took"],
+        optional=["since", "took"],
+        flexible=("result", "variant", "prompt", "model", "batch"),
+    )
+
+
+def _since(submitted_at: str | None) -> str:
+    """When it was submitted, in local time: the time alone of what is younger than a day."""
+    if submitted_at is None:
+        return ""
+    at = parse_timestamp(submitted_at)
+    return f"{at.astimezone():%H:%M}" if (utc_now() - at).days < 1 else f"{at.astimezone():%Y-%m-%d}"
+
+
+def _took(submitted_at: str | None, completed_at: str | None, status: str) -> str:
+    """From the submit to the end, or until now for a job that runs."""
+    if submitted_at is None or (completed_at is None and status not in SCREEN["running"]):
+        return ""
+    end = utc_now() if completed_at is None else parse_timestamp(completed_at)
+    return clock_text((end - parse_timestamp(submitted_at)).total_seconds())
 
 
 def show(
     context: typer.Context,
-    job: Annotated[str, typer.Argument(help="First characters of the job id or of the remote id.")],
+    job: Annotated[str | None, typer.Argument(help="First characters of the job id or of the remote id.")] = None,
+    prompt: Prompt = None,
+    model: Model = None,
+    status: StatusOption = None,
+    only: Only = None,
 ) -> None:
-    """Show one job: request, attempts, costs, files, history."""
+    """Show a job: request, attempts, costs, files, history.
+
+    With options in place of a job id: every job that they choose.
+    """
+    session: Session = context.obj
+    which = select_jobs(only, prompt, model, status)
+    if (job is None) == (which == EVERY_JOB):
+        raise Failure("Give the first characters of a job id, or --prompt, --model, --status or --only.")
+    with session.open_ledger() as ledger:
+        if job is not None:
+            found = [find_job(ledger, job)]
+        else:
+            rows = ledger.reports.job_rows(which=which, columns=["job_id"])
+            found = [ledger.queries.job(row["job_id"]) for row in list(rows)]
+        if session.json:
+            data = [_job_data(ledger, each) for each in found]
+            session.data(data if job is None else data[0])
+            return
+        for number, each in enumerate(found):
+            for line in [""] * (number > 0) + _job_lines(ledger, each):
+                session.result(line)
+
+
+def path(
+    context: typer.Context,
+    prompt: Annotated[str, typer.Argument(help="A pattern for the prompt id, part of the prompt's text, or a job id.")],
+    model: Model = None,
+    batch: Annotated[str | None, typer.Option("--batch", help="Batch name. Default: the whole ledger.")] = None,
+) -> None:
+    """Print the paths of the files of a prompt, one per line.
+
+    For other programs: `mpv $(orbatch path beach --model veo)`.
+    """
     session: Session = context.obj
     with session.open_ledger() as ledger:
-        found = find_job(ledger, job)
-        if session.json:
-            session.data(_job_data(ledger, found))
-            return
-        for line in _job_lines(ledger, found):
-            session.result(line)
+        batch_id = None if batch is None else find_batch(ledger, batch).id
+        files = ledger.queries.placed_files(batch_id, Selection(prompt=prompt, model=model, current=True))
+        if not files:
+            files = ledger.queries.placed_files(batch_id, Selection(only=f"{prompt}*", model=model))
+    if not files:
+        raise Failure(f"No finished job matches {prompt}. `orbatch jobs{session.flags}` lists all.", ExitCode.NO_OUTPUT)
+    paths = sorted(relative_path(output.path) for _, output in files)
+    session.data(paths) if session.json else session.result("\n".join(paths))
 
 
 def _job_data(ledger: Ledger, job: JobRecord) -> dict[str, Any]:

@@ -6,13 +6,13 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from decimal import ROUND_HALF_EVEN, Decimal
 from textwrap import wrap
 from typing import Any, TypeVar
 
-from orbatch.cli.session import printable
-from orbatch.ledger import Counts, Status
+from orbatch.cli.session import Failure, did_you_mean, printable
+from orbatch.ledger import Counts, Selection, Status
 from orbatch.money import from_nano
 
 T = TypeVar("T")
@@ -32,6 +32,20 @@ SCREEN: Mapping[str, tuple[Status, ...]] = {
     "failed": (Status.REJECTED, Status.FAILED, Status.CANCELLED, Status.EXPIRED, Status.LOST),
     "uncertain": (Status.UNCERTAIN,),
 }
+
+
+def select_jobs(
+    only: str | None = None, prompt: str | None = None, model: str | None = None, status: str | None = None
+) -> Selection:
+    """The jobs that the options of a command choose. ``status``: several with commas; ``running`` is one, too. Raises
+    Failure for a word that is no status."""
+    statuses: list[Status] = []
+    for word in (text.strip() for text in status.split(",")) if status is not None else ():
+        if word not in (*Status, "running"):
+            known = [*Status, "running"]
+            raise Failure(f"{word} is not a status.{did_you_mean(word, known)} Choose from: {', '.join(known)}.")
+        statuses += SCREEN["running"] if word == "running" else [Status(word)]
+    return Selection(only, prompt, model, tuple(statuses))
 
 
 def screen_counts(counts: Counts) -> dict[str, int]:
@@ -104,25 +118,36 @@ def csv_line(cells: Iterable[object]) -> str:
 @dataclass(frozen=True, slots=True)
 class Table:
     """Rows of text below their titles. ``right``: columns aligned on the right. Where a terminal is too narrow, the
-    ``flexible`` ones are shortened, the first one first. ``prose``: the last column may go on below."""
+    ``flexible`` ones are shortened, the first one first; if that is not enough, the ``optional`` ones are left out.
+    ``prose``: the last column may go on below."""
 
     titles: tuple[str, ...]
     rows: list[list[str]]
     right: frozenset[str]
     flexible: tuple[str, ...]
     prose: bool
+    optional: tuple[str, ...] = ()
 
     def lines(self, width: int | None = None) -> Iterator[str]:
         """Titles, a rule and the rows, in at most ``width`` columns of the terminal if shortening can do it; None: as
         wide as they are. A number, an id or a title is never shortened, and no line is padded."""
         lengths = [max(map(_length, column)) for column in zip(self.titles, *self.rows, strict=True)]
         shown = self._fit(lengths, width) if width else lengths
+        left_out = next((title for title in self.optional if title in self.titles), None)
+        if width and left_out is not None and sum(shown) + len(_GAP) * (len(shown) - 1) > width:
+            yield from self._without(left_out).lines(width)
+            return
         yield self._line(self.titles, shown)
         yield "─" * (sum(shown) + len(_GAP) * (len(shown) - 1))
         for row in self.rows:
             first, *rest = wrap(row[-1], shown[-1]) if self.prose and row[-1] else row[-1:]
             yield self._line([*row[:-1], first], shown)
             yield from (" " * (sum(shown[:-1]) + len(_GAP) * (len(shown) - 1)) + line for line in rest)
+
+    def _without(self, title: str) -> Table:
+        column = self.titles.index(title)
+        titles = (*self.titles[:column], *self.titles[column + 1 :])
+        return replace(self, titles=titles, rows=[[*row[:column], *row[column + 1 :]] for row in self.rows])
 
     def _fit(self, lengths: list[int], width: int) -> list[int]:
         excess = sum(lengths) + len(_GAP) * (len(lengths) - 1) - width
@@ -151,11 +176,12 @@ def table(
     numbers: Iterable[str] = (),
     flexible: Iterable[str] = (),
     always: Iterable[str] = (),
+    optional: Iterable[str] = (),
     prose: bool = False,
 ) -> Table:
     """One row per record; ``columns``: title -> its cell. ``numbers``: columns to align on the right, with the same
-    number of decimals. A column in which no record has anything is dropped, unless ``always`` names it. ``flexible``
-    and ``prose`` as in Table."""
+    number of decimals. A column in which no record has anything is dropped, unless ``always`` names it. ``flexible``,
+    ``optional`` and ``prose`` as in Table."""
     every = list(records)
     kept: dict[str, list[str]] = {}
     for title, cell in columns.items():
@@ -163,7 +189,7 @@ def table(
         if not kept or title in always or not _NOTHING.issuperset(cells):
             kept[title] = _same_decimals(cells) if title in numbers else cells
     rows = [list(row) for row in zip(*kept.values(), strict=True)]
-    return Table(tuple(kept), rows, frozenset(numbers), tuple(flexible), prose)
+    return Table(tuple(kept), rows, frozenset(numbers), tuple(flexible), prose, tuple(optional))
 
 
 def _same_decimals(cells: list[str]) -> list[str]:

@@ -1,27 +1,53 @@
-"""``verify``: whether the files that were paid for exist and are unchanged."""
+"""``verify``: whether the files that were paid for exist and are unchanged. ``clean``: moves those of retired jobs."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import typer
 
-from orbatch.cli.session import ExitCode, OneOrAll, Session, Yes, confirm, find_batch, outlive_readers
-from orbatch.cli.tables import pluralize
-from orbatch.ledger import Ledger, OutputRecord
+from orbatch.cli.session import (
+    Batch,
+    ExitCode,
+    Model,
+    OneOrAll,
+    Only,
+    Prompt,
+    Session,
+    StatusOption,
+    Yes,
+    confirm,
+    find_batch,
+    outlive_readers,
+    relative_path,
+)
+from orbatch.cli.tables import pluralize, select_jobs
+from orbatch.ledger import Ledger, OutputRecord, utc_now
 
 
-def verify(context: typer.Context, batch: OneOrAll = None, yes: Yes = False) -> None:
+def verify(
+    context: typer.Context,
+    batch: OneOrAll = None,
+    prompt: Prompt = None,
+    model: Model = None,
+    status: StatusOption = None,
+    only: Only = None,
+    yes: Yes = False,
+) -> None:
     """Check the files on disk against the ledger.
 
     Offers to download missing and changed files again, while the provider still has them; that costs nothing.
     """
     session: Session = context.obj
     outlive_readers()
+    which = select_jobs(only, prompt, model, status)
     with session.open_ledger() as ledger:
-        files = list(ledger.queries.placed_files(None if batch is None else find_batch(ledger, batch).id))
+        files = ledger.queries.placed_files(None if batch is None else find_batch(ledger, batch).id, which)
         found = [(job_id, output.path, problem) for job_id, output in files if (problem := _problem(output))]
         for job_id, path, problem in found:
             session.warn(f"{job_id}  {path}: {problem}")
@@ -42,6 +68,55 @@ def verify(context: typer.Context, batch: OneOrAll = None, yes: Yes = False) -> 
         session.result(f"{checked} checked, {len(found)} missing or changed, {downloaded} downloaded again.")
     if downloaded < len(found):  # for scripts: something is still missing
         raise typer.Exit(ExitCode.FAILED)
+
+
+def clean(context: typer.Context, batch: Batch = None, yes: Yes = False) -> None:
+    """Move the files of jobs that left the batch file to `retired/`.
+
+    They stay paid for and in the ledger: a prompt that comes back finds its file there.
+    """
+    from orbatch.outputs.files import RETIRED, is_outside
+
+    session: Session = context.obj
+    outlive_readers()
+    with session.open_ledger() as ledger:
+        found = find_batch(ledger, batch)
+        output_dir = Path(found.output_dir)
+        retired_dir = output_dir / RETIRED
+        attempts = [
+            (attempt_id, [output for _, output in of_attempt])
+            for attempt_id, of_attempt in groupby(ledger.queries.retired_outputs(found.id), key=itemgetter(0))
+        ]
+        present = [each for each in attempts if all(is_outside(output, retired_dir) for output in each[1])]
+        number = sum(len(outputs) for _, outputs in present)
+        if present and not yes:
+            where = relative_path(retired_dir)
+            confirm(f"Move {pluralize(number, 'file')} of earlier prompts to {where}?", "Nothing was moved.")
+        ledger.leases.check_free(found.id, utc_now())
+        moved = sum(_set_aside(session, ledger, attempt_id, outputs, output_dir) for attempt_id, outputs in present)
+    if session.json:
+        session.data({"batch": found.name, "moved": moved, "directory": str(retired_dir)})
+    else:
+        where = f" to {relative_path(retired_dir)}" if moved else ""
+        session.result(f"{found.name}: {pluralize(moved, 'file')} of earlier prompts moved{where}.")
+
+
+def _set_aside(session: Session, ledger: Ledger, attempt_id: int, outputs: list[OutputRecord], output_dir: Path) -> int:
+    """Move the files of one attempt; returns how many. Each has its new name before the ledger says so, and loses the
+    old one only afterwards, so that a crash leaves it with two names and never without one."""
+    from orbatch.outputs.files import RETIRED, copy_of, sync_directory
+
+    try:
+        stems = [Path(os.path.relpath(each.path, output_dir)).with_suffix("").as_posix() for each in outputs]
+        moved = [copy_of(each, output_dir / RETIRED, stem, 0) for each, stem in zip(outputs, stems, strict=True)]
+        ledger.attempts.replace_outputs(attempt_id, moved, f"moved to {RETIRED}/")
+        for each in outputs:
+            Path(each.path).unlink()
+            sync_directory(Path(each.path).parent)
+    except OSError as exc:
+        session.warn(f"{exc.filename}: {exc.strerror}. It stays where it is.")
+        return 0
+    return len(outputs)
 
 
 def _problem(output: OutputRecord) -> str | None:

@@ -22,7 +22,7 @@ from orbatch.ledger.database import (
     utc_now,
 )
 from orbatch.ledger.leases import LEASE_S, BatchHeld, Holder, LeaseLost, Leases
-from orbatch.ledger.plans import ModelTotals, Plans, PriceGroup
+from orbatch.ledger.plans import ModelTotals, Plans, PriceGroup, PromptTotals
 from orbatch.ledger.queries import Counts, ModelProgress, NoSuchJob, Queries
 from orbatch.ledger.receipts import Receipts
 from orbatch.ledger.records import (
@@ -40,6 +40,7 @@ from orbatch.ledger.records import (
     variant_text,
 )
 from orbatch.ledger.reports import GROUPINGS, Bills, ExportedJob, Filter, Grouping, ReportRow, Reports, UsageReadings
+from orbatch.ledger.schema import Selection
 from orbatch.ledger.status import ENDED_REMOTELY, PAID_AND_OPEN, TRANSITIONS, Status
 
 __all__ = [
@@ -75,10 +76,12 @@ __all__ = [
     "OutputRecord",
     "PlannedJob",
     "PriceGroup",
+    "PromptTotals",
     "Refused",
     "ReportRow",
     "Reservation",
     "ReusableJob",
+    "Selection",
     "Settlement",
     "Status",
     "job_label",

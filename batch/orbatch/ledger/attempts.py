@@ -257,15 +257,17 @@ class Attempts:
         with self._write() as (db, at):
             step(db, attempt_id, (Status.COMPLETED,), Status.LOST, at, error=error)
 
-    def replace_outputs(self, attempt_id: int, outputs: Sequence[OutputRecord]) -> None:
-        """Record the files of a done attempt that were downloaded again, in place of the earlier ones."""
+    def replace_outputs(
+        self, attempt_id: int, outputs: Sequence[OutputRecord], detail: str = "downloaded again"
+    ) -> None:
+        """Record other files of a done attempt in place of the earlier ones; ``detail`` says why."""
         with self._write() as (db, at):
             row = update_attempt(db, attempt_id, "status = 'done'", {"output_seconds": _seconds_of(outputs)})
             if row is None:
                 raise LedgerConflict(f"Attempt {attempt_id} is not done, so it has no files to replace.")
             db.execute("delete from outputs where attempt_id = :id", {"id": attempt_id})
             _write_outputs(db, row["job_id"], attempt_id, outputs, at)
-            add_event(db, row["job_id"], attempt_id, at, "downloaded again")
+            add_event(db, row["job_id"], attempt_id, at, detail)
 
     def settle(self, attempt_id: int, charge: Charge, caps: Caps) -> Settlement:
         """Record a charge that was not known when the job ended. A settled attempt is left alone."""

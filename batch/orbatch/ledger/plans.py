@@ -81,6 +81,20 @@ select model, count(*) as jobs,
 from jobs where batch_id = :batch_id and retired = 0 $ONLY
 group by model order by min(position)
 """
+# Prompts with jobs to submit; ``retired``: of the same prompt, and paid for, so that it was changed.
+_TO_SUBMIT = """
+select prompt_id,
+  count(distinct model) filter (where status = 'pending' and retired = 0) as models,
+  count(*) filter (where status = 'pending' and retired = 0) as jobs,
+  coalesce(sum(estimate_low_nusd) filter (where status = 'pending' and retired = 0), 0) as low_nusd,
+  coalesce(sum(estimate_high_nusd) filter (where status = 'pending' and retired = 0), 0) as high_nusd,
+  count(*) filter (where status = 'pending' and retired = 0 and estimate_high_nusd is null) as unpriced,
+  count(*) filter (where status <> 'pending' and retired = 0) as others,
+  count(*) filter (where status = 'done' and retired = 1) as retired
+from jobs where batch_id = :batch_id $ONLY
+group by prompt_id having count(*) filter (where status = 'pending' and retired = 0) > 0
+order by min(case when retired = 0 then position end) limit :limit
+"""
 _GROUPS = """
 select model, price_lines, estimate_low_nusd as low_nusd, estimate_exact_nusd as exact_nusd,
   estimate_high_nusd as high_nusd, count(*) as jobs
@@ -124,6 +138,21 @@ class ModelTotals:
     done: int
     open: int
     ended: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTotals:
+    """The jobs of one prompt that are to be submitted, as in ModelTotals. ``others``: its jobs that are not;
+    ``retired``: its finished jobs that have left the file, because the prompt or a setting was changed."""
+
+    prompt_id: str
+    models: int
+    jobs: int
+    low_nusd: int
+    high_nusd: int
+    unpriced: int
+    others: int
+    retired: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +216,12 @@ class Plans:
         """The jobs of the file by model: what is still to be submitted, and what is done or paid already."""
         query = _TOTALS.replace("$ONLY", only_condition(only))
         return [ModelTotals(*row) for row in self._database.rows(query, batch_id=batch_id, only=only)]
+
+    def to_submit(self, batch_id: int, only: str | None = None, limit: int = 1000) -> list[PromptTotals]:
+        """What is to be submitted by prompt, in the order of the file, ``limit`` prompts at most."""
+        query = _TO_SUBMIT.replace("$ONLY", only_condition(only))
+        rows = self._database.rows(query, batch_id=batch_id, only=only, limit=limit)
+        return [PromptTotals(*row) for row in rows]
 
     def price_groups(self, batch_id: int, only: str | None = None) -> list[PriceGroup]:
         """Pending jobs by model, price lines and price: as many rows as the batch has kinds of jobs, not jobs."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from orbatch.ledger.database import Database, LedgerError, parse_timestamp, timestamp
@@ -19,7 +19,7 @@ from orbatch.ledger.records import (
     columns_of,
     job_from_row,
 )
-from orbatch.ledger.schema import OPEN, only_condition
+from orbatch.ledger.schema import COUNTED_JOBS, EVERY_JOB, OPEN, Selection, only_condition
 from orbatch.ledger.status import Status
 
 _MATCHES_SHOWN = 5  # how many matches an ambiguous prefix names in its error
@@ -40,9 +40,9 @@ join attempts on attempts.job_id = other.id and attempts.status = 'done'
 join batches on batches.id = other.batch_id
 where jobs.batch_id = :batch_id and jobs.status = 'pending' and jobs.retired = 0
 """
-_JOBS_BY_MODEL = """
+_JOBS_BY_MODEL = f"""
 select model, status, count(*) as jobs from jobs
-where batch_id = :batch_id and (retired = 0 or status <> 'pending')
+where batch_id = :batch_id and {COUNTED_JOBS}
 group by model, status order by min(position)
 """
 _CHARGES_BY_MODEL = """
@@ -74,17 +74,18 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Jobs by status. Those that are retired and pending will never be submitted, and are only in ``retired``."""
+    """Jobs by status: those of the batch file, and those that have left it and are still open. ``retired``: those that
+    have left it and are over, also by status; the others of them were never submitted."""
 
     by_status: Mapping[str, int]
-    retired: int
+    retired: Mapping[str, int] = field(default_factory=dict)
 
     def __getitem__(self, status: Status) -> int:
         return self.by_status.get(status, 0)
 
     @property
     def total(self) -> int:
-        """All jobs but those that left the file before they were submitted."""
+        """All jobs but those that have left the file."""
         return sum(self.by_status.values())
 
 
@@ -264,11 +265,13 @@ class Queries:
         query = f"select {_OUTPUT} from outputs where job_id = :job_id {of_attempt} order by attempt_id, number"
         return [OutputRecord(*row) for row in self._database.rows(query, job_id=job_id, attempt_id=attempt_id)]
 
-    def placed_files(self, batch_id: int | None = None) -> list[tuple[str, OutputRecord]]:
+    def placed_files(self, batch_id: int | None = None, which: Selection = EVERY_JOB) -> list[tuple[str, OutputRecord]]:
         """Every file the ledger vouches for, with its job's id."""
-        of_batch = "" if batch_id is None else "where job_id in (select id from jobs where batch_id = :batch_id)"
-        query = f"select job_id, {_OUTPUT} from outputs {of_batch} order by id"
-        return [(job_id, OutputRecord(*output)) for job_id, *output in self._database.rows(query, batch_id=batch_id)]
+        of_batch = "1 = 1" if batch_id is None else "batch_id = :batch_id"
+        chosen = f"select jobs.id from jobs where {of_batch} {which.condition()}"
+        query = f"select job_id, {_OUTPUT} from outputs where job_id in ({chosen}) order by id"
+        rows = self._database.rows(query, batch_id=batch_id, **which.values)
+        return [(job_id, OutputRecord(*output)) for job_id, *output in rows]
 
     def path_owner(self, path: str) -> str | None:
         """The job whose output this path is, if any."""
@@ -289,16 +292,22 @@ class Queries:
     def counts(self, batch_id: int, only: str | None = None) -> Counts:
         """The jobs of a batch by status."""
         query = (
-            "select status, retired, count(*) as jobs from jobs where batch_id = :batch_id "
-            f"{only_condition(only)} group by status, retired"
+            f"select status, case when {COUNTED_JOBS} then 0 else 1 end as is_retired, count(*) as jobs from jobs "
+            f"where batch_id = :batch_id {only_condition(only)} group by status, is_retired"
         )
-        by_status: dict[str, int] = {}
-        all_retired = 0
-        for status, retired, jobs in self._database.rows(query, batch_id=batch_id, only=only):
-            all_retired += jobs if retired else 0
-            if not retired or status != Status.PENDING:
-                by_status[status] = by_status.get(status, 0) + jobs
-        return Counts(by_status, all_retired)
+        rows = self._database.rows(query, batch_id=batch_id, only=only)
+        counted = {status: jobs for status, is_retired, jobs in rows if not is_retired}
+        retired = {status: jobs for status, is_retired, jobs in rows if is_retired and status != Status.PENDING}
+        return Counts(counted, retired)
+
+    def retired_outputs(self, batch_id: int) -> list[tuple[int, OutputRecord]]:
+        """The files of jobs that have left the batch file and are over, each with its attempt's id."""
+        query = (
+            f"select attempt_id, {_OUTPUT} from outputs where job_id in (select id from jobs "
+            f"where batch_id = :batch_id and not {COUNTED_JOBS}) order by attempt_id, number"
+        )
+        rows = self._database.rows(query, batch_id=batch_id)
+        return [(attempt_id, OutputRecord(*output)) for attempt_id, *output in rows]
 
     def progress(self, batch_id: int) -> list[ModelProgress]:
         """How far a batch is, model by model, in the order of the file."""
@@ -307,16 +316,12 @@ class Queries:
         by_model: dict[str, dict[str, int]] = {}
         for model, status, jobs in self._database.rows(_JOBS_BY_MODEL, batch_id=batch_id):
             by_model.setdefault(model, {})[status] = jobs
-        return [ModelProgress(model, Counts(found, 0), charged.get(model, 0)) for model, found in by_model.items()]
+        return [ModelProgress(model, Counts(found), charged.get(model, 0)) for model, found in by_model.items()]
 
-    def reopenable(self, batch_id: int, statuses: Sequence[Status], only: str | None = None) -> list[str]:
-        """Jobs of the file, in these states, that ``retry`` may submit again, in the order of the file."""
-        condition = " or ".join(f"status = '{Status(status)}'" for status in statuses)
-        query = (
-            f"select id from jobs where batch_id = :batch_id and ({condition}) and retired = 0 "
-            f"{only_condition(only)} order by +position"
-        )
-        return [row["id"] for row in self._database.rows(query, batch_id=batch_id, only=only)]
+    def reopenable(self, batch_id: int, which: Selection) -> list[str]:
+        """Jobs of the file that ``retry`` may submit again, in the order of the file."""
+        query = f"select id from jobs where batch_id = :batch_id and retired = 0 {which.condition()} order by +position"
+        return [row["id"] for row in self._database.rows(query, batch_id=batch_id, **which.values)]
 
     def wait_reasons(self, batch_id: int) -> list[tuple[str, int]]:
         """Why pending jobs wait: each reason with its number of jobs, the most frequent first."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import Any, Literal, NamedTuple, get_args
 
 from orbatch.ledger.database import Database, timestamp
 from orbatch.ledger.records import AttemptRecord, parse_json
-from orbatch.ledger.schema import COUNTED
+from orbatch.ledger.schema import COUNTED, COUNTED_JOBS, EVERY_JOB, Selection
 
 Grouping = Literal["model", "batch", "day", "prompt", "status"]
 GROUPINGS: tuple[Grouping, ...] = get_args(Grouping)
@@ -57,12 +57,12 @@ from (select attempts.*, cast(round(output_seconds * 1000) as integer) as output
   case when settled = 1 and is_byok = 0 and estimate_high_nusd is not null
     and status in ('completed', 'done', 'lost') then 1 else 0 end as is_comparable
   from attempts) as a
-where $WHERE group by 1
+where $WHERE $JOBS group by 1
 """
-# Jobs that have left their batch file before they were submitted do not count.
-_JOB_COUNTS = """
+# Money counts whatever became of a job; jobs that have left their batch file count only while they are open.
+_JOB_COUNTS = f"""
 select $KEY as key, count(*) as jobs, count(*) filter (where status = 'done') as done
-from jobs where (retired = 0 or status <> 'pending') and $WHERE group by 1
+from jobs where {COUNTED_JOBS} and $WHERE $JOBS group by 1
 """
 _BILLS = f"""
 select model, price_lines, count(*) as count, sum(coalesce(estimate_exact_nusd, estimate_high_nusd)) as estimated_nusd,
@@ -85,7 +85,7 @@ select jobs.id as job_id, prompt_id, prompt, variables, model, kind, status, req
   coalesce(error, wait_reason) as error, outputs.path,
   (select sum(cost_nusd) from attempts where job_id = jobs.id) as cost_nusd
 from jobs left join outputs on outputs.job_id = jobs.id
-where batch_id = :batch_id and retired = 0
+where batch_id = :batch_id and retired = 0 $JOBS
 order by position, jobs.id, outputs.attempt_id, outputs.number
 """
 # The readings around an attempt, the last one before it and the newest one after it, and the charges between them.
@@ -148,12 +148,22 @@ class Filter:
     batch_id: int | None = None
     since: str | None = None
     until: str | None = None
+    jobs: Selection = EVERY_JOB
 
     def where(self, query: str) -> tuple[str, dict[str, object]]:
-        """A query with $WHERE, over rows with a batch and a day, as SQL and its parameters."""
+        """A query with $WHERE and $JOBS, over rows with a batch and a day, as SQL and its parameters."""
         given = [("batch_id = :batch_id", self.batch_id), ("day >= :since", self.since), ("day <= :until", self.until)]
         condition = " and ".join(text for text, value in given if value is not None) or "1 = 1"
-        return query.replace("$WHERE", condition), asdict(self)
+        of_jobs = self.jobs.condition()
+        if of_jobs and "from attempts" in query:
+            of_jobs = f"and a.job_id in (select jobs.id from jobs where 1 = 1 {of_jobs})"
+        values: dict[str, object] = {
+            "batch_id": self.batch_id,
+            "since": self.since,
+            "until": self.until,
+            **self.jobs.values,
+        }
+        return query.replace("$WHERE", condition).replace("$JOBS", of_jobs), values
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +261,7 @@ class Reports:
         status: str | None = None,
         limit: int | None = None,
         *,
+        which: Selection = EVERY_JOB,
         columns: Sequence[str] = ("*",),
     ) -> Iterator[Mapping[str, Any]]:
         """Rows of the view ``job_report``, in the order of the batch file; without jobs that have left it unsubmitted.
@@ -261,21 +272,21 @@ class Reports:
         by_status, order = ("and status = :status", "+position") if status else ("", "position")
         query = (
             f"select {', '.join(columns)} from job_report where batch_id = :batch_id {by_status} "
-            f"and (retired = 0 or status <> 'pending' or attempts > 0) order by {order} "
+            f"and (retired = 0 or status <> 'pending' or attempts > 0) {which.condition('job_id')} order by {order} "
             f"{'' if limit is None else 'limit :limit'}"
         )
         left = limit
         with self._database.read() as db:
             batches = [row["id"] for row in db.execute("select id from batches order by id")]
             for batch in batches if batch_id is None else [batch_id]:
-                for row in db.execute(query, {"batch_id": batch, "status": status, "limit": left}):
+                for row in db.execute(query, {"batch_id": batch, "status": status, "limit": left, **which.values}):
                     yield dict(row)
                     left = None if left is None else left - 1
 
-    def exported_jobs(self, batch_id: int) -> Iterator[ExportedJob]:
+    def exported_jobs(self, batch_id: int, which: Selection = EVERY_JOB) -> Iterator[ExportedJob]:
         """The jobs of the batch file with their results; those whose prompt has left it are not among them."""
         with self._database.read() as db:
-            rows = db.execute(_EXPORT, {"batch_id": batch_id})
+            rows = db.execute(_EXPORT.replace("$JOBS", which.condition()), {"batch_id": batch_id, **which.values})
             for _, of_job in groupby(rows, key=lambda row: row["job_id"]):
                 files = [dict(row) for row in of_job]
                 paths = tuple(row.pop("path") for row in files)

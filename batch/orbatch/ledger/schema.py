@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orbatch.ledger.status import Status
 
 APPLICATION_ID = 0x6F726274  # "orbt": tells a ledger from any other SQLite file
 MIGRATION_SET = "orbatch"
@@ -22,6 +25,9 @@ RELEASED = "released"  # status of an attempt that certainly started nothing, so
 # The condition of a partial index (sql/indexes.sql); SQLite uses the index only for a query that repeats it.
 OPEN = "status in ('submitting', 'submitted', 'completed', 'uncertain')"
 
+# The jobs that a batch consists of: those of its file, and those that have left it and are not over.
+COUNTED_JOBS = f"(retired = 0 or {OPEN})"
+
 # What an attempt counts for under a cap. A charge to the user's own provider account (BYOK) is only OpenRouter's fee:
 # the provider bills the rest elsewhere, so such an attempt keeps counting at its worst case.
 COUNTED = """case when settled = 0 then coalesce(reserved_nusd, 0)
@@ -34,10 +40,39 @@ LATEST_ATTEMPT = """(select a.id from attempts a where a.job_id = jobs.id
 
 def only_condition(only: str | None) -> str:
     """The condition of ``--only``, behind others on ``jobs``: ``:only`` is a pattern for prompt id, model or job id."""
-    if only is None:
-        return ""
     # The function, not the operator `glob`, because another database can be given a function.
-    return " and (glob(:only, jobs.prompt_id) or glob(:only, jobs.model) or glob(:only, jobs.id)) "
+    return Selection(only).condition()
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which jobs; None: all. ``only`` and ``model`` are patterns, ``prompt`` one for the id, or a part of the text."""
+
+    only: str | None = None
+    prompt: str | None = None
+    model: str | None = None
+    statuses: tuple[Status, ...] = ()
+    current: bool = False  # only jobs of the batch file, none that has left it
+
+    def condition(self, job_id: str = "jobs.id") -> str:
+        """Behind others on ``jobs``, or on a view in which the id of a job is ``job_id``; with ``values``."""
+        table = "" if job_id == "job_id" else "jobs."
+        given = {
+            f"(glob(:only, {table}prompt_id) or glob(:only, {table}model) or glob(:only, {job_id}))": self.only,
+            f"(glob(:prompt, {table}prompt_id) or instr(lower({table}prompt), lower(:prompt)) > 0)": self.prompt,
+            f"(glob(:model, {table}model) or instr({table}model, :model) > 0)": self.model,
+            " or ".join(f"{table}status = '{Status(status)}'" for status in self.statuses): self.statuses or None,
+        }
+        chosen = "".join(f" and ({text})" for text, value in given.items() if value is not None)
+        return f"{chosen} and {table}retired = 0" if self.current else chosen
+
+    @property
+    def values(self) -> dict[str, str | None]:
+        """Of the parameters in the condition."""
+        return {"only": self.only, "prompt": self.prompt, "model": self.model}
+
+
+EVERY_JOB = Selection()
 
 
 def apply_migration(db: sqlite3.Connection, name: str) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+RETIRED = "retired"  # directory below the output directory, for files of jobs that left the batch file
 MOST_NUMBER = 15  # of an output, from 0
 # How far a clip may differ from the requested length without a warning; renders of 5.04 s for 5 s are normal.
 TOLERANCE_S = 0.5
@@ -115,6 +116,12 @@ def copy_of(output: OutputRecord, output_dir: Path, stem: str, number: int) -> O
         part.unlink(missing_ok=True)
     sync_directory(target.parent)
     return replace(output, path=str(target))
+
+
+def is_outside(output: OutputRecord, directory: Path) -> bool:
+    """Whether the file exists, and not below ``directory``."""
+    path = Path(output.path)
+    return directory not in path.parents and path.is_file()
 
 
 def why_unusable(output_dir: Path, stems: Iterable[str]) -> str:
