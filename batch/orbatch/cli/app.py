@@ -18,6 +18,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "init": ("setup", "Write a commented batch file to start from."),
     "plan": ("plan", "Check and price every job of a batch."),
     "run": ("run", "Run or resume a batch."),
+    "stop": ("steer", "Stop a run in another terminal."),
+    "set": ("steer", "Change caps and limits of a batch, also while it runs."),
     "collect": ("run", "Poll and download what is paid for. Submits nothing."),
     "status": ("status", "Show the progress of each batch and what needs attention."),
     "jobs": ("status", "List jobs with status, cost and file."),

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
 
 from orbatch.batchfile.loader import load_config
+from orbatch.batchfile.models import LimitsConfig
 from orbatch.cli.provider import Connection, connect
 from orbatch.cli.resolve import retry_hint
 from orbatch.cli.session import (
@@ -28,8 +31,9 @@ from orbatch.cli.session import (
     new_file,
     relative_path,
 )
+from orbatch.cli.steer import control_lines
 from orbatch.cli.tables import Table, amount, as_data, jobs_are, json_number, json_usd, pluralize, span, table
-from orbatch.ledger import BatchRecord, Caps, Counts, Ledger, ModelTotals, PromptTotals
+from orbatch.ledger import BatchRecord, Caps, Counts, Ledger, ModelTotals, PromptTotals, utc_now
 from orbatch.money import to_nano
 from orbatch.outputs.files import RETIRED, copy_of, find_outputs, is_outside, why_unusable
 from orbatch.outputs.receipts import Adopted, adopt_receipts, receipts_path
@@ -44,6 +48,7 @@ from orbatch.plan import (
     forecast_caps,
     make_plan,
     models_by_kind,
+    overridden,
     simulated,
 )
 
@@ -96,9 +101,16 @@ def plan(
     async def make() -> PlanView:
         # Without the journal, which a run may be writing: a plan depends on no earlier job.
         async with connect(session, with_journal=False) as connection:
-            with session.open_ledger(create=True) as ledger:
+            with session.open_ledger(create=True) as ledger, _apart_from_a_run(session, ledger, config) as other:
                 return await make_view(
-                    session, ledger, connection, config, only=only, budget=budget, refresh=refresh, fresh=fresh
+                    session,
+                    other or ledger,
+                    connection,
+                    config,
+                    only=only,
+                    budget=budget,
+                    refresh=refresh,
+                    fresh=fresh or other is not None,  # a copy must leave no file among the outputs
                 )
 
     view = asyncio.run(make())
@@ -116,6 +128,23 @@ def plan(
         session.say(f"Created {output}. `orbatch run {output}{session.flags}` runs exactly this plan.")
     if problems:
         raise Failure(f"{pluralize(len(problems), 'input')} cannot be downloaded, so providers would refuse the jobs.")
+
+
+@contextlib.contextmanager
+def _apart_from_a_run(session: Session, ledger: Ledger, config: Path) -> Iterator[Ledger | None]:
+    """A copy of the ledger to plan in, where a run holds the batch; None where nobody does."""
+    found = ledger.plans.find(load_config(config).name)
+    holder = None if found is None else ledger.leases.holder(found.id, utc_now())
+    if found is None or holder is None:
+        yield None
+        return
+    session.warn(f"{found.name} is running ({holder}), so this plan is only shown, and not recorded.")
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / ledger.path.name
+        ledger.database.backup(path)
+        with Ledger.open(path) as copy:
+            copy.leases.forget(found.id)
+            yield copy
 
 
 async def make_view(
@@ -149,14 +178,24 @@ async def make_view(
 
     made = make_plan(ledger, config, loaded, connection.provider.origin, only, when_written=reuse)
     _refuse_unknown_outputs(ledger, made)
-    caps = caps_from_config(config.budget, budget)
+    caps, _ = effective(ledger, made, budget)
     counts = ledger.queries.counts(made.batch.id, only)  # with the statuses, which the totals do not have
     prompts = ledger.plans.to_submit(made.batch.id, only)
+    for line in control_lines(ledger, made.batch):
+        session.warn(line)
     retired = sum(
         is_outside(output, config.output_dir / RETIRED) for _, output in ledger.queries.retired_outputs(made.batch.id)
     )
     forecasts = forecast_caps(ledger, made, caps)
     return PlanView(made, caps, forecasts, counts, prompts, retired, *await connection.key_left())
+
+
+def effective(ledger: Ledger, plan: Plan, budget: Decimal | None) -> tuple[Caps, LimitsConfig]:
+    """The caps and limits that hold now: ``--budget``, else those of `orbatch set`, else those of the batch file."""
+    settings = {control.setting: control.value or "" for control in ledger.controls.holding(plan.batch.id)}
+    if budget is not None:
+        settings.pop("budget.total_usd", None)
+    return overridden(caps_from_config(plan.config.budget, budget), plan.config.limits, settings)
 
 
 def take_over(session: Session, ledger: Ledger, output_dir: Path) -> Adopted:

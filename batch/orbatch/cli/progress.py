@@ -31,7 +31,7 @@ from orbatch.cli.tables import (
     shortened,
     table,
 )
-from orbatch.ledger import BatchRecord, Caps, Ledger, ModelProgress, Status
+from orbatch.ledger import BatchRecord, Ledger, ModelProgress, Status
 from orbatch.runner import BatchRun, Clock, Event, RunOptions, RunResult
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ async def drive(
         log = EventLog(session, options.output_dir, file, console)
         stack.callback(log.close)
         batch_run = BatchRun(ledger, batch, connection.provider, options, Clock(connection.speed), log.show)
-        progress = Progress(ledger, batch, options.caps, batch_run)
+        progress = Progress(ledger, batch, batch_run)
         if console is not None:
             stack.enter_context(_live_view(console, progress))
         else:
@@ -135,10 +135,9 @@ class EventLog:
 class Progress:
     """Where a run stands, by the ledger's figures, so that it is true after a restart, too."""
 
-    def __init__(self, ledger: Ledger, batch: BatchRecord, caps: Caps, batch_run: BatchRun) -> None:
+    def __init__(self, ledger: Ledger, batch: BatchRecord, batch_run: BatchRun) -> None:
         self._ledger = ledger
         self._batch = batch
-        self._caps = caps
         self._run = batch_run
         self._began = time.monotonic()
 
@@ -163,7 +162,8 @@ class Progress:
 
     def _money(self) -> str:
         charged, reserved = self._ledger.reports.spend(self._batch.id)
-        cap = "" if self._caps.total is None else f" of {amount(self._caps.total)} USD"
+        total = self._run.options.caps.total  # now: `orbatch set` may change it
+        cap = "" if total is None else f" of {amount(total)} USD"
         return f"{amount(charged)} USD spent, {amount(reserved)} reserved{cap}."
 
 

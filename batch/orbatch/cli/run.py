@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 
 from orbatch.batchfile.loader import load_config
 from orbatch.batchfile.models import LimitsConfig, PollingConfig
-from orbatch.cli.plan import PlanView, check_output_dir, make_view, plan_lines, show_plan, take_over
+from orbatch.cli.plan import PlanView, check_output_dir, effective, make_view, plan_lines, show_plan, take_over
 from orbatch.cli.progress import drive
 from orbatch.cli.provider import Connection, connect
 from orbatch.cli.report import show_summary, summary_data
@@ -102,7 +103,7 @@ def run(
                     show_plan(session, view)
                     return ExitCode.DONE
                 _confirm_plan(session, ledger, connection, view, yes=yes)
-                batch, options = view.plan.batch, _options(view, in_flight, fail_fast=fail_fast)
+                batch, options = view.plan.batch, _options(ledger, view, budget, in_flight, fail_fast=fail_fast)
                 result = await drive(session, ledger, batch, connection, options)
                 show_summary(session, ledger, batch, result)
                 uncertain = len(ledger.queries.uncertain(batch.id))  # of the whole batch, whatever --only chose
@@ -280,12 +281,16 @@ def _confirm_plan(session: Session, ledger: Ledger, connection: Connection, view
         )
 
 
-def _options(view: PlanView, in_flight: int | None, *, fail_fast: bool) -> RunOptions:
-    """The settings of the batch file; the command line wins where it gives one."""
+def _options(
+    ledger: Ledger, view: PlanView, budget: Decimal | None, in_flight: int | None, *, fail_fast: bool
+) -> RunOptions:
+    """The settings of the batch file, or of `orbatch set`, also while the question was open; the command line wins
+    where it gives one."""
     config = view.plan.config
+    caps, limits = effective(ledger, view.plan, budget)
     return RunOptions(
-        limits=config.limits if in_flight is None else replace(config.limits, in_flight=in_flight),
-        caps=view.caps,
+        limits=limits if in_flight is None else replace(limits, in_flight=in_flight),
+        caps=caps,
         output_dir=config.output_dir,
         poll_interval_s=config.polling.interval,
         poll_timeout_s=config.polling.timeout,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from operator import itemgetter
 from typing import Annotated, Any
@@ -23,8 +25,10 @@ from orbatch.cli.session import (
     StatusOption,
     find_batch,
     find_job,
+    printable,
     relative_path,
 )
+from orbatch.cli.steer import control_lines
 from orbatch.cli.tables import (
     SCREEN,
     Table,
@@ -63,6 +67,7 @@ _JOB_COLUMNS: Mapping[str, Callable[[Any], str]] = {
     "took": lambda row: _took(row["submitted_at"], row["completed_at"], row["status"]),
     "result": lambda row: relative_path(row["output_path"]) if row["output_path"] else row["error"] or "",
 }
+WATCH_EVERY_S = 1.0
 KEY_SHOWN = 8  # digits of a job's key in default file names, too
 # What those need: prompts and requests are long and not in the table.
 _SELECTED = (
@@ -73,9 +78,16 @@ _SELECTED = (
 _VIEW_EXTRAS = ("estimate_low_nusd", "estimate_high_nusd", "cost_nusd", "reserved_nusd", "batch_id", "position")
 
 
-def status(context: typer.Context, batch: OneOrAll = None) -> None:
+def status(
+    context: typer.Context,
+    batch: OneOrAll = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it anew every second, until Ctrl-C.")] = False,
+) -> None:
     """Show the progress of each batch and what needs attention."""
     session: Session = context.obj
+    if watch:
+        _watch(session, batch)
+        return
     with session.open_ledger() as ledger:
         batches = ledger.plans.batches() if batch is None else [find_batch(ledger, batch)]
         batch_id = batches[0].id if batch is not None else None  # None: uncertain jobs of all batches
@@ -84,11 +96,40 @@ def status(context: typer.Context, batch: OneOrAll = None) -> None:
             session.data({"batches": data, "uncertain": uncertain_data(ledger, batch_id)})
             return
         session.print(_batches_table(ledger, batches).lines)
-        for found in batches:
-            for reason, jobs in ledger.queries.wait_reasons(found.id):
-                session.result(f"{found.name}: {pluralize(jobs, 'job')} pending: {reason}")
-        for line in uncertain_lines(ledger, batch_id, session.flags):
+        for line in _remarks(ledger, batches, batch_id, session.flags):
             session.result(line)
+
+
+def _remarks(ledger: Ledger, batches: list[BatchRecord], batch_id: int | None, flags: str) -> Iterator[str]:
+    """Who runs them, what was set, why jobs wait, and what is uncertain."""
+    for found in batches:
+        if holder := ledger.leases.holder(found.id, utc_now()):
+            yield f"{found.name} is running: {holder}."
+        yield from control_lines(ledger, found)
+        for reason, jobs in ledger.queries.wait_reasons(found.id):
+            yield f"{found.name}: {pluralize(jobs, 'job')} pending: {reason}"
+    yield from uncertain_lines(ledger, batch_id, flags)
+
+
+def _watch(session: Session, batch: str | None) -> None:
+    """The same, drawn anew in place. Raises Failure without a terminal."""
+    if session.json or not sys.stdout.isatty():
+        raise Failure("--watch needs a terminal.")
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    with session.open_ledger() as ledger, Live(console=console, auto_refresh=False) as live:
+        while True:
+            batches = ledger.plans.batches() if batch is None else [find_batch(ledger, batch)]
+            lines = [*_batches_table(ledger, batches).lines(console.width)]
+            lines += map(printable, _remarks(ledger, batches, batches[0].id if batch else None, session.flags))
+            live.update(Text("\n".join(lines)), refresh=True)
+            try:
+                time.sleep(WATCH_EVERY_S)
+            except KeyboardInterrupt:
+                return
 
 
 def _batches_table(ledger: Ledger, batches: list[BatchRecord]) -> Table:
@@ -116,6 +157,8 @@ def _batch_data(ledger: Ledger, batch: BatchRecord) -> dict[str, Any]:
         "cost_usd": json_usd(total.charged_nusd),
         "reserved_usd": json_usd(total.reserved_nusd),
         "holds": holds_data(ledger, batch),
+        "running": ledger.leases.holder(batch.id, utc_now()),
+        "set": [asdict(control) for control in ledger.controls.holding(batch.id)],
     }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from orbatch.ledger.attempts import Attempts
 from orbatch.ledger.budget import Allowed, Caps, Committed, Refused, room
+from orbatch.ledger.controls import STOP, Control, Controls
 from orbatch.ledger.database import (
     Database,
     LedgerConflict,
@@ -48,6 +49,7 @@ __all__ = [
     "GROUPINGS",
     "LEASE_S",
     "PAID_AND_OPEN",
+    "STOP",
     "TRANSITIONS",
     "Allowed",
     "AttemptRecord",
@@ -58,6 +60,7 @@ __all__ = [
     "Caps",
     "Charge",
     "Committed",
+    "Control",
     "Counts",
     "ExportedJob",
     "Filter",
@@ -104,6 +107,7 @@ class Ledger:
         self.attempts = Attempts(database)
         self.plans = Plans(database)
         self.leases = Leases(database)
+        self.controls = Controls(database)
         self.queries = Queries(database)
         self.reports = Reports(database)
         self.usage = UsageReadings(database)

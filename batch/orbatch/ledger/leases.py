@@ -95,6 +95,18 @@ class Leases:
         with self._database.read() as db:
             check_free(db, batch_id, now)
 
+    def holder(self, batch_id: int, now: datetime) -> str | None:
+        """Who runs the batch: ``process 123 on host``; None: nobody."""
+        try:
+            self.check_free(batch_id, now)
+        except BatchHeld:
+            with self._database.read() as db:
+                row = db.execute(
+                    "select lease_host, lease_pid from batches where id = :id", {"id": batch_id}
+                ).fetchone()
+            return None if row["lease_pid"] is None else f"process {row['lease_pid']} on {row['lease_host'].split()[0]}"
+        return None
+
     def claim(self, batch_id: int, holder: Holder, now: datetime, length_s: float = LEASE_S) -> None:
         """Take the batch for ``holder``. Raises BatchHeld while another runner has it."""
         self._cap(batch_id, now, length_s)
@@ -127,6 +139,11 @@ class Leases:
             )
             if renewed.rowcount == 0:
                 raise LeaseLost(TAKEN_OVER)
+
+    def forget(self, batch_id: int) -> None:
+        """In a copy of a ledger: nobody runs the batch."""
+        with self._database.write() as db:
+            db.execute("update batches set lease_owner = null where id = :batch_id", {"batch_id": batch_id})
 
     def release(self, batch_id: int, holder: Holder) -> None:
         """Give the batch back; one that has another holder is left alone."""

@@ -3,6 +3,7 @@
 from orbatch.plan.catalogs import CatalogCache, Catalogs, load_catalogs
 from orbatch.plan.jobs import expand, models_by_kind
 from orbatch.plan.kinds import KINDS
+from orbatch.plan.overrides import overridden
 from orbatch.plan.plan import (
     CapForecast,
     Plan,
@@ -34,6 +35,7 @@ __all__ = [
     "load_catalogs",
     "make_plan",
     "models_by_kind",
+    "overridden",
     "read_plan_file",
     "simulated",
 ]

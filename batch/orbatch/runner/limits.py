@@ -36,6 +36,11 @@ def submit_limiter(per_minute: float, speed: float) -> AsyncLimiter:
     return AsyncLimiter(burst, burst / per_second / speed)
 
 
+def _poll_limiter(per_second: float, speed: float) -> AsyncLimiter:
+    # Below one poll a second a bucket of one fills more slowly; a smaller bucket would let nothing through.
+    return AsyncLimiter(max(1.0, per_second), max(1.0, 1 / per_second) / speed)
+
+
 class Limits:
     """The limits of one run. Create it inside the running loop: the limiters belong to it.
 
@@ -44,6 +49,7 @@ class Limits:
 
     def __init__(self, limits: LimitsConfig, speed: float = 1.0) -> None:
         self._config = limits
+        self._speed = speed
         self._clock = asyncio.get_running_loop().time
         self._account = submit_limiter(limits.submits_per_minute, speed)
         self._models = {
@@ -54,9 +60,18 @@ class Limits:
         self._in_flight: Counter[str] = Counter()
         self._cool_downs: dict[str | None, tuple[float, str]] = {}  # until and why, by model; None: everything
         self._failures: Counter[str | None] = Counter()
-        # Below one poll a second a bucket of one fills more slowly; a smaller bucket would let nothing through.
-        self.polls = AsyncLimiter(max(1.0, limits.polls_per_second), max(1.0, 1 / limits.polls_per_second) / speed)
+        self.polls = _poll_limiter(limits.polls_per_second, speed)
         self.downloads = asyncio.Semaphore(limits.downloads)
+
+    def change(self, limits: LimitsConfig) -> None:
+        """Follow other limits from now on; downloads that have begun keep their place."""
+        if limits.submits_per_minute != self._config.submits_per_minute:
+            self._account = submit_limiter(limits.submits_per_minute, self._speed)
+        if limits.polls_per_second != self._config.polls_per_second:
+            self.polls = _poll_limiter(limits.polls_per_second, self._speed)
+        if limits.downloads != self._config.downloads:
+            self.downloads = asyncio.Semaphore(limits.downloads)
+        self._config = limits
 
     def why_not(self, model: str, elsewhere: int = 0, elsewhere_of_model: int = 0) -> Wait | None:
         """What keeps a job of this model from being submitted now; None when it may go.

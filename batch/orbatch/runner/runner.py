@@ -7,15 +7,17 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from typing import Any
 
 from orbatch.ledger import (
     LEASE_S,
+    STOP,
     AttemptRecord,
     BatchRecord,
+    Control,
     Holder,
     JobRecord,
     LeaseLost,
@@ -31,6 +33,7 @@ from orbatch.ledger import (
     utc_now,
 )
 from orbatch.outputs.receipts import ReceiptsWriter
+from orbatch.plan.overrides import overridden
 from orbatch.runner.context import Clock, Event, OnEvent, Provider, RunContext, RunOptions, StopRun, StopSubmits
 from orbatch.runner.download import Downloader
 from orbatch.runner.poll import Poller
@@ -43,6 +46,7 @@ from orbatch_provider import OpenRouterError, redact
 SUBMITS_PER_TURN = 32  # then running jobs get their turn; these intents share a commit
 BACKLOG_PER_DOWNLOAD = 4  # completed jobs that may wait for each download before submits pause
 RECONCILE_EVERY_S = 60.0
+CONTROLS_EVERY_S = 0.5  # real time: somebody waits for the answer
 USAGE_AGE_S = 30.0  # how old the reading of the key's usage before a submit may be
 HEARTBEATS_PER_LEASE = 4
 
@@ -98,7 +102,6 @@ class BatchRun:
         self._context = RunContext(ledger, provider, options, clock, on_event, self._block_model, self._receipts)
         self._ledger = ledger
         self._batch = batch
-        self._options = options
         self._lease_s = lease_s
         self._holder = Holder.this_process()
         self._scheduler = Scheduler(self._context, batch.id)
@@ -114,6 +117,11 @@ class BatchRun:
         self._usage_read_at = float("-inf")
         self.waiting: str | None = None
 
+    @property
+    def options(self) -> RunOptions:
+        """How it runs now; ``orbatch set`` may have changed caps and limits."""
+        return self._context.options
+
     async def run(self) -> RunResult:
         """Drive the batch until nothing is left that can be done. Raises BatchHeld, LedgerError.
 
@@ -124,7 +132,8 @@ class BatchRun:
         self._ledger.database.check_whole()
         self._ledger.leases.claim(self._batch.id, self._holder, utc_now(), self._lease_s)
         self._receipts.start()
-        helpers = [asyncio.create_task(self._watched(work)) for work in (self._heartbeat, self._reconcile_regularly)]
+        work = (self._heartbeat, self._reconcile_regularly, partial(self._follow_controls, self._newest_control()))
+        helpers = [asyncio.create_task(self._watched(each)) for each in work]
         try:
             await self._watched(self._feed)
             while self._tasks:
@@ -153,7 +162,7 @@ class BatchRun:
             if waiting + running and usual_s is None:
                 return None
             work.append((waiting, running, usual_s or 0.0))
-        limits = self._options.limits
+        limits = self.options.limits
         return self._context.clock.real(time_left(work, limits.in_flight, limits.submits_per_minute))
 
     def interrupt(self) -> None:
@@ -215,8 +224,8 @@ class BatchRun:
             self._wake.clear()
             # Completed jobs are not in flight, so a slow disk or line would let them pile up without end.
             waiting = len(self._tasks) - self._context.limits.in_flight
-            is_backlog_long = waiting > self._options.limits.downloads * BACKLOG_PER_DOWNLOAD
-            choice = self._scheduler.choose() if self._options.submits and not is_backlog_long else None
+            is_backlog_long = waiting > self.options.limits.downloads * BACKLOG_PER_DOWNLOAD
+            choice = self._scheduler.choose() if self.options.submits and not is_backlog_long else None
             if is_backlog_long:
                 await self._pause("downloads are slower than completions")
             elif isinstance(choice, JobRecord):
@@ -263,7 +272,7 @@ class BatchRun:
         try:
             decision, on_disk = self._ledger.commits.take(
                 lambda: self._ledger.attempts.reserve(
-                    job.id, self._options.caps, owner=owner, origin=provider.origin, account=provider.account
+                    job.id, self.options.caps, owner=owner, origin=provider.origin, account=provider.account
                 )
             )
         except LedgerConflict:
@@ -293,7 +302,7 @@ class BatchRun:
     async def _drive(self, job: JobRecord, paid: Reservation | AttemptRecord, on_disk: OnDisk | None) -> None:
         """A job from its present status to its end, or to where this run must leave it."""
         await self._advance(job, paid, on_disk)
-        if self._options.fail_fast and (status := self._ledger.queries.job(job.id).status) not in _NOT_FAILED:
+        if self.options.fail_fast and (status := self._ledger.queries.job(job.id).status) not in _NOT_FAILED:
             self._end(Stop.FAIL_FAST, f"{job.prompt_id} {job.model} is {status}, and --fail-fast is set")
 
     async def _advance(self, job: JobRecord, paid: Reservation | AttemptRecord, on_disk: OnDisk | None) -> None:
@@ -339,6 +348,36 @@ class BatchRun:
             except LedgerError as exc:
                 self._context.on_event(Event(str(exc), level="warning"))
 
+    def _newest_control(self) -> int:
+        return self._ledger.controls.newest(self._batch.id)
+
+    async def _follow_controls(self, newest: int) -> None:
+        """Do what ``orbatch stop`` and ``orbatch set`` ask for."""
+        while True:
+            await asyncio.sleep(CONTROLS_EVERY_S)
+            with contextlib.suppress(LedgerError):  # busy; the next look will do
+                for control in self._ledger.controls.since(self._batch.id, newest):
+                    newest = control.id
+                    self._follow(control)
+
+    def _follow(self, control: Control) -> None:
+        why = f" ({control.reason})" if control.reason else ""
+        if control.setting == STOP:
+            self._context.on_event(Event(f"Stopping, as `orbatch stop` asks{why}.", level="warning"))
+            self.interrupt()
+            return
+        settings = {} if control.value is None else {control.setting: control.value}
+        if not settings:
+            text = f"{control.setting} is the batch file's again from the next run on{why}."
+            self._context.on_event(Event(text, level="warning"))
+            return
+        caps, limits = overridden(self.options.caps, self.options.limits, settings)
+        self._context.options = replace(self.options, caps=caps, limits=limits)
+        self._context.limits.change(limits)
+        self._scheduler.follow()
+        self._context.on_event(Event(f"{control.setting} is {control.value} from now on{why}.", level="warning"))
+        self._wake.set()
+
     async def _reconcile_regularly(self) -> None:
         while True:
             await self._reconcile()
@@ -348,7 +387,7 @@ class BatchRun:
         # The next one tries again: a charge that cannot be settled now is never worth a stopped run.
         with contextlib.suppress(OpenRouterError, LedgerError):
             provider, unsettled = self._context.provider, self._ledger.queries.unsettled(self._batch.id)
-            result = await reconcile(self._ledger, provider, unsettled, self._options.caps)
+            result = await reconcile(self._ledger, provider, unsettled, self.options.caps)
             for model, reason in result.broken.items():
                 self._block_model(model, reason)
             if self._ledger.queries.uncertain(self._batch.id):
@@ -359,7 +398,7 @@ class BatchRun:
 
     def _set_wait_reasons(self) -> bool:
         """Record for each pending job why it was not submitted. Returns whether a cap is the reason for any."""
-        if not self._options.submits:
+        if not self.options.submits:
             return False  # it tried none, so it knows no reason
         blocked = self._scheduler.blocked
         try:
@@ -369,7 +408,7 @@ class BatchRun:
                 self._ledger.attempts.set_wait_reason(self._batch.id, None, self._message)
             if self._stop is not None:
                 return bool(blocked)
-            held = self._ledger.attempts.mark_over_budget(self._batch.id, self._options.caps, self._options.only)
+            held = self._ledger.attempts.mark_over_budget(self._batch.id, self.options.caps, self.options.only)
         except LedgerError as exc:
             self._end(Stop.FAILED, str(exc))
             return bool(blocked)

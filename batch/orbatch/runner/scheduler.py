@@ -23,7 +23,6 @@ class Scheduler:
     def __init__(self, context: RunContext, batch_id: int) -> None:
         self._context = context
         self._ledger = context.ledger
-        self._options = context.options
         self._batch_id = batch_id
         self._started = context.clock.now()
         self._models: list[str] | None = None  # those with pending jobs; None when that may have changed
@@ -68,6 +67,13 @@ class Scheduler:
         self._refused.clear()
         self._models = None
 
+    def follow(self) -> None:
+        """The caps or limits were changed, so that what was read ahead may fit no more, or more may fit. The submits of
+        the last minute are counted in the ledger again, because the new limiter has not seen them."""
+        self._started = self._context.clock.now()
+        self._candidates.clear()
+        self.reconsider()
+
     def block(self, model: str, reason: str) -> None:
         """Submit nothing more of this model in this run."""
         self.blocked[model] = reason
@@ -75,14 +81,14 @@ class Scheduler:
 
     def _pending_models(self) -> list[str]:
         if self._models is None:
-            self._models = self._ledger.queries.pending_models(self._batch_id, self._options.only)
+            self._models = self._ledger.queries.pending_models(self._batch_id, self._context.options.only)
         return [model for model in self._models if model not in self.blocked]
 
     def _candidate(self, model: str) -> JobRecord | None:
         """The first pending job of this model whose worst case fits under the caps now."""
         queue = self._candidates.setdefault(model, deque())
         if not queue:
-            caps = self._options.caps
+            caps = self._context.options.caps
             # A read of the sums per model and batch of candidates; none at all where no cap applies.
             committed = self._ledger.attempts.committed
             left = room(model, caps, committed(self._batch_id, model)) if caps.apply_to(model) else None
@@ -92,7 +98,7 @@ class Scheduler:
                 room_nusd=left,
                 unpriced_nusd=caps.unpriced,
                 limit=CANDIDATES + len(self._refused),
-                only=self._options.only,
+                only=self._context.options.only,
             )
             queue.extend(job for job in found if job.id not in self._refused)
         return queue[0] if queue else None
@@ -111,7 +117,7 @@ class Scheduler:
         if not self.other_runners and clock.now() - self._started > RATE_WINDOW_S:
             return None  # this run's own limiter has seen the whole window
         since = utc_now() - timedelta(seconds=clock.real(RATE_WINDOW_S))
-        limits = self._options.limits
+        limits = self._context.options.limits
         of_model = limits.of(model).submits_per_minute
         for limit, scope in ((limits.submits_per_minute, None), (of_model, model)):
             if limit is not None and self._ledger.queries.recent_submits(since, scope) >= limit:
