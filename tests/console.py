@@ -44,6 +44,7 @@ _ABBREVIATED = {"...", "^C"}
 
 _VARYING = [
     (r"· \d+ s ·", "· # s ·"),  # how long a job took
+    (r" in \d+:\d\d\.", " in #."),  # and a run
     (r"\b\d\d:\d\d +\d+:\d\d\b", "SINCE"),
     (r"/home/you/\w+", "FOLDER"),
     (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME"),

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from orbatch.cli.app import COMMANDS
-from orbatch.cli.session import ExitCode
+from orbatch.cli.errors import ExitCode
 from orbatch.ledger.status import TRANSITIONS, Status
 from orbatch_provider import OpenRouterProvider, errors
 from orbatch_simulator import SimulatorSettings, simulator_thread

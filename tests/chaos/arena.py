@@ -19,7 +19,7 @@ from typing import Any, Self
 from typer.testing import CliRunner
 
 from orbatch.cli.app import app, move_global_options
-from orbatch.cli.session import ExitCode
+from orbatch.cli.errors import ExitCode
 from tests.chaos.audit import Audit, unknown_jobs
 from tests.chaos.processes import PATIENCE_S, Launcher, Process
 

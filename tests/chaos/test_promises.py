@@ -8,7 +8,7 @@ from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
-from orbatch.cli.session import ExitCode
+from orbatch.cli.errors import ExitCode
 from orbatch.ledger import Ledger
 from tests.chaos.arena import Scene, wait_until
 from tests.chaos.audit import ids, statuses, unaccounted, unknown_jobs

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from orbatch.cli.errors import ExitCode
 from orbatch.cli.run import exit_code
-from orbatch.cli.session import ExitCode
-from orbatch.ledger import Counts
+from orbatch.ledger import Caps, Counts
 from orbatch.runner.runner import RunResult, Stop
 
 DONE = {"done": 3}
 
 
 def _result(stop: Stop | None = None, *, over_budget: bool = False) -> RunResult:
-    return RunResult(stop, "", over_budget, {}, 1.0)
+    return RunResult(stop, "", over_budget, {}, 1.0, Caps())
 
 
 CASES = [

@@ -200,7 +200,7 @@ def test_a_plan_with_a_budget_that_is_no_amount_is_refused(desk: Desk, budget: s
     file.write_text(text.replace('"budget_usd": "1"', f'"budget_usd": {budget}'))
     err = desk.run("plan.json", code=2).err
     assert "was edited or is incomplete" in err or "is not readable JSON" in err
-    assert len(err.splitlines()) == 1
+    assert len(err.splitlines()) <= 2
     assert desk.accepted() == 0
 
 

@@ -56,7 +56,7 @@ def test_days_can_be_chosen(ran: Desk) -> None:
 def test_one_batch_can_be_chosen_and_a_misspelt_one_is_guessed(ran: Desk) -> None:
     assert ran.call("report", "films", "--json").json["total"]["jobs"] == 3
     err = ran.call("report", "flims", code=2).err
-    assert "has no batch flims. Did you mean films? It has: horses, films." in err
+    assert "has no batch flims.\nhint:  Did you mean films? It has: horses, films." in err
 
 
 def test_a_table_for_spreadsheets_holds_no_formula(desk: Desk) -> None:
@@ -118,7 +118,10 @@ def test_jobs_can_be_chosen_by_status(ran: Desk) -> None:
     [failed] = ran.jobs("--status", "failed")
     assert (failed["prompt"], failed["cost_usd"]) == ("a dog", 0.12)
     assert len(ran.jobs("--limit", "2")) == 2
-    assert "faild is not a status. Did you mean failed?" in ran.call("jobs", "--status", "faild", code=2).err
+    assert (
+        "error: faild is not a status.\nhint:  Did you mean failed?"
+        in ran.call("jobs", "--status", "faild", code=2).err
+    )
 
 
 def test_status_names_every_batch_and_where_it_stands(ran: Desk) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from decimal import Decimal
@@ -126,7 +127,7 @@ def test_every_command_explains_itself_and_its_options(desk: Desk, command: str)
 
 def test_the_list_of_commands_is_whole_and_not_cut_off(desk: Desk) -> None:
     out = desk.call("--help").out
-    listed = out[out.index("Commands:") :]
+    listed = out[out.index("Run a batch:") :]
     assert re.findall(r"^  (\w+)  ", listed, re.MULTILINE) == list(COMMANDS)
     assert "..." not in listed
 
@@ -141,7 +142,8 @@ def test_global_options_stand_before_or_behind_the_command(desk: Desk) -> None:
     [
         pytest.param(["rum"], "Did you mean", id="command"),
         pytest.param(["run", "films.yaml", "--buget", "3"], "--budget", id="option"),
-        pytest.param(["run"], "Missing argument", id="missing argument"),
+        pytest.param(["run"], "batch.yaml: there is no such file; `orbatch init` writes one", id="no batch file"),
+        pytest.param(["resolve"], "Missing argument", id="missing argument"),
         pytest.param(["run", "films.yaml", "--budget", "much"], "is not an amount in USD", id="amount"),
         pytest.param(["run", "films.yaml", "--budget", "-1"], "is not an amount in USD", id="negative amount"),
         *(
@@ -168,6 +170,33 @@ def test_bad_usage_ends_with_2_and_a_hint(desk: Desk, arguments: list[str], word
     err = desk.call(*arguments, code=2).err
     assert words in err
     assert len(err) < 1000
+
+
+def test_a_batch_file_of_the_usual_name_needs_no_naming(desk: Desk) -> None:
+    desk.write("batch")
+    assert "batch: 3 jobs to submit" in desk.call("plan").out
+    assert "batch: 3 of 3 done" in desk.call("run", "--yes", "--speed", desk.speed).out
+
+
+def test_batches_jobs_prompts_models_and_statuses_are_completed(desk: Desk) -> None:
+    desk.call("plan", desk.write("films", prompts=[{"id": "dawn", "prompt": "a harbour"}]))
+    [job] = desk.jobs()
+
+    def offered(*words: str) -> list[str]:
+        program = Path(sys.executable).parent / "orbatch"  # its name is that of the variable
+        asked = {"_ORBATCH_COMPLETE": "complete_bash", "COMP_WORDS": shlex.join(["orbatch", *words])}
+        environment = dict(os.environ) | desk.env | asked | {"COMP_CWORD": str(len(words))}
+        done = subprocess.run([program], env=environment, cwd=desk.folder, capture_output=True, text=True, check=False)
+        assert done.stderr == ""
+        return done.stdout.split()
+
+    assert offered("jobs", "fi") == offered("status", "f") == offered("set", "fil") == ["films"]
+    assert offered("show", job["job_id"][:4]) == [job["job_id"]]
+    assert offered("jobs", "--prompt", "d") == offered("path", "da") == ["dawn"]
+    assert offered("report", "--model", "google/") == [job["model"]]
+    assert offered("retry", "--status", "failed,ex") == []
+    assert offered("jobs", "--status", "failed,ex") == ["failed,expired"]
+    assert offered("jobs", "nothing") == []
 
 
 def test_completion_completes_commands_and_installs(desk: Desk) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
-from orbatch.cli.session import relative_path
+from orbatch.cli.files import relative_path
 from orbatch.cli.tables import shortened, table
 from tests.desk import Desk
 

@@ -18,7 +18,7 @@ def test_the_starter_is_written_planned_rehearsed_and_accounted_for(desk: Desk) 
     assert {"batch.yaml", "orbatch.schema.json"} <= {path.name for path in desk.folder.iterdir()}
     assert "4 jobs to submit, 0.76 USD" in desk.orbatch("plan", "batch.yaml").out
     run = desk.orbatch("run", "batch.yaml", "--simulate", "--speed", "2000", OPENROUTER_API_KEY="")
-    assert "4 of 4 done. Spent 0.76 USD" in run.out
+    assert "4 of 4 done. Spent 0.76 of 2.00 USD" in run.out
     assert run.err.count("✓ ") == 4
     assert "accepted as" not in run.err, "the steps of a job are for --verbose"
     assert desk.accepted() == 0, "a rehearsal has a simulator of its own"

@@ -72,7 +72,7 @@ def test_several_ledgers_below_are_named_and_none_is_guessed(project: Desk) -> N
     project.write(name="second").rename(other / "second.yaml")
     project.run("other/second.yaml")
     refused = project.call("status", code=2).err
-    assert "There are several ledgers here: films/orbatch.db, other/orbatch.db. Name one with --db." in refused
+    assert "There are several ledgers here: films/orbatch.db, other/orbatch.db.\nhint:  Name one with --db." in refused
     assert "3/3" in project.call("status", "--db", "other/orbatch.db").out
 
 

@@ -28,7 +28,7 @@ def test_stop_ends_a_run_the_gentle_way(desk: Desk) -> None:
     assert stopped.out == "films has stopped. 1 job still running at the provider; the next run downloads the output.\n"
     assert "Stopping, as `orbatch stop` asks (lunch)." in ended.err
     assert "1 job is still running at the provider" in ended.err
-    assert desk.call("stop", "films", code=2).err == "films is not running.\n"
+    assert desk.call("stop", "films", code=2).err == "error: films is not running.\n"
     assert "No batch is running." in desk.call("stop", code=2).err
 
 
@@ -68,7 +68,7 @@ def test_what_was_set_holds_until_the_file_is_edited_or_reset(desk: Desk) -> Non
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("budget.total=1", "budget.total cannot be set. Did you mean budget.total_usd?"),
+        ("budget.total=1", "error: budget.total cannot be set.\nhint:  Did you mean budget.total_usd?"),
         ("limits.in_flight=0", "limits.in_flight: 0 is not allowed."),
         ("limits.in_flight=many", "limits.in_flight: many is not allowed."),
         ("budget.total_usd=1e300", "budget.total_usd: 1e300 is not an amount in USD"),

@@ -74,7 +74,7 @@ def test_a_report_that_cannot_be_written_is_an_error(desk: Desk) -> None:
     for command in ("jobs", "export"):
         ended = shell(desk, ">/dev/full", command)
         assert ended.returncode == 1
-        assert ended.stderr.decode() == "[Errno 28] No space left on device\n"
+        assert ended.stderr.decode() == "error: [Errno 28] No space left on device\n"
 
 
 def test_an_error_that_nobody_can_read_keeps_its_exit_code(desk: Desk) -> None:

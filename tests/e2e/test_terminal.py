@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from orbatch.cli.session import printable
+from orbatch.cli.streams import printable
 from orbatch_simulator import Fault
 from tests.conftest import Open
 from tests.desk import LITE, PATIENCE_S, Desk

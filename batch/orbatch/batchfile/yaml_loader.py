@@ -91,7 +91,8 @@ def _read(path: Path) -> bytes:
             content = file.read(MAX_BYTES + 1)  # a limit instead of stat: /dev/zero has no size
     except FileNotFoundError as error:
         others = [other.name for other in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        raise UnreadableError(None, f"there is no such file{did_you_mean(path.name, others)}") from error
+        advice = did_you_mean(path.name, others) or "; `orbatch init` writes one"
+        raise UnreadableError(None, f"there is no such file{advice}") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
         # Windows answers "permission denied" for a directory.

@@ -10,33 +10,71 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from orbatch.cli.session import Session, guarded
+from orbatch.cli.errors import guarded
+from orbatch.cli.session import Session
 
-# Name -> module in this package and first sentence of the help: `orbatch --help` reads only this table, because
-# importing the modules would make it several times slower.
-COMMANDS: Mapping[str, tuple[str, str]] = {
-    "init": ("setup", "Write a commented batch file to start from."),
-    "plan": ("plan", "Check and price every job of a batch."),
-    "run": ("run", "Run or resume a batch."),
-    "stop": ("steer", "Stop a run in another terminal."),
-    "set": ("steer", "Change caps and limits of a batch, also while it runs."),
-    "collect": ("run", "Poll and download what is paid for. Submits nothing."),
-    "status": ("status", "Show the progress of each batch and what needs attention."),
-    "jobs": ("status", "List jobs with status, cost and file."),
-    "show": ("status", "Show a job: request, attempts, costs, files, history."),
-    "path": ("status", "Print the paths of the files of a prompt."),
-    "report": ("report", "Show what was spent, reserved and lost, to the cent."),
-    "export": ("export", "Write the outputs of a batch, one line per job."),
-    "retry": ("resolve", "Set failed jobs back to pending. The next run submits them."),
-    "resolve": ("resolve", "Record the outcome of an uncertain job."),
-    "verify": ("verify", "Check the files on disk against the ledger."),
-    "clean": ("verify", "Move the files of jobs that left the batch file aside."),
-    "models": ("models", "List models, what they support and what they charge."),
-    "generate": ("generate", "Generate one video, as safely as a batch."),
-    "simulate": ("setup", "Run a local OpenRouter simulator."),
-    "schema": ("setup", "Print the JSON Schema of the batch file."),
-    "doctor": ("setup", "Check key, credit, ledger, disk and price list."),
-    "backup": ("setup", "Copy the ledger, even while a run is using it."),
+# By heading of the help: name -> module in this package and first sentence of the help. `orbatch --help` reads only
+# this table, because importing the modules would make it several times slower.
+GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "Run a batch": {
+        "init": ("setup", "Write a commented batch file to start from."),
+        "plan": ("plan", "Check and price every job of a batch."),
+        "run": ("run", "Run or resume a batch."),
+        "stop": ("steer", "Stop a run in another terminal."),
+        "set": ("steer", "Change caps and limits of a batch, also while it runs."),
+        "collect": ("run", "Poll and download what is paid for. Submits nothing."),
+        "generate": ("generate", "Generate a video, an image or a text, as safely as a batch."),
+    },
+    "Look at it": {
+        "status": ("status", "Show the progress of each batch and what needs attention."),
+        "jobs": ("status", "List jobs with status, cost and file."),
+        "show": ("status", "Show a job: request, attempts, costs, files, history."),
+        "path": ("status", "Print the paths of the files of a prompt."),
+        "report": ("report", "Show what was spent, reserved and lost, to the cent."),
+        "export": ("export", "Write the outputs of a batch, one line per job."),
+    },
+    "Put it right": {
+        "retry": ("resolve", "Set failed jobs back to pending. The next run submits them."),
+        "resolve": ("resolve", "Record the outcome of an uncertain job."),
+        "verify": ("verify", "Check the files on disk against the ledger."),
+        "clean": ("verify", "Move the files of jobs that left the batch file aside."),
+        "backup": ("setup", "Copy the ledger, even while a run is using it."),
+    },
+    "Around it": {
+        "models": ("models", "List models, what they support and what they charge."),
+        "doctor": ("setup", "Check key, credit, ledger, disk and price list."),
+        "simulate": ("setup", "Run a local OpenRouter simulator."),
+        "schema": ("setup", "Print the JSON Schema of the batch file."),
+    },
+}
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
+# Two of each, behind `orbatch`.
+EXAMPLES: Mapping[str, tuple[str, str]] = {
+    "init": ("init", "init films.yaml"),
+    "plan": ("plan films.yaml", "plan films.yaml --only 'beach*' -o plan.json"),
+    "run": ("run films.yaml --simulate", "run films.yaml --budget 5.00"),
+    "stop": ("stop", 'stop films --reason "wrong model"'),
+    "set": ("set films budget.total_usd=0.50 limits.in_flight=2", "set films --reset"),
+    "collect": ("collect", "collect outputs/films"),
+    "generate": (
+        'generate "a cat at sunrise" -m alibaba/wan-2.6 -o cat.mp4',
+        'generate "a cat" -m google/veo-3.1-lite -o cats/ -n 3',
+    ),
+    "status": ("status", "status films --watch"),
+    "jobs": ("jobs films --status failed,expired", "jobs --prompt beach --model veo --json"),
+    "show": ("show 5d625a47", "show --prompt beach"),
+    "path": ("path beach", "path beach --model veo --json"),
+    "report": ("report films --by prompt", "report --since 2026-11-01 --format csv"),
+    "export": ("export films -o films.jsonl", "export films -o films.csv --excel"),
+    "retry": ("retry films", "retry films --status rejected --only 'beach*'"),
+    "resolve": ("resolve 5d625a47 --not-charged", "resolve films --all --not-charged"),
+    "verify": ("verify films", "verify films --yes"),
+    "clean": ("clean films", "clean films --yes"),
+    "backup": ("backup monday.db", "backup monday.db --force"),
+    "models": ("models", "models veo --duration 8 --resolution 1080p"),
+    "doctor": ("doctor", "doctor --simulate"),
+    "simulate": ("simulate", "simulate --port 9000 --credit 1.00"),
+    "schema": ("schema > orbatch.schema.json", "schema | jq '.properties | keys'"),
 }
 
 _FLAGS = ("--simulate", "--json", "--quiet", "-q", "--verbose", "-v")
@@ -60,14 +98,19 @@ class LazyGroup(TyperGroup):
         module, _ = COMMANDS[name]
         body = getattr(import_module(f"orbatch.cli.{module}"), name)
         alone = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-        epilog = f"Global options, {_EVERYWHERE}: {_GLOBAL}. See `orbatch --help`."
+        examples = "\n".join(f"  orbatch {example}" for example in EXAMPLES[name])
+        epilog = (
+            f"\b\nExamples:\n{examples}\n\nGlobal options, {_EVERYWHERE}: {_GLOBAL}. See `orbatch --help`. "
+            "Manual: docs/commands.md"
+        )
         alone.command(name, epilog=epilog)(guarded(body))
         return typer.main.get_command(alone)
 
     def format_commands(self, _context: object, formatter: Any) -> None:
         """The list of commands below the global options, from the table alone."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+        for heading, group in GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, summary) for name, (_, summary) in group.items()])
 
 
 app = typer.Typer(

@@ -10,19 +10,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from orbatch.cli.session import (
-    Batch,
-    Force,
-    Model,
-    Only,
-    Prompt,
-    Session,
-    StatusOption,
-    check_new,
-    find_batch,
-    json_text,
-    new_file,
-)
+from orbatch.cli.files import check_new, new_file
+from orbatch.cli.options import Batch, Force, Model, Only, Prompt, StatusOption
+from orbatch.cli.session import Session, find_batch
+from orbatch.cli.streams import json_text
 from orbatch.cli.tables import csv_line, select_jobs
 from orbatch.export import COLUMNS, record_of
 from orbatch.ledger import ExportedJob

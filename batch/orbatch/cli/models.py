@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from orbatch.cli.errors import Failure
+from orbatch.cli.options import Refresh
 from orbatch.cli.provider import connect
-from orbatch.cli.session import Failure, Refresh, Session
+from orbatch.cli.session import Session
 from orbatch.cli.tables import amount, json_number, table
 from orbatch.money import to_nano_up_to
 from orbatch.plan import KINDS, Catalogs

@@ -17,20 +17,12 @@ import typer
 
 from orbatch.batchfile.loader import load_config
 from orbatch.batchfile.models import LimitsConfig
+from orbatch.cli.errors import Failure
+from orbatch.cli.files import check_new, new_file, relative_path
+from orbatch.cli.options import DEFAULT_FILE, Budget, Force, Fresh, Only, Refresh
 from orbatch.cli.provider import Connection, connect
 from orbatch.cli.resolve import retry_hint
-from orbatch.cli.session import (
-    Budget,
-    Failure,
-    Force,
-    Fresh,
-    Only,
-    Refresh,
-    Session,
-    check_new,
-    new_file,
-    relative_path,
-)
+from orbatch.cli.session import Session
 from orbatch.cli.steer import control_lines
 from orbatch.cli.tables import Table, amount, as_data, jobs_are, json_number, json_usd, pluralize, span, table
 from orbatch.ledger import BatchRecord, Caps, Counts, Ledger, ModelTotals, PromptTotals, utc_now
@@ -75,7 +67,7 @@ class PlanView:
 
 def plan(
     context: typer.Context,
-    config: Annotated[Path, typer.Argument(help="The batch file (YAML).")],
+    config: Annotated[Path, typer.Argument(help="The batch file (YAML).")] = DEFAULT_FILE,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the plan to this .json file, for `run`.")
     ] = None,
@@ -301,7 +293,7 @@ def show_plan(session: Session, view: PlanView) -> None:
         session.result("")
         session.print(_changes_table(view.to_submit).lines)
         session.result("")
-    for line in plan_lines(view, session.flags):
+    for line in plan_lines(view, session):
         session.result(line)
 
 
@@ -347,16 +339,17 @@ def _why_submitted(part: PromptTotals) -> str:
     return f"{part.others} of its jobs are not submitted" if part.others else "new"
 
 
-def plan_lines(view: PlanView, flags: str) -> list[str]:
+def plan_lines(view: PlanView, session: Session) -> list[str]:
     """The plan in sentences: first what changed or is not set, then the jobs, last the money."""
-    plan, total = view.plan, view.plan.total
+    plan, total, flags = view.plan, view.plan.total, session.flags
+    name = session.title or plan.config.name
     lines = [f"Price change since the last plan: {change}." for change in plan.price_changes]
     lines += [_not_set(group) for group in plan.unset]
     if total.to_submit:
         cost = span(total.low_nusd, total.high_nusd, total.unpriced)
-        lines.append(f"{plan.config.name}: {pluralize(total.to_submit, 'job')} to submit, {cost} USD.")
+        lines.append(f"{name}: {pluralize(total.to_submit, 'job')} to submit, {cost} USD.")
     else:
-        lines.append(f"{plan.config.name}: nothing to submit.")
+        lines.append(f"{name}: nothing to submit.")
     paid = total.done + total.open  # they cost nothing more
     if paid:
         lines.append(f"{pluralize(paid, 'job')} already done or submitted.")

@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from orbatch.cli import stop_signals
+from orbatch.cli.errors import ExitCode, Failure
+from orbatch.cli.files import open_private
 from orbatch.cli.provider import Connection
-from orbatch.cli.session import ExitCode, Failure, Session, open_private, printable
+from orbatch.cli.session import Session
+from orbatch.cli.streams import printable
 from orbatch.cli.tables import (
     SCREEN,
     Table,

@@ -10,7 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from orbatch.cli.session import Failure, Session
+from orbatch.cli.errors import Failure
+from orbatch.cli.session import Session
 
 if TYPE_CHECKING:
     from orbatch.plan import Catalogs

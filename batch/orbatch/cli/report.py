@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
+from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from orbatch.cli.errors import Failure
+from orbatch.cli.files import relative_path
+from orbatch.cli.options import Model, OneOrAll, Only, Prompt, StatusOption
 from orbatch.cli.resolve import holds_data, retry_hint, uncertain_data, uncertain_lines
-from orbatch.cli.session import (
-    Failure,
-    Model,
-    OneOrAll,
-    Only,
-    Prompt,
-    Session,
-    StatusOption,
-    find_batch,
-    relative_path,
-)
+from orbatch.cli.session import Session, find_batch
 from orbatch.cli.tables import (
     SCREEN,
     Table,
     amount,
+    clock_text,
     csv_line,
     jobs_are,
     json_usd,
@@ -44,14 +38,13 @@ from orbatch.ledger import (
     ReportRow,
     Status,
     job_label,
-    variant_text,
 )
 from orbatch.money import from_nano
 
 if TYPE_CHECKING:
     from orbatch.runner import RunResult
 
-JOBS_SHOWN = 10  # failed jobs that the summary names, of each status
+PROBLEMS_SHOWN = 10  # groups of failed jobs that the summary names
 
 # The columns for a person, amounts in cents; the first ones are enough for most.
 _COLUMNS: Mapping[str, Callable[[ReportRow], object]] = {
@@ -189,9 +182,11 @@ def show_summary(session: Session, ledger: Ledger, batch: BatchRecord, result: R
     if earlier := sum(counts.retired.values()):
         parts.append(f"{earlier} from earlier prompts")
     files = f" Files: {relative_path(batch.output_dir)}" if counts[Status.DONE] else ""
+    cap = "" if result.caps.total is None else f" of {amount(result.caps.total)}"
+    reserved = f", reserved {amount(total.reserved_nusd)} USD" if total.reserved_nusd else ""
     session.result(
-        f"{batch.name}: {', '.join(parts)}. Spent {amount(total.charged_nusd)} USD, "
-        f"reserved {amount(total.reserved_nusd)} USD.{files}"
+        f"{session.title or batch.name}: {', '.join(parts)}. Spent {amount(total.charged_nusd)}{cap} USD{reserved} "
+        f"in {clock_text(result.seconds)}.{files}"
     )
     for line in _attention_lines(ledger, batch, result, counts, session.flags):
         session.warn(line)
@@ -237,16 +232,30 @@ def _attention_lines(
     for model, reason in result.blocked.items():
         yield f"Submitting stopped for {model}: {reason}"
     # Jobs that stay open have a reason, too, such as a poll timeout.
-    for status in (*SCREEN["failed"], Status.SUBMITTED, Status.COMPLETED):
-        rows = [row for row in ledger.reports.job_rows(batch.id, status, JOBS_SHOWN) if row["error"]]
-        for row in rows:
-            variant = variant_text(json.loads(row["variables"]), row["seed"])
-            yield f"{job_label(row['prompt_id'], variant, row['model'])}, job {row['job_id']}, {status}: {row['error']}"
-        if counts[status] > JOBS_SHOWN and rows:
-            command = f"orbatch jobs {batch.name} --status {status}{flags}"
-            yield f"... and {counts[status] - JOBS_SHOWN} more {status}: {command}"
+    problems = ledger.queries.problems(batch.id, PROBLEMS_SHOWN + 1)
+    for problem in problems[:PROBLEMS_SHOWN]:
+        job = ledger.queries.job(problem.job_id)
+        label = f"{job_label(job.prompt_id, job.variant, job.model)}, job {job.id}"
+        if problem.jobs == 1:
+            yield f"{label}, {problem.status}: {problem.error}"
+        else:
+            yield f"{problem.jobs} jobs {problem.status}: {problem.error} (such as {label})"
+    if len(problems) > PROBLEMS_SHOWN:
+        yield f"... and other problems: orbatch jobs {batch.name} --status {','.join(SCREEN['failed'])}{flags}"
     yield from retry_hint(batch.name, counts, flags)
     if result.over_budget:
         for reason, jobs in ledger.queries.wait_reasons(batch.id):
             yield f"{pluralize(jobs, 'job')} not submitted: {reason}"
+        yield from _raise_hint(ledger, batch, result.caps)
     yield from uncertain_lines(ledger, batch.id, flags)
+
+
+def _raise_hint(ledger: Ledger, batch: BatchRecord, caps: Caps) -> Iterator[str]:
+    """The cap that would do for the jobs that are left, where the total is what they do not fit under."""
+    totals = ledger.plans.totals_by_model(batch.id)
+    left, worst = sum(part.to_submit for part in totals), sum(part.high_nusd for part in totals)
+    needed = sum(ledger.reports.spend(batch.id)) + worst
+    if caps.total is not None and needed > caps.total and not any(part.unpriced for part in totals):
+        to = from_nano(needed).quantize(Decimal("0.01"), ROUND_CEILING)
+        jobs = "the other job" if left == 1 else f"the other {left} jobs"
+        yield f"Raise budget.total_usd to {to} to run {jobs} (up to {amount(worst)} USD)."

@@ -10,21 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from orbatch.cli.session import (
-    Batch,
-    ExitCode,
-    Failure,
-    Model,
-    Only,
-    Prompt,
-    Session,
-    Yes,
-    confirm,
-    find_batch,
-    find_job,
-    outlive_readers,
-    parse_usd,
-)
+from orbatch.cli.errors import ExitCode, Failure
+from orbatch.cli.options import Batch, Model, Only, Prompt, Yes, parse_usd
+from orbatch.cli.session import Session, confirm, find_batch, find_job
+from orbatch.cli.streams import outlive_readers
 from orbatch.cli.tables import SCREEN, amount, jobs_are, json_usd, pluralize
 from orbatch.ledger import (
     PAID_AND_OPEN,

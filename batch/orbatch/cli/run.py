@@ -12,25 +12,14 @@ import typer
 
 from orbatch.batchfile.loader import load_config
 from orbatch.batchfile.models import LimitsConfig, PollingConfig
+from orbatch.cli.errors import ExitCode, Failure, foreseen
+from orbatch.cli.options import DEFAULT_FILE, Budget, Fresh, Only, Refresh, Speed, Yes
 from orbatch.cli.plan import PlanView, check_output_dir, effective, make_view, plan_lines, show_plan, take_over
 from orbatch.cli.progress import drive
 from orbatch.cli.provider import Connection, connect
 from orbatch.cli.report import show_summary, summary_data
-from orbatch.cli.session import (
-    Budget,
-    ExitCode,
-    Failure,
-    Fresh,
-    Only,
-    Refresh,
-    Session,
-    Speed,
-    Yes,
-    confirm,
-    find_batch,
-    foreseen,
-    outlive_readers,
-)
+from orbatch.cli.session import Session, confirm, find_batch
+from orbatch.cli.streams import outlive_readers
 from orbatch.cli.tables import SCREEN, amount, jobs_are, pluralize
 from orbatch.ledger import PAID_AND_OPEN, BatchHeld, BatchRecord, Caps, Counts, Ledger, LedgerError, Status
 from orbatch.outputs.receipts import receipts_path
@@ -50,7 +39,9 @@ _MOST_URGENT = (
 
 def run(
     context: typer.Context,
-    config: Annotated[Path, typer.Argument(help="The batch file (YAML), or a plan written by `plan -o`.")],
+    config: Annotated[
+        Path, typer.Argument(help="The batch file (YAML), or a plan written by `plan -o`.")
+    ] = DEFAULT_FILE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and stop.")] = False,
     yes: Yes = False,
     budget: Budget = None,
@@ -267,7 +258,7 @@ def _confirm_plan(session: Session, ledger: Ledger, connection: Connection, view
     """Show the plan. Real money is spent only after a yes, and only on the plan that was shown."""
     plan, total = view.plan, view.plan.total
     must_ask = bool(total.to_submit) and not (session.simulate or yes)
-    for line in plan_lines(view, session.flags):
+    for line in plan_lines(view, session):
         (session.warn if must_ask else session.say)(line)  # --quiet must not hide what is asked about
     connection.require_key()
     if not must_ask:

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orbatch.cli.session import ExitCode, Failure, Force, Session, check_new, parse_usd, relative_path
+from orbatch.cli.errors import ExitCode, Failure
+from orbatch.cli.files import check_new, relative_path
+from orbatch.cli.options import DEFAULT_FILE, Force, parse_usd
+from orbatch.cli.session import Session
 
 if TYPE_CHECKING:
     from orbatch.cli.provider import Connection
@@ -26,7 +29,7 @@ SCHEMA_NAME = "orbatch.schema.json"  # the first line of the starter points edit
 
 def init(
     context: typer.Context,
-    path: Annotated[Path, typer.Argument(help="File to write.")] = Path("batch.yaml"),
+    path: Annotated[Path, typer.Argument(help="File to write.")] = DEFAULT_FILE,
 ) -> None:
     """Write a commented batch file to start from."""
     session: Session = context.obj

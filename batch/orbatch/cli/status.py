@@ -13,22 +13,14 @@ from typing import Annotated, Any
 
 import typer
 
+from orbatch.cli import completion
+from orbatch.cli.errors import ExitCode, Failure
+from orbatch.cli.files import relative_path
+from orbatch.cli.options import Model, OneOrAll, Only, Prompt, StatusOption
 from orbatch.cli.resolve import holds_data, uncertain_data, uncertain_lines
-from orbatch.cli.session import (
-    ExitCode,
-    Failure,
-    Model,
-    OneOrAll,
-    Only,
-    Prompt,
-    Session,
-    StatusOption,
-    find_batch,
-    find_job,
-    printable,
-    relative_path,
-)
+from orbatch.cli.session import Session, find_batch, find_job
 from orbatch.cli.steer import control_lines
+from orbatch.cli.streams import printable
 from orbatch.cli.tables import (
     SCREEN,
     Table,
@@ -222,7 +214,10 @@ def _took(submitted_at: str | None, completed_at: str | None, status: str) -> st
 
 def show(
     context: typer.Context,
-    job: Annotated[str | None, typer.Argument(help="First characters of the job id or of the remote id.")] = None,
+    job: Annotated[
+        str | None,
+        typer.Argument(help="First characters of the job id or of the remote id.", autocompletion=completion.jobs),
+    ] = None,
     prompt: Prompt = None,
     model: Model = None,
     status: StatusOption = None,
@@ -253,9 +248,18 @@ def show(
 
 def path(
     context: typer.Context,
-    prompt: Annotated[str, typer.Argument(help="A pattern for the prompt id, part of the prompt's text, or a job id.")],
+    prompt: Annotated[
+        str,
+        typer.Argument(
+            help="A pattern for the prompt id, part of the prompt's text, or a job id.",
+            autocompletion=completion.prompts,
+        ),
+    ],
     model: Model = None,
-    batch: Annotated[str | None, typer.Option("--batch", help="Batch name. Default: the whole ledger.")] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option("--batch", help="Batch name. Default: the whole ledger.", autocompletion=completion.batches),
+    ] = None,
 ) -> None:
     """Print the paths of the files of a prompt, one per line.
 

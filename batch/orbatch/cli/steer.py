@@ -8,7 +8,10 @@ from typing import Annotated
 
 import typer
 
-from orbatch.cli.session import Batch, Failure, Session, find_batch
+from orbatch.cli import completion
+from orbatch.cli.errors import Failure
+from orbatch.cli.options import Batch
+from orbatch.cli.session import Session, find_batch
 from orbatch.cli.tables import pluralize
 from orbatch.ledger import PAID_AND_OPEN, STOP, BatchRecord, Ledger, parse_timestamp, utc_now
 
@@ -53,7 +56,7 @@ def _running(ledger: Ledger) -> BatchRecord:
 
 def set(  # noqa: A001 - the command's name
     context: typer.Context,
-    batch: Annotated[str, typer.Argument(help="Batch name.")],
+    batch: Annotated[str, typer.Argument(help="Batch name.", autocompletion=completion.batches)],
     settings: Annotated[
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE...", help="Such as budget.total_usd=0.50 limits.in_flight=2."),

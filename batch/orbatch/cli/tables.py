@@ -11,7 +11,9 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from textwrap import wrap
 from typing import Any, TypeVar
 
-from orbatch.cli.session import Failure, did_you_mean, printable
+from orbatch.cli.errors import Failure
+from orbatch.cli.session import did_you_mean
+from orbatch.cli.streams import printable
 from orbatch.ledger import Counts, Selection, Status
 from orbatch.money import from_nano
 

@@ -11,21 +11,11 @@ from pathlib import Path
 
 import typer
 
-from orbatch.cli.session import (
-    Batch,
-    ExitCode,
-    Model,
-    OneOrAll,
-    Only,
-    Prompt,
-    Session,
-    StatusOption,
-    Yes,
-    confirm,
-    find_batch,
-    outlive_readers,
-    relative_path,
-)
+from orbatch.cli.errors import ExitCode
+from orbatch.cli.files import relative_path
+from orbatch.cli.options import Batch, Model, OneOrAll, Only, Prompt, StatusOption, Yes
+from orbatch.cli.session import Session, confirm, find_batch
+from orbatch.cli.streams import outlive_readers
 from orbatch.cli.tables import pluralize, select_jobs
 from orbatch.ledger import Ledger, OutputRecord, utc_now
 

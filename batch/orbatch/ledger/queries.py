@@ -90,6 +90,16 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class ProblemGroup:
+    """Jobs of one status with the same error; ``job_id`` is one of them."""
+
+    status: str
+    error: str
+    jobs: int
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelProgress:
     """How far the jobs of one model are. ``charged_nusd``: so far, without what goes to the user's own provider key."""
 
@@ -322,6 +332,16 @@ class Queries:
         """Jobs of the file that ``retry`` may submit again, in the order of the file."""
         query = f"select id from jobs where batch_id = :batch_id and retired = 0 {which.condition()} order by +position"
         return [row["id"] for row in self._database.rows(query, batch_id=batch_id, **which.values)]
+
+    def problems(self, batch_id: int, limit: int) -> list[ProblemGroup]:
+        """What went wrong with jobs that have no output, the most frequent first; equal problems are one."""
+        query = (
+            "select status, error, count(*) as jobs, min(id) as job_id from jobs "
+            f"where batch_id = :batch_id and {COUNTED_JOBS} and error is not null "
+            "and status not in ('pending', 'done') group by status, error "
+            "order by jobs desc, job_id limit :limit"
+        )
+        return [ProblemGroup(*row) for row in self._database.rows(query, batch_id=batch_id, limit=limit)]
 
     def wait_reasons(self, batch_id: int) -> list[tuple[str, int]]:
         """Why pending jobs wait: each reason with its number of jobs, the most frequent first."""

@@ -17,6 +17,7 @@ from orbatch.ledger import (
     STOP,
     AttemptRecord,
     BatchRecord,
+    Caps,
     Control,
     Holder,
     JobRecord,
@@ -72,13 +73,15 @@ _NOT_FAILED = frozenset({Status.DONE, Status.SUBMITTED, Status.COMPLETED, Status
 @dataclass(frozen=True, slots=True)
 class RunResult:
     """How a run ended. ``stop`` None: it did all it could. ``over_budget``: pending jobs that the caps left no room
-    for; ``blocked``: models that were not submitted further, each with the reason. ``seconds``: how long it took."""
+    for; ``blocked``: models that were not submitted further, each with the reason. ``seconds``: how long it took;
+    ``caps``: those that held at the end."""
 
     stop: Stop | None
     message: str
     over_budget: bool
     blocked: Mapping[str, str]
     seconds: float
+    caps: Caps
 
 
 class BatchRun:
@@ -150,7 +153,7 @@ class BatchRun:
                     last()
         over_budget = self._set_wait_reasons()  # may fail, and then says so in _stop
         blocked, seconds = dict(self._scheduler.blocked), time.monotonic() - began
-        return RunResult(self._stop, self._message, over_budget, blocked, seconds)
+        return RunResult(self._stop, self._message, over_budget, blocked, seconds, self.options.caps)
 
     def seconds_left(self, progress: Sequence[ModelProgress]) -> float | None:
         """About how many real seconds the run still takes; None while no job of a model has shown how long it is."""
