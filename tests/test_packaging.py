@@ -104,7 +104,9 @@ def canonical(name: str) -> str:
 
 
 def test_exactly_what_is_imported_is_declared_as_a_dependency() -> None:
-    declared = {canonical(re.split(r"[<>=~! ;\[]", line, maxsplit=1)[0]) for line in PROJECT["dependencies"]}
+    extras = [line for name, lines in PROJECT["optional-dependencies"].items() if name != "dev" for line in lines]
+    lines = [*PROJECT["dependencies"], *extras]
+    declared = {canonical(re.split(r"[<>=~! ;\[]", line, maxsplit=1)[0]) for line in lines}
     homes = packages_distributions()
     third_party = imported_modules() - set(sys.stdlib_module_names) - set(SOURCES)
     needed = {canonical(homes[module][0]) for module in third_party}

@@ -32,7 +32,7 @@ def mixed(desk: Desk, **changes: Any) -> Path:
 
 
 def exported(desk: Desk, *more: object, name: str = "mixed") -> list[dict[str, Any]]:
-    return [json.loads(line) for line in desk.call("export", name, *more).out.splitlines()]
+    return [json.loads(line) for line in desk.call("export", name, "--all", "--absolute", *more).out.splitlines()]
 
 
 def test_a_mixed_batch_is_planned_run_reported_and_exported(desk: Desk) -> None:
@@ -54,7 +54,9 @@ def test_a_mixed_batch_is_planned_run_reported_and_exported(desk: Desk) -> None:
                 with Image.open(name) as opened:
                     opened.load()
         assert (row["text"] is not None) == (row["kind"] == "text")
-    assert sum(Decimal(row["cost_usd"]) for row in rows) == sum(job.cost_usd for job in desk.simulator.journal.ended())
+    assert sum(Decimal(str(row["cost_usd"])) for row in rows) == sum(
+        job.cost_usd for job in desk.simulator.journal.ended()
+    )
     bought = desk.accepted()
     assert "nothing to submit" in desk.run(path).err
     assert desk.accepted() == bought

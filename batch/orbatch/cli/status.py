@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -112,16 +113,17 @@ def _watch(session: Session, batch: str | None) -> None:
     from rich.text import Text
 
     console = Console(highlight=False, markup=False, emoji=False)
-    with session.open_ledger() as ledger, Live(console=console, auto_refresh=False) as live:
+    with (
+        contextlib.suppress(KeyboardInterrupt),  # which is how one leaves
+        session.open_ledger() as ledger,
+        Live(console=console, auto_refresh=False) as live,
+    ):
         while True:
             batches = ledger.plans.batches() if batch is None else [find_batch(ledger, batch)]
             lines = [*_batches_table(ledger, batches).lines(console.width)]
             lines += map(printable, _remarks(ledger, batches, batches[0].id if batch else None, session.flags))
             live.update(Text("\n".join(lines)), refresh=True)
-            try:
-                time.sleep(WATCH_EVERY_S)
-            except KeyboardInterrupt:
-                return
+            time.sleep(WATCH_EVERY_S)
 
 
 def _batches_table(ledger: Ledger, batches: list[BatchRecord]) -> Table:
@@ -280,14 +282,21 @@ def path(
 def _job_data(ledger: Ledger, job: JobRecord) -> dict[str, Any]:
     data = as_data(job)
     outputs = ledger.queries.outputs(job.id)
+    attempts = ledger.queries.attempts(job.id)
+    costs = [attempt.cost_nusd for attempt in attempts if attempt.cost_nusd is not None]
     return {
         "job_id": job.id,
         **{key: data[key] for key in ("key", "prompt_id", "prompt", "model", "kind", "status", "retired", "request")},
         **{key: data[key] for key in ("estimate_low_usd", "estimate_exact_usd", "estimate_high_usd")},
         "price": job.price_why,
         "variables": job.variables,
+        "seed": job.request.get("seed"),
+        "cost_usd": json_usd(sum(costs) if costs else None),
+        "output_path": outputs[0].path if outputs else None,
+        "bytes": outputs[0].bytes if outputs else None,
+        "sha256": outputs[0].sha256 if outputs else None,
         "error": job.error or job.wait_reason,
-        "attempts": [as_data(attempt) for attempt in ledger.queries.attempts(job.id)],
+        "attempts": [as_data(attempt) for attempt in attempts],
         "outputs": [asdict(output) for output in outputs],
         "text": text_of(output.path for output in outputs),
         "events": [asdict(event) for event in ledger.queries.events(job.id)],

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any, Literal, NamedTuple, get_args
 
 from orbatch.ledger.database import Database, timestamp
-from orbatch.ledger.records import AttemptRecord, parse_json
+from orbatch.ledger.records import AttemptRecord, OutputRecord, columns_of, parse_json
 from orbatch.ledger.schema import COUNTED, COUNTED_JOBS, EVERY_JOB, Selection
 
 Grouping = Literal["model", "batch", "day", "prompt", "status"]
@@ -80,11 +80,13 @@ select committed - reserved - byok as charged, reserved from (select
   (select coalesce(sum({COUNTED}), 0) from attempts where batch_id = :batch_id and is_byok = 1 and settled = 1) as byok
 ) as sums
 """
-_EXPORT = """
-select jobs.id as job_id, prompt_id, prompt, variables, model, kind, status, request, repeat,
-  coalesce(error, wait_reason) as error, outputs.path,
-  (select sum(cost_nusd) from attempts where job_id = jobs.id) as cost_nusd
-from jobs left join outputs on outputs.job_id = jobs.id
+_OUTPUT = columns_of(OutputRecord)
+_EXPORT = f"""
+select jobs.id as job_id, batches.name as batch, prompt_id, prompt, variables, model, kind, status, request, repeat,
+  coalesce(error, wait_reason) as error,
+  (select sum(cost_nusd) from attempts where job_id = jobs.id) as cost_nusd,
+  {", ".join(f"outputs.{name} as output_{name}" for name in _OUTPUT)}
+from jobs join batches on batches.id = batch_id left join outputs on outputs.job_id = jobs.id
 where batch_id = :batch_id and retired = 0 $JOBS
 order by position, jobs.id, outputs.attempt_id, outputs.number
 """
@@ -177,10 +179,11 @@ class Bills:
 
 @dataclass(frozen=True, slots=True)
 class ExportedJob:
-    """A job with its results. ``cost_nusd``: over all attempts, None while nothing is known. ``paths``: of its files,
+    """A job with its results. ``cost_nusd``: over all attempts, None while nothing is known. ``outputs``: its files,
     the first one first."""
 
     job_id: str
+    batch: str
     prompt_id: str
     prompt: str
     variables: Mapping[str, Any]
@@ -191,7 +194,7 @@ class ExportedJob:
     repeat: int
     error: str | None
     cost_nusd: int | None
-    paths: tuple[str, ...]
+    outputs: tuple[OutputRecord, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,11 +291,11 @@ class Reports:
         with self._database.read() as db:
             rows = db.execute(_EXPORT.replace("$JOBS", which.condition()), {"batch_id": batch_id, **which.values})
             for _, of_job in groupby(rows, key=lambda row: row["job_id"]):
-                files = [dict(row) for row in of_job]
-                paths = tuple(row.pop("path") for row in files)
-                values = files[0]
+                files = list(of_job)
+                outputs = [OutputRecord(*(row[f"output_{name}"] for name in _OUTPUT)) for row in files]
+                values = {name: files[0][name] for name in columns_of(ExportedJob) if name != "outputs"}
                 values["variables"], values["request"] = parse_json(values["variables"]), parse_json(values["request"])
-                yield ExportedJob(**values, paths=() if paths == (None,) else paths)
+                yield ExportedJob(**values, outputs=tuple(each for each in outputs if each.path is not None))
 
 
 def _job_counts(db: sqlite3.Connection, by: Grouping, which: Filter) -> dict[str, tuple[int, int]]:
