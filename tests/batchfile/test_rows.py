@@ -87,7 +87,31 @@ def test_columns_are_settings_or_variables(jobs: Jobs) -> None:
 
 
 PROMPTS: dict[str, Any] = {
-    "a line each": (("p.txt", "# cats\n\nA cat\n  A dog  \n"), ["p1:A cat", "p2:A dog"]),
+    "a line each": (("p.txt", "#1 cat\n\n  A dog  \n"), ["p1:#1 cat", "p2:A dog"]),
+    "quotes are letters in a tsv cell that does not close them": (
+        ("p.tsv", 'prompt\tid\n"Welcome" written on a sign\ta\na 5" screen\tb\n"open\tc\n"it is ""so"""\td\n'),
+        ['a:"Welcome" written on a sign', 'b:a 5" screen', 'c:"open', 'd:it is "so"'],
+    ),
+    "a tsv cell of several lines": (
+        ("p.tsv", 'prompt\tid\n"two\nlines"\ta\n"not closed\tb\nlast\tc\n'),
+        ["a:two\nlines", 'b:"not closed', "c:last"],
+    ),
+    "invisible characters in a header": (("p.csv", "\u200bprompt,\u2060id\na,x\n"), ["x:a"]),
+    "two byte order marks": (("p.csv", '\ufeff\ufeff"prompt",id\na,x\n'), ["x:a"]),
+    "a separator for Excel": (("p.csv", "sep=;\nprompt;id\na, b;x\n"), ["x:a, b"]),
+    "braces as they are written": (
+        ("p.csv", "prompt\n{{char}} {% 80 %}\n", "template: false"),
+        ["p1:{{char}} {% 80 %}"],
+    ),
+    "braces as they are written, for the whole batch": (
+        (
+            "p.txt",
+            "{{char}}\n",
+            "",
+            "template: false\nprompts: ['{% if %}', {prompt: '{{ a }}', vars: {a: 1}, template: true}]\n",
+        ),
+        ["p1:{% if %}", "p2:1", "p3:{{char}}"],
+    ),
     "several values of a variable": (
         ("p.jsonl", '{"prompt": "{{ a }}{{ b }}{{ c }}", "a": [1, 2], "vars": {"b": "x", "c": 0.5}}\n"text"\n'),
         ["p1:1x0.5", "p1:2x0.5", "p2:text"],
@@ -122,7 +146,10 @@ def test_bad_rows_are_named_all_at_once_as_a_spreadsheet_counts_them(jobs: Jobs)
         "p.csv:4: row 3.duration: found 'five'; allowed: a whole number from 1 to 3600",
         "p.csv:5: row 4: has 1 cells, the header has 2; quote cells that contain commas",
         "p.csv:6: row 5: has 3 cells, the header has 2; quote cells that contain commas",
-        "p.csv:7: row 6.prompt: uses {{ x }}, which has no value; there are no variables here",
+        (
+            "p.csv:7: row 6.prompt: uses {{ x }}, which has no value; there are no variables here; "
+            "to send braces as they are written, set template: false"
+        ),
     ]
 
 
@@ -140,10 +167,17 @@ UNUSABLE: dict[str, Any] = {
     "another model": ("p.csv", "prompt,model\na,a/d\n", "'a/d' is not among the batch's models"),
     "no model id": ("p.csv", "prompt,model\na,wan\n", "'wan' is not among the batch's models"),
     "id twice": ("p.csv", "id,prompt\nz,a\nz,b\n", "p.csv:3: id: 'z' is also the id of another prompt"),
-    "row twice": ("p.txt", "# cats\n\na\na\n", "p.txt:4: : prompt 'p2' with a/b is the same request"),
+    "row twice": ("p.txt", "cats\n\na\na\n", "p.txt:4: : prompt 'p3' with a/b is the same request"),
     "latin-1": ("p.txt", "ok\ncafé\n".encode("latin-1"), "p.txt:2: : is not UTF-8"),
     "utf-16": ("p.csv", "prompt\na\n".encode("utf-16"), "p.csv:1: : is not UTF-8"),
-    "only comments": ("p.txt", "# nothing\n", "contains no prompts"),
+    "only blanks": ("p.txt", " \n", "contains no prompts"),
+    "spreadsheet error": ("p.csv", "prompt,a\nx,1\n#REF!,2\n", "p.csv:3: row 3: has the spreadsheet error #REF!"),
+    "spreadsheet error in a variable": ("p.tsv", "prompt\ta\nx\t#N/A\n", "row 2: has the spreadsheet error #N/A"),
+    "seed of a spreadsheet": (
+        "p.csv",
+        "prompt,seed\nx,1.23457E+10\n",
+        "row 2.seed: found '1.23457E+10'",
+    ),
     "endless line": ("p.txt", "x" * 1_000_001, "is longer than 1,000,000 characters"),
     "json": ("p.jsonl", "{a\n", "p.jsonl:1: row 1: is not valid JSON"),
     "list": ("p.jsonl", "[1]\n", "row 1: found a list; allowed: an object"),

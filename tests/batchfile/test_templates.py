@@ -28,7 +28,8 @@ VARIABLES: dict[str, Any] = {"color": "orange", "count": 3, "small": True, "name
         pytest.param("{% if count > 2 %}many{% else %}few{% endif %}", "many", id="if"),
         pytest.param("{{ size | default('big') }}", "big", id="default"),
         pytest.param("{{ count * 2 }}", "6", id="arithmetic"),
-        pytest.param("{# not said #}x\n", "x\n", id="comment and line end"),
+        pytest.param("{# said #}x\n", "{# said #}x\n", id="no comment, and a line end"),
+        pytest.param("{{ count }} {#ff0000}", "3 {#ff0000}", id="a colour"),
         pytest.param("{{ none }}{{ true }}", "NoneTrue", id="words of the language"),
     ],
 )

@@ -66,6 +66,7 @@ def load_config(path: Path) -> BatchConfig:
         prompts_from=parts.prompt_file,
         seeds=tuple(batch.seeds),
         repeat=batch.repeat,
+        duplicates=batch.duplicates,
         budget=batch.budget,
         limits=batch.limits,
         polling=batch.polling,
@@ -93,10 +94,16 @@ class _Parts:
             for at, line, raw, entry in self._entries("models", MODEL)
         )
         self.prompts = tuple(
-            PromptItem.of(entry, f"p{at}", line, f"prompts[{at}]", report.file, lines_of(raw))
+            PromptItem.of(
+                entry, f"p{at}", line, f"prompts[{at}]", report.file, lines_of(raw), is_template=self._is_template
+            )
             for at, line, raw, entry in self._entries("prompts", PROMPT)
         )
         self.prompt_file: PromptFile | None = None
+
+    @property
+    def _is_template(self) -> bool:
+        return self._root.get("template") is not False
 
     def _entries(self, name: str, adapter: TypeAdapter[Any]) -> Iterator[tuple[int, int, Any, Any]]:
         """Position from 1, line, raw and validated value of the valid items of a list."""
@@ -140,7 +147,9 @@ class _Parts:
             defaults = self._root.get("defaults")
             defaults = defaults if isinstance(defaults, Map) else {}
             kinds = ALL_KINDS & {kind_of(defaults, model.settings) for model in self.models}
-            self.prompt_file = find_prompt_file(entry, kinds, self._root.lines["prompts_from"], self._report)
+            line = self._root.lines["prompts_from"]
+            is_template = self._is_template if entry.template is None else entry.template
+            self.prompt_file = find_prompt_file(entry, kinds, line, self._report, is_template=is_template)
 
     def _check_prompts(self, known: Collection[str]) -> None:
         first: dict[str, PromptItem] = {}

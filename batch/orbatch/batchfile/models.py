@@ -20,6 +20,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    StrictBool,
     StrictFloat,
     StrictInt,
     Tag,
@@ -49,6 +50,7 @@ Lines = Mapping[str, int] | None  # of the keys of a mapping
 MAX_SHARED = 100  # settings of prompts
 MAX_COMBINATIONS = 10_000  # of one prompt's variables
 _Refuse = Literal["refuse"]
+Duplicates = Literal["refuse", "drop", "keep"]
 _STRICT = ConfigDict(extra="forbid", defer_build=True)
 _DEFERRED = ConfigDict(defer_build=True)  # an adapter is built when it is first used: that takes 20 ms each
 
@@ -159,9 +161,11 @@ class PromptEntry(Settings):
     """A prompt with an id, variables, models or settings of its own."""
 
     id: _Id = key("", "name of the prompt in file names and reports; default: p1, p2, ... by position")
-    prompt: Template | None = key(
+    # Its syntax is checked when it is rendered: with `template: false` braces are letters.
+    prompt: Text | None = key(
         None, "text, a template if the prompt has variables; optional where an image is the start"
     )
+    template: StrictBool | None = key(None, "false: braces in the prompt are sent as written")
     vars: Variables = key(dict, "variables of the template: a value or a list each; every combination is a job")
     models: _ModelIds | None = key(None, "only these of the batch's models")
 
@@ -190,6 +194,7 @@ class PromptFileEntry(BaseModel):
     prompt: Template | None = key(
         None, "template for rows that have no prompt of their own; their columns are its variables"
     )
+    template: StrictBool | None = key(None, "false: braces in the rows are sent as written")
     limit: StrictInt | None = key(None, "take at most this many rows", ge=1)
     sample: StrictInt | None = key(None, "of the rows taken, use this many, chosen at random", ge=1, le=1_000_000)
     seed: StrictInt = key(0, "seed of the sample; the same seed always takes the same rows")
@@ -201,7 +206,7 @@ def _form(value: Any) -> str:
 
 # A function tells text from mapping, so that a wrong value is refused by one of them and not by both.
 Model = Annotated[Annotated[ModelId, Tag("text")] | Annotated[ModelEntry, Tag("mapping")], Discriminator(_form)]
-Prompt = Annotated[Annotated[Template, Tag("text")] | Annotated[PromptEntry, Tag("mapping")], Discriminator(_form)]
+Prompt = Annotated[Annotated[Text, Tag("text")] | Annotated[PromptEntry, Tag("mapping")], Discriminator(_form)]
 _AS_ENTRY = BeforeValidator(
     lambda given: given if isinstance(given, dict) else {"file": given}, json_schema_input_type=str | PromptFileEntry
 )
@@ -226,6 +231,10 @@ class BatchFile(BaseModel):
         list, "texts, or texts with ids, variables and settings", min_length=1, max_length=100_000
     )
     prompts_from: Rows | None = key(None, "file with more prompts: csv, tsv, jsonl, txt or yaml")
+    template: StrictBool = key(True, "false: braces in prompts are sent as written")
+    duplicates: Duplicates = key(
+        "refuse", "prompts that make the same request: refuse them, drop all but the first, or keep (and buy) each"
+    )
     seeds: Annotated[list[Seed], AfterValidator(distinct)] = key(
         list, "one job per seed; a seed of a model or a prompt overrides them", min_length=1, max_length=10_000
     )
@@ -282,15 +291,27 @@ class PromptItem:
     key: str
     file: str
     lines: Lines = None  # and not an empty mapping of its own: a file has 100,000 prompts
+    is_template: bool = True
 
     @classmethod
-    def of(cls, entry: str | PromptEntry, default_id: str, line: int, key: str, file: str, lines: Lines = None) -> Self:
-        """From what the file says; ``default_id`` where it gives none."""
+    def of(
+        cls,
+        entry: str | PromptEntry,
+        default_id: str,
+        line: int,
+        key: str,
+        file: str,
+        lines: Lines = None,
+        *,
+        is_template: bool = True,
+    ) -> Self:
+        """From what the file says; ``default_id`` and ``is_template`` where it says nothing."""
         if isinstance(entry, str):
-            return cls(default_id, entry, {}, None, _shared({}), line, key, file)
+            return cls(default_id, entry, {}, None, _shared({}), line, key, file, None, is_template)
         models = None if entry.models is None else frozenset(entry.models)
-        name = entry.id or default_id
-        return cls(name, entry.prompt, entry.vars, models, _shared(entry.given()), line, key, file, lines)
+        name, settings = entry.id or default_id, _shared(entry.given())
+        wanted = is_template if entry.template is None else entry.template
+        return cls(name, entry.prompt, entry.vars, models, settings, line, key, file, lines, wanted)
 
     def combinations(self) -> Iterator[dict[str, Any]]:
         """Every combination of the variables; one empty one when there are none."""
@@ -301,7 +322,7 @@ class PromptItem:
         """The prompt with ``variables`` put in. Raises TemplateError when it cannot be sent."""
         if self.prompt is None:
             return None
-        text = template(self.prompt)(variables)
+        text = template(self.prompt)(variables) if self.is_template else self.prompt
         if not text.strip():
             raise TemplateError("comes out empty")
         if UNSENDABLE.search(text):  # again: a variable may bring it in
@@ -319,6 +340,7 @@ class PromptFile:
     path: Path
     take: PromptFileEntry
     kinds: frozenset[str]
+    is_template: bool = True
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,6 +363,7 @@ class BatchConfig:
     prompts_from: PromptFile | None
     seeds: tuple[int, ...]
     repeat: int
+    duplicates: Duplicates
     budget: BudgetConfig
     limits: LimitsConfig
     polling: PollingConfig

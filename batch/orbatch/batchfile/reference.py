@@ -87,4 +87,5 @@ def _default(name: str, field: Schema, required: Collection[str]) -> str:
         return "required"
     if default in (None, "", [], {}) or isinstance(default, dict):
         return ""
-    return ", ".join(f"`{word}`" for word in (default if isinstance(default, list) else [default]))
+    words = default if isinstance(default, list) else [str(default).lower() if isinstance(default, bool) else default]
+    return ", ".join(f"`{word}`" for word in words)

@@ -12,6 +12,7 @@ import hashlib
 import heapq
 import json
 import re
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -30,6 +31,25 @@ from orbatch.batchfile.types import variable_name
 from orbatch.batchfile.yaml_loader import MAX_DEPTH, Seq, load_yaml, scalar
 from orbatch_provider.requests import strip_prefix
 
+_INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060\u00ad"  # characters that hide in the header of a copied table
+_SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+_SPREADSHEET_ERRORS = frozenset(
+    {
+        "#REF!",
+        "#N/A",
+        "#VALUE!",
+        "#NAME?",
+        "#DIV/0!",
+        "#NULL!",
+        "#NUM!",
+        "#SPILL!",
+        "#CALC!",
+        "#GETTING_DATA",
+        "#ERROR!",
+    }
+)
+_ROUNDED = re.compile(r"-?\d(\.\d+)?E\+\d+")  # as a spreadsheet shows a long number, without its last digits
+_TSV_LINES_AHEAD = 50  # in which a quote may be closed
 MAX_LINE = 1_000_000  # characters; a file of one endless line must not fill the memory
 _FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "txt"}
 _FORMATS |= {".yaml": "yaml", ".yml": "yaml"}
@@ -40,7 +60,9 @@ _TYPO = 0.87  # similarity above which a column is a misspelt setting rather tha
 _STARTS = frozenset({"prompt", "first_frame", "last_frame", "frame_images", "references", "input_references"})
 
 
-def find_prompt_file(entry: PromptFileEntry, kinds: frozenset[str], line: int, report: Report) -> PromptFile | None:
+def find_prompt_file(
+    entry: PromptFileEntry, kinds: frozenset[str], line: int, report: Report, *, is_template: bool = True
+) -> PromptFile | None:
     """The file that ``prompts_from`` names; None after reporting that it cannot be read.
 
     The problems of its header and first row are reported, too, so that they come with those of the batch file.
@@ -55,7 +77,7 @@ def find_prompt_file(entry: PromptFileEntry, kinds: frozenset[str], line: int, r
         near = did_you_mean(path.name, others)
         report.add(line, "prompts_from", f"file '{entry.file}' was not found next to the batch file{near}")
         return None
-    source = PromptFile(path, entry, kinds)
+    source = PromptFile(path, entry, kinds, is_template)
     before = report.count
     start = replace(source, take=entry.model_copy(update={"limit": 1, "sample": None}))
     if next(read_prompts(start, report), None) is None and report.count == before:
@@ -130,26 +152,86 @@ def _records(source: PromptFile, report: Report) -> Iterator[_Record]:
             yield from islice(_table_records(file, form), 1, None)
             return
         for line, text in enumerate(map(str.strip, _lines(file)), 1):
-            if text and not (form == "txt" and text.startswith("#")):
+            if text:
                 yield _Record(line, line, text)
 
 
 def _table_records(file: IO[str], form: str) -> Iterator[_Record]:
     lines = _lines(file)
-    first = next(lines, "")
+    first = next(lines, "").lstrip(_INVISIBLE)  # a second byte order mark, which hides a quote
+    skipped = 0
+    if named := _SEPARATOR.fullmatch(first):  # for Excel, and no header
+        first, skipped = next(lines, ""), 1
+    if form == "tsv":
+        for row, line, cells in _tsv_rows(chain([first], lines)):
+            if any(map(str.strip, cells)):
+                yield _Record(row + skipped, line + skipped, cells)
+        return
     # Spreadsheets write ; where the comma is the decimal sign.
-    delimiter = "\t" if form == "tsv" else ";" if "," not in first and ";" in first else ","
+    delimiter = named[1] if named else ";" if "," not in first and ";" in first else ","
     reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
-    row = begin = 0
+    row = begin = skipped
     try:
-        for row, cells in enumerate(reader, 1):
+        for row, cells in enumerate(reader, 1 + skipped):
             if any(map(str.strip, cells)):
                 yield _Record(row, begin + 1, cells)
-            begin = reader.line_num  # a quoted cell may contain line breaks
+            begin = reader.line_num + skipped  # a quoted cell may contain line breaks
     except csv.Error as error:
         is_open = "end of data" in str(error) or "field larger" in str(error)
         why = f"a quote is opened and not closed within {csv.field_size_limit():,} characters" if is_open else error
         raise UnreadableError(begin + 1, f"row {row + 1} cannot be read: {why}") from error
+
+
+def _tsv_rows(lines: Iterator[str]) -> Iterator[tuple[int, int, list[str]]]:
+    """Row, line and cells. A quote is a letter, unless it opens a cell and is closed at the end of one: in this line,
+    or, with as many cells as the header has, in one of the next."""
+    ahead: deque[str] = deque()
+    columns, number = 0, 0
+    for row in count(1):
+        line = ahead.popleft() if ahead else next(lines, None)
+        if line is None:
+            return
+        begin, cells = number + 1, line.rstrip("\r\n").split("\t")
+        number += 1
+        if '"' in line:
+            parsed = _quoted_cells([line])
+            if parsed is not None and len(parsed) == (columns or len(parsed)):
+                cells = parsed
+            elif columns and _opens(cells):
+                more, parsed = _closed_below(line, ahead, lines, columns)
+                cells = parsed or cells
+                number += more
+        columns = columns or len(cells)
+        yield row, begin, cells
+
+
+def _closed_below(line: str, ahead: deque[str], lines: Iterator[str], columns: int) -> tuple[int, list[str] | None]:
+    """How many more lines a record takes that this line begins, and its cells; 0 and None where no quote is closed."""
+    for more in range(1, _TSV_LINES_AHEAD):
+        if len(ahead) < more:
+            following = next(lines, None)
+            if following is None:
+                break
+            ahead.append(following)
+        parsed = _quoted_cells([line, *islice(ahead, more)])
+        if parsed is not None and len(parsed) == columns:
+            for _ in range(more):
+                ahead.popleft()
+            return more, parsed
+    return 0, None
+
+
+def _opens(cells: list[str]) -> bool:
+    return cells[-1].startswith('"') or any(cell.startswith('"') and cell.count('"') % 2 for cell in cells)
+
+
+def _quoted_cells(lines: list[str]) -> list[str] | None:
+    """The cells of one record as csv reads them; None where it cannot."""
+    try:
+        rows = list(csv.reader(lines, delimiter="\t", strict=True))
+    except csv.Error:
+        return None
+    return rows[0] if len(rows) == 1 else None
 
 
 def _opened(source: PromptFile) -> IO[str]:
@@ -185,23 +267,26 @@ def _maker(source: PromptFile, report: Report) -> _Make:
     if form in ("csv", "tsv"):
         with _opened(source) as file:
             header = next(_table_records(file, form), _Record(1, 1, []))
-        return _Table(header.content, header.line, source, report).item
+        columns = [cell.strip(f"{_INVISIBLE} \t\r\n") for cell in header.content]
+        return _Table(columns, header.line, source, report).item
     if form == "jsonl":
         return lambda record, default_id: _json_item(record, source, report, default_id)
     if form == "txt":  # a line is text, even one that is a number
         return lambda record, default_id: PromptItem.of(
-            record.content, default_id, record.line, f"row {record.row}", report.file
+            record.content, default_id, record.line, f"row {record.row}", report.file, is_template=source.is_template
         )
-    return lambda record, default_id: _item(record.content, f"prompts[{record.row}]", record.line, report, default_id)
+    return lambda record, default_id: _item(
+        record.content, f"prompts[{record.row}]", record.line, source, report, default_id
+    )
 
 
-def _item(entry: Any, key: str, line: int, report: Report, default_id: str) -> PromptItem | None:
+def _item(entry: Any, key: str, line: int, source: PromptFile, report: Report, default_id: str) -> PromptItem | None:
     try:
         entry = PROMPT.validate_python(entry, context=report.base)
     except ValidationError as error:
         explain(error, PROMPT, entry, report, line=line, prefix=key)
         return None
-    return PromptItem.of(entry, default_id, line, key, report.file)
+    return PromptItem.of(entry, default_id, line, key, report.file, is_template=source.is_template)
 
 
 def _json_item(record: _Record, source: PromptFile, report: Report, default_id: str) -> PromptItem | None:
@@ -218,7 +303,7 @@ def _json_item(record: _Record, source: PromptFile, report: Report, default_id: 
     elif not isinstance(value, str):
         report.add(record.line, key, f"found {found(value)}; allowed: an object, or a text in quotes")
         return None
-    return None if value is None else _item(value, key, record.line, report, default_id)
+    return None if value is None else _item(value, key, record.line, source, report, default_id)
 
 
 def _entry_of(row: dict[str, Any], source: PromptFile, key: str, line: int, report: Report) -> dict[str, Any] | None:
@@ -251,6 +336,7 @@ class _Table:
     def __init__(self, header: Sequence[str], line: int, source: PromptFile, report: Report) -> None:
         self._report = report
         self._prompt = source.take.prompt
+        self._is_template = source.is_template
         self._kinds = _kinds_of_columns(header, source)
         self._columns = len(header)
         self._unnamed = [at for at, column in enumerate(header) if not column.strip()]
@@ -287,6 +373,10 @@ class _Table:
     def item(self, record: _Record, default_id: str) -> PromptItem | None:
         """The prompt of a row; None after reporting why there is none."""
         cells, key = record.content, f"row {record.row}"
+        if broken := next((cell for cell in cells if cell[:1] == "#" and cell.strip() in _SPREADSHEET_ERRORS), None):
+            message = f"has the spreadsheet error {broken.strip()}; correct its formula, or empty the cell"
+            self._report.add(record.line, key, message)
+            return None
         if len(cells) != self._columns or any(cells[at].strip() for at in self._unnamed):
             named = f"{self._columns - len(self._unnamed)} named columns" if self._unnamed else self._columns
             message = f"has {len(cells)} cells, the header has {named}; quote cells that contain commas"
@@ -305,6 +395,7 @@ class _Table:
             line=record.line,
             key=key,
             file=self._report.file,
+            is_template=self._is_template,
         )
 
     def _settings_of(self, cells: Sequence[str], line: int, key: str) -> dict[str, Any] | None:
@@ -336,7 +427,7 @@ def _cell(text: str) -> Any:
             return json.loads(text, parse_float=Decimal)
         except (ValueError, RecursionError):
             return text
-    return scalar(text)
+    return text if _ROUNDED.fullmatch(text) else scalar(text)
 
 
 class _Column(NamedTuple):

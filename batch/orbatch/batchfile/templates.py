@@ -48,12 +48,15 @@ _FILTERS = (
 )  # fmt: skip
 _METHODS = frozenset({"capitalize", "endswith", "lower", "startswith", "strip", "title", "upper"})
 _STATEMENTS = (nodes.Output, nodes.If)
-_MARKERS = re.compile(r"\{\{|\{%|\{#")
+_MARKERS = re.compile(r"\{\{|\{%")  # {# is no comment here: prompts have colours in them
 _VARIABLE = re.compile(r"\{\{ *([A-Za-z][A-Za-z0-9_]*) *\}\}")
 KEYWORDS = frozenset({"and", "else", "false", "if", "in", "is", "none", "not", "or", "true"})
 _UNDEFINED = re.compile(r"'(\w+)' is undefined")
 # What Python raises for an expression over the wrong values, such as 1 / 0 or "a" + 1.
 _WRONG_USE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
+_AS_WRITTEN = "; to send braces as they are written, set template: false"
 
 
 class TemplateError(ValueError):
@@ -108,7 +111,7 @@ def _jinja(text: str) -> Render:
         refused = next((each for each in tree.find_all(nodes.Stmt) if not isinstance(each, _STATEMENTS)), None)
         compiled = _ENVIRONMENT.from_string(tree) if refused is None else None
     except TemplateSyntaxError as error:
-        raise TemplateError(f"is not a valid template: {error.message}") from error
+        raise TemplateError(f"is not a valid template: {error.message}{_AS_WRITTEN}") from error
     except (SyntaxError, RecursionError, MemoryError) as error:
         raise TemplateError("is not a valid template: it is nested too deeply") from error
     except TemplateError:
@@ -154,7 +157,7 @@ def _check_length(length: int) -> None:
 
 
 def _unknown(name: str, variables: Mapping[str, Any]) -> TemplateError:
-    known = f"known here: {', '.join(variables)}" if variables else "there are no variables here"
+    known = f"known here: {', '.join(variables)}" if variables else f"there are no variables here{_AS_WRITTEN}"
     return TemplateError(f"uses {{{{ {name} }}}}, which has no value; {known}{did_you_mean(name, variables)}")
 
 
@@ -181,6 +184,12 @@ class _Environment(SandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
 
-_ENVIRONMENT = _Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+_ENVIRONMENT = _Environment(
+    undefined=StrictUndefined,
+    keep_trailing_newline=True,
+    autoescape=False,
+    comment_start_string="\0{#",  # no text has a NUL, so there are no comments
+    comment_end_string="#}\0",
+)
 _ENVIRONMENT.globals.clear()  # range() and lipsum() are not for prompts
 _ENVIRONMENT.filters = {name: FILTERS[name] for name in _FILTERS} | {"replace": _replace}

@@ -7,8 +7,9 @@ import hashlib
 import itertools
 import json
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -69,10 +70,10 @@ def expand(config: BatchConfig) -> Iterator[Job]:
     """
     report = Report(config.path)
     unique = _Uniqueness()
-    for job in _jobs(config, report):
+    for job in _without_doubles(config, report):
         unique.add(job)
         yield job
-    unique.report_doubles(lambda: _jobs(config, Report(config.path)), config, report)
+    unique.report_doubles(lambda: _without_doubles(config, Report(config.path)), config, report)
     report.raise_any()
 
 
@@ -114,6 +115,26 @@ def _items(config: BatchConfig, report: Report) -> Iterator[PromptItem]:
     yield from config.prompts
     if config.prompts_from is not None:
         yield from read_prompts(config.prompts_from, report, before=len(config.prompts))
+
+
+def _without_doubles(config: BatchConfig, report: Report) -> Iterator[Job]:
+    """The jobs as ``duplicates`` says: of equal requests all, for a problem; the first; or each as a repeat."""
+    if config.duplicates == "refuse":
+        yield from _jobs(config, report)
+        return
+    met: Counter[str] = Counter()
+    for job in _jobs(config, report):
+        met[job.key] += 1
+        if met[job.key] > 1 and config.duplicates == "drop":
+            continue
+        yield job if met[job.key] == 1 else _repeated(job, job.repeat + config.repeat * (met[job.key] - 1))
+
+
+def _repeated(job: Job, repeat: int) -> Job:
+    """The same request once more, with a key and a file of its own."""
+    key = job_key(job.request, repeat, job.kind)
+    digest = key.removeprefix(KEY_TAG)
+    return replace(job, key=key, repeat=repeat, stem=f"{job.stem}-r{repeat}-{digest[:8]}")
 
 
 def _jobs(config: BatchConfig, report: Report) -> Iterator[Job]:
