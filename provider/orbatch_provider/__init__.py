@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         check_urls,
         hashed,
         https_url,
+        image_notes,
         is_local,
         materialise,
         remote_inputs,
@@ -130,6 +131,7 @@ __all__ = [
     "generate_video",
     "hashed",
     "https_url",
+    "image_notes",
     "image_snapshot",
     "is_local",
     "materialise",
@@ -159,8 +161,8 @@ _NAMES = {
         "OpenRouterError OutcomeUnknownError PaymentRequiredError PermissionDeniedError redact"
     ),
     "inputs": (
-        "IMAGE_FIELDS InputError check_sizes check_urls hashed https_url is_local materialise remote_inputs "
-        "resolve_image url_of"
+        "IMAGE_FIELDS InputError check_sizes check_urls hashed https_url image_notes is_local materialise "
+        "remote_inputs resolve_image url_of"
     ),
     "instant": "ImagesResult TextResult",
     "media": "SNIFF_BYTES extension video_type",

@@ -25,7 +25,7 @@ import httpx
 from orbatch_provider.download import run_in_disk_pool
 from orbatch_provider.errors import ConfigurationError, redact
 from orbatch_provider.http.connections import AiohttpTransport
-from orbatch_provider.media import SNIFF_BYTES, audio_type, image_type, video_type
+from orbatch_provider.media import SNIFF_BYTES, audio_type, image_type, still_type, video_type
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,12 +35,14 @@ MAX_LOCAL_BYTES = 20_000_000  # of one image
 MAX_REQUEST_BYTES = 60_000_000  # of all images of a request
 MAX_SOURCE_BYTES = 200_000_000  # of an image that is downscaled before it is sent
 MAX_PIXELS = 200_000_000  # a small file may unpack to a huge image
+QUALITY = 92  # of a JPEG or WebP that is written anew
 DOWNSCALE = "downscale"
 IMAGE_FIELDS = ("frame_images", "input_references")
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two characters at least: C:\ is a drive
 _DATA_URL = re.compile(r"data:image/(png|jpeg|webp);base64,[A-Za-z0-9+/=]+")
 _FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", "image/webp": "WEBP"}  # what the API takes, by Pillow's names
+_ORIENTATION = 0x0112  # the EXIF tag
 _QUOTED = 60  # characters of a path or URL that a message repeats
 
 URLS_AT_ONCE = 8  # requests
@@ -62,11 +64,13 @@ class InputError(ConfigurationError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class LocalImage:
-    """A local file that can be sent. ``media_type`` by its content, whatever its name; ``size`` in bytes."""
+    """A local file that can be sent. ``media_type`` by its content, whatever its name; ``size`` in bytes; ``note``:
+    what the user should know of how it is sent."""
 
     media_type: str
     size: int
     sha256: str
+    note: str = ""
 
 
 def is_local(url: str) -> bool:
@@ -128,43 +132,82 @@ def inspect(path: Path, *, downscaled: bool = False) -> LocalImage:
 def _inspect(path: Path, size: int, _modified_ns: int) -> LocalImage:
     content = _read(path)
     head = content[:SNIFF_BYTES]
-    media_type = image_type(head)
-    if media_type not in _FORMATS:
+    still = still_type(head)
+    media_type = image_type(head) or still
+    if media_type not in _FORMATS and still is None:
         kind = "a video" if video_type(head) else "an audio file" if audio_type(head) else None
         what = "is neither PNG, JPEG nor WebP by its content" if head else "is empty"
         if kind is not None:
             what = f"is {kind}; providers fetch video and audio themselves, so put it online and use its https URL"
         raise InputError(f"{_quoted(str(path))} {what}")
+    assert media_type is not None  # one of the two
     sha256 = hashlib.sha256(content).hexdigest()
-    problem = _decoding_problem(sha256, content)
-    if problem is not None:
-        raise InputError(f"{_quoted(str(path))} {problem}")
-    return LocalImage(media_type, size, sha256)
+    finding = _decoded(sha256, content)
+    if finding.problem is not None:
+        what = f"is {_name(still)}, which cannot be read here; save it as JPEG or PNG" if still else finding.problem
+        raise InputError(f"{_quoted(str(path))} {what}")
+    notes = [f"is {_name(still)} and is sent as JPEG"] if still else []
+    _NOTES[str(path)] = note = "; ".join([*notes, *finding.notes])
+    return LocalImage(media_type, size, sha256, note)
 
 
-_PROBLEMS: dict[str, str | None] = {}  # sha256 of a content -> why it does not open
+def _name(media_type: str) -> str:
+    return media_type.removeprefix("image/").upper()
 
 
-def _decoding_problem(sha256: str, content: bytes) -> str | None:
-    if sha256 not in _PROBLEMS:
-        problem = None
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """What decoding showed: why it does not open, or else what is to be said of it. ``is_turned``: by a note of the
+    camera, which not every provider obeys."""
+
+    problem: str | None
+    notes: tuple[str, ...] = ()
+    is_turned: bool = False
+
+
+_FINDINGS: dict[str, _Finding] = {}  # by the SHA-256 of a content
+_NOTES: dict[str, str] = {}  # by path
+
+
+def image_notes() -> dict[str, str]:
+    """What is to be said of the local images that were inspected so far, by path: converted, turned, animated, CMYK."""
+    return {path: note for path, note in _NOTES.items() if note}
+
+
+def _decoded(sha256: str, content: bytes) -> _Finding:
+    if sha256 not in _FINDINGS:
         try:
             _opened(content).verify()  # the checksums and the end of a PNG, where decoding tolerates a lot
-            _opened(content).load()
+            image = _opened(content)
+            image.load()
+            _FINDINGS[sha256] = _described(image)
         except InputError as error:
-            problem = str(error)
+            _FINDINGS[sha256] = _Finding(str(error))
         except Exception:  # noqa: BLE001 - whatever fails in a decoder, the image is not complete
-            problem = "does not open as an image; it may be damaged or cut short"
-        _PROBLEMS[sha256] = problem
-    return _PROBLEMS[sha256]
+            _FINDINGS[sha256] = _Finding("does not open as an image; it may be damaged or cut short")
+    return _FINDINGS[sha256]
+
+
+def _described(image: Image) -> _Finding:
+    notes = []
+    is_turned = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
+    if is_turned:
+        notes.append("is turned by its EXIF note and is sent upright")
+    if getattr(image, "is_animated", False):
+        notes.append("is animated; most models use its first frame")
+    if image.mode == "CMYK":
+        notes.append("is CMYK and is sent as RGB")
+    return _Finding(None, tuple(notes), is_turned)
 
 
 def _opened(content: bytes) -> Image:
     """The image, not decoded yet. Raises InputError for an implausible size."""
     import warnings
 
-    from PIL import Image
+    from PIL import Image, PngImagePlugin
 
+    # Profiles of monitors and the metadata of editors are larger than Pillow expects; MAX_SOURCE_BYTES is the limit.
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = MAX_SOURCE_BYTES
     too_large = InputError(f"has more than {MAX_PIXELS // 1_000_000} megapixels")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is the rule
@@ -190,14 +233,18 @@ def content_hash(path: str, downscale: int | None = None) -> str:
 
 
 def data_url(path: str, downscale: int | None = None) -> str:
-    """The file at ``path`` as a data URL, made smaller where a side is longer than ``downscale`` pixels.
+    """The file at ``path`` as a data URL: upright, in RGB, in a format that the API takes, and made smaller where a
+    side is longer than ``downscale`` pixels.
 
     Raises InputError when it is gone, no longer an image, or too large to be sent.
     """
-    media_type = inspect(Path(path), downscaled=downscale is not None).media_type
-    content = _read(Path(path))
-    if downscale is not None:
-        content = _smaller(content, media_type, downscale)
+    image = inspect(Path(path), downscaled=downscale is not None)
+    media_type, content = image.media_type, _read(Path(path))
+    finding = _decoded(image.sha256, content)
+    is_sent_as_it_is = media_type in _FORMATS and not finding.is_turned and not _is_cmyk(content)
+    if downscale is not None or not is_sent_as_it_is:
+        media_type = media_type if media_type in _FORMATS else "image/jpeg"
+        content = _converted(content, media_type, downscale, keep=is_sent_as_it_is)
     if len(content) > MAX_LOCAL_BYTES:
         raise InputError(
             f"{_quoted(path)} has {_megabytes(len(content))}, also at {downscale} pixels; at most "
@@ -206,18 +253,26 @@ def data_url(path: str, downscale: int | None = None) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
-def _smaller(content: bytes, media_type: str, longest: int) -> bytes:
-    """The image with no side longer than ``longest`` pixels; the same bytes when it has none."""
+def _is_cmyk(content: bytes) -> bool:
+    return _opened(content).mode == "CMYK"
+
+
+def _converted(content: bytes, media_type: str, longest: int | None, *, keep: bool) -> bytes:
+    """The image upright, in RGB, with no side longer than ``longest`` pixels; with ``keep`` the same bytes where it is
+    small enough."""
     from PIL import Image, ImageOps
 
     image = _opened(content)
-    if max(image.size) <= longest:
+    if keep and (longest is None or max(image.size) <= longest):
         return content
     # Cameras store a turned image with a note to turn it, which is lost with the rest of the metadata.
     upright = ImageOps.exif_transpose(image) or image
-    upright.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    if longest is not None:
+        upright.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    if media_type == "image/jpeg" and upright.mode not in ("RGB", "L"):
+        upright = upright.convert("RGB")
     out = io.BytesIO()
-    upright.save(out, _FORMATS[media_type], **({} if media_type == "image/png" else {"quality": 92}))
+    upright.save(out, _FORMATS[media_type], **({} if media_type == "image/png" else {"quality": QUALITY}))
     return out.getvalue()
 
 

@@ -29,7 +29,10 @@ _EXTENSIONS = {
     SVG: ".svg",
 }
 _OLD_QUICKTIME_BOXES = frozenset({b"moov", b"mdat", b"wide"})  # from before ``ftyp``
-_STILL_BRANDS = frozenset({b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1"})  # images in the same container
+# Images in the same container.
+_STILL_BRANDS = dict.fromkeys((b"avif", b"avis"), "image/avif") | dict.fromkeys(
+    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "image/heic"
+)
 _STEM_LIMIT = 100  # characters of a job id in a file name
 _BOX_HEADER = 8  # bytes: 4 of size, 4 of type
 _IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")  # the decoders of Pillow that are tried
@@ -69,6 +72,14 @@ def image_type(head: bytes) -> str | None:
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return "image/webp"
     return "image/gif" if head.startswith((b"GIF87a", b"GIF89a")) else None
+
+
+def still_type(head: bytes) -> str | None:
+    """``image/heic`` or ``image/avif``, which phones and browsers write, and the API does not take; None: neither."""
+    if head[4:8] != b"ftyp":
+        return None
+    # A general brand names what it stands for among the compatible ones.
+    return "image/avif" if b"avif" in head[8:64] else _STILL_BRANDS.get(head[8:12])
 
 
 def audio_type(head: bytes) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from orbatch_provider import ImageRequest, VideoRequest, inputs
 from orbatch_provider.errors import BadRequestError, ConfigurationError
@@ -77,6 +77,54 @@ def test_what_is_no_whole_image_is_refused_with_the_reason(
         inspect(image)
     if "downscale" in reason:
         assert inspect(image, downscaled=True).size > 2_000_000
+
+
+def sent(path: Path) -> Image.Image:
+    """The image that a request holds for a file."""
+    return Image.open(io.BytesIO(base64.b64decode(inputs.data_url(str(path)).partition(",")[2])))
+
+
+def saved(path: Path, file_format: str, mode: str = "RGB", **options: Any) -> Path:
+    Image.new(mode, (40, 20), "red").save(path, file_format, **options)
+    return path
+
+
+def test_a_photo_that_its_camera_turned_is_sent_upright_and_said(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = saved(tmp_path / "phone.jpg", "JPEG", exif=exif)
+    assert inspect(path).note == "is turned by its EXIF note and is sent upright"
+    assert sent(path).size == (20, 40)
+    assert inputs.image_notes()[str(path)] == inspect(path).note
+
+
+def test_cmyk_and_animated_images_are_said(tmp_path: Path) -> None:
+    print_ready = saved(tmp_path / "print.jpg", "JPEG", "CMYK")
+    assert inspect(print_ready).note == "is CMYK and is sent as RGB"
+    assert sent(print_ready).mode == "RGB"
+    frames = [Image.new("RGB", (40, 20), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / "two.webp", "WEBP", save_all=True, append_images=frames[1:])
+    assert inspect(tmp_path / "two.webp").note == "is animated; most models use its first frame"
+
+
+def test_large_profiles_and_metadata_pass(tmp_path: Path) -> None:
+    path = saved(tmp_path / "monitor.png", "PNG", icc_profile=b"\0" * 2_000_000)
+    assert inspect(path).media_type == "image/png"
+
+
+def test_avif_is_converted_where_pillow_can(tmp_path: Path) -> None:
+    if not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF decoder")
+    path = saved(tmp_path / "web.avif", "AVIF")
+    assert inspect(path).note == "is AVIF and is sent as JPEG"
+    assert sent(path).format == "JPEG"
+
+
+def test_heic_is_named_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"\0\0\0\x24ftypheic\0\0\0\0mif1heic" + b"\0" * 64)
+    with pytest.raises(InputError, match="is HEIC, which cannot be read here; save it as JPEG or PNG"):
+        inspect(path)
 
 
 def test_images_that_are_too_large_together_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

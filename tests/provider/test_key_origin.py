@@ -17,6 +17,25 @@ def redirect(location: str, status: int = 302) -> list[Step]:
     return answer(b"", status, headers={"Location": location})
 
 
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://[fd00::5]/api/v1", "https://[fd00::5]:443"),
+        ("http://[::1]:9/api/v1", "http://[::1]:9"),
+        ("https://b\u00fccher.example/api/v1", "https://xn--bcher-kva.example:443"),
+    ],
+)
+async def test_addresses_in_brackets_and_international_names_are_origins(url: str, origin: str) -> None:
+    async with OpenRouterProvider(KEY, base_url=url) as provider:
+        assert provider.origin == origin == origin_of(origin)
+
+
+def test_a_base_url_without_a_path_is_refused_with_the_one_that_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENROUTER_BASE_URL", "https://openrouter.ai/")
+    with pytest.raises(ConfigurationError, match=r"has no path\. Set it to https://openrouter\.ai/api/v1"):
+        OpenRouterProvider(KEY)
+
+
 CONTENT = answer(clip(), content_type="video/mp4")
 
 
@@ -49,10 +68,10 @@ def test_a_base_url_that_must_not_have_the_key_is_refused(url: str) -> None:
     "url",
     [
         "https://openrouter.ai/api/v1/",
-        "http://127.0.0.1:8080",
+        "http://127.0.0.1:8080/v1",
         "http://127.9.9.9/v1",
-        "http://localhost:1/",
-        "http://[::1]:8080",
+        "http://localhost:1/api/v1",
+        "http://[::1]:8080/api/v1",
     ],
 )
 def test_a_base_url_that_may_have_the_key(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,6 +150,7 @@ def listening(listener: Listener) -> Iterator[None]:
 
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.path = self.path.removeprefix("/api/v1")  # where the service is
             listener.heard.append(Heard(self.path, self.headers.get("Authorization")))
             listener.reply(self, body)
 

@@ -55,7 +55,10 @@ class Scene:
         proxies = {"HTTP_PROXY": self.elsewhere.url, "http_proxy": self.elsewhere.url}
         done = subprocess.run(
             [sys.executable, *program, *arguments],
-            env=kept | places | proxies | {"OPENROUTER_API_KEY": KEY, "OPENROUTER_BASE_URL": self.service.url},
+            env=kept
+            | places
+            | proxies
+            | {"OPENROUTER_API_KEY": KEY, "OPENROUTER_BASE_URL": f"{self.service.url}/api/v1"},
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,

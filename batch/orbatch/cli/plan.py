@@ -43,6 +43,7 @@ from orbatch.plan import (
     overridden,
     simulated,
 )
+from orbatch_provider import image_notes
 
 _SUMMED = ("jobs", "low_nusd", "high_nusd", "unpriced")
 PROMPTS_SHOWN = 20  # of those with jobs to submit; the others are counted
@@ -175,6 +176,8 @@ async def make_view(
     prompts = ledger.plans.to_submit(made.batch.id, only)
     for line in control_lines(ledger, made.batch):
         session.warn(line)
+    for name, note in image_notes().items():
+        session.warn(f"{relative_path(name)} {note}.")
     retired = sum(
         is_outside(output, config.output_dir / RETIRED) for _, output in ledger.queries.retired_outputs(made.batch.id)
     )

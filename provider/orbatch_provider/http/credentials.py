@@ -126,6 +126,9 @@ def read_base_url(given: str | None) -> str:
         raise ConfigurationError(f"The base URL ({BASE_URL_VARIABLE}) is not a URL like {DEFAULT_BASE_URL}.")
     if url.username is not None or url.password is not None or url.query or url.fragment:
         raise ConfigurationError(f"The base URL ({BASE_URL_VARIABLE}) must not have a login, query or fragment.")
+    if given is None and url.path in ("", "/"):  # code that gives one knows what it is for
+        meant = f"{text.rstrip('/')}/api/v1"
+        raise ConfigurationError(f"The base URL ({BASE_URL_VARIABLE}) {text} has no path. Set it to {meant}.")
     if not may_carry_key(text):
         raise ConfigurationError(
             f"The base URL {url.scheme}://{url.hostname} must be https. Over plain http a key is sent to this machine "
@@ -139,7 +142,13 @@ def origin_of(url: str) -> str | None:
     parts = _split(url)
     if parts is None or not parts.hostname or parts.scheme not in _DEFAULT_PORTS:
         return None
-    return f"{parts.scheme}://{parts.hostname}:{parts.port or _DEFAULT_PORTS[parts.scheme]}"
+    try:
+        # As it is sent: an international name in its ASCII form, an IPv6 address in brackets.
+        host = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode()
+    except UnicodeError:
+        return None
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}:{parts.port or _DEFAULT_PORTS[parts.scheme]}"
 
 
 def may_carry_key(url: str) -> bool:
