@@ -10,8 +10,8 @@ price and answer it. ``state`` has time, keys and limits; ``journal`` records; `
 
 from __future__ import annotations
 
-from orbatch_simulator.faults import Fault
+from orbatch_simulator.faults import NAMED, Fault, named_fault
 from orbatch_simulator.server import Simulator, run_forever, simulator_thread
 from orbatch_simulator.state import SimulatorSettings
 
-__all__ = ["Fault", "Simulator", "SimulatorSettings", "run_forever", "simulator_thread"]
+__all__ = ["NAMED", "Fault", "Simulator", "SimulatorSettings", "named_fault", "run_forever", "simulator_thread"]

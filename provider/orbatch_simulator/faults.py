@@ -7,6 +7,8 @@ job then exists and is paid for, and only its answer goes wrong.
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -196,3 +198,50 @@ class _Rule:
 
 def _joined(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
+
+
+_POLICY = "content policy violation"
+# By name, with what a user sees; ``run --simulate --fault NAME`` and docs/faults.md take them from here.
+NAMED: Mapping[str, tuple[str, Fault]] = {
+    "lost-answer": (
+        "the answer to one submit is lost; the job was started: it is uncertain",
+        Fault("submit", "cut", accept=True, times=1),
+    ),
+    "lost-request": (
+        "one submit is lost on the way; no job was started: it is uncertain, too",
+        Fault("submit", "cut", times=1),
+    ),
+    "gateway-error": (
+        "a gateway answers one submit with an HTML page after the job was started: uncertain",
+        Fault("submit", status=502, body="html", accept=True, times=1),
+    ),
+    "overloaded": ("three submits are refused with 503 and sent again", Fault("submit", status=503, times=3)),
+    "rate-limited": (
+        "three submits are refused with 429 and sent again",
+        Fault("submit", status=429, retry_after=1, times=3),
+    ),
+    "refused": ("one request is refused: rejected, not charged", Fault("submit", status=400, message=_POLICY, times=1)),
+    "no-credit": ("the credit is used up after two submits", Fault("submit", status=402, after=2)),
+    "job-fails": ("one job fails", Fault("job", "failed", message=_POLICY, times=1)),
+    "job-expires": ("one job expires", Fault("job", "expired", times=1)),
+    "never-ends": ("one job never ends; the run gives up polling it", Fault("job", "never_ends", times=1)),
+    "cost-unknown": ("no job reports its charge at once; it is settled later", Fault("job", "null_cost")),
+    "poll-outage": ("no poll is answered for two minutes", Fault("poll", status=503, for_s=120)),
+    "cut-download": ("one download is cut off and resumed", Fault("content", "cut_answer", times=1)),
+    "gone": ("one finished video cannot be downloaded any more: lost", Fault("content", status=410, times=1)),
+    "no-price-list": ("the price list cannot be read; the packaged one is used", Fault("models", status=503)),
+}
+
+
+def named_fault(text: str) -> Fault:
+    """A fault by its name in NAMED, or as JSON. Raises ValueError with a sentence."""
+    if text.lstrip().startswith("{"):
+        try:
+            return Fault.from_json(json.loads(text))
+        except json.JSONDecodeError as exc:
+            raise ValueError(f"not JSON: {exc}. Put it into single quotes") from exc
+    if text not in NAMED:
+        near = difflib.get_close_matches(text, NAMED, n=1)
+        guess = f" Did you mean {near[0]}?" if near else ""
+        raise ValueError(f"{text} is no fault.{guess} Choose from: {', '.join(NAMED)}")
+    return NAMED[text][1]

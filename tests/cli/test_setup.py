@@ -102,7 +102,7 @@ def test_a_backup_is_a_ledger_and_overwrites_nothing(desk: Desk) -> None:
 
 
 def test_simulate_refuses_a_fault_that_is_none(desk: Desk) -> None:
-    assert "is not JSON" in desk.call("simulate", "--port", "0", "--fault", "submit", code=2).err
+    assert "submit is no fault" in desk.call("simulate", "--port", "0", "--fault", "submit", code=2).err
     wrong = '{"call": "submit", "action": "explode"}'
     assert "submit knows the actions" in desk.call("simulate", "--port", "0", "--fault", wrong, code=2).err
 

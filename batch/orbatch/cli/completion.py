@@ -46,6 +46,13 @@ def statuses(incomplete: str) -> list[str]:
     return [",".join([*before, status]) for status in (*Status, "running") if status.startswith(last)]
 
 
+def faults(incomplete: str) -> list[str]:
+    """Named faults of the simulator that begin so."""
+    from orbatch_simulator import NAMED
+
+    return [name for name in NAMED if name.startswith(incomplete)]
+
+
 def _column(ledger: Ledger, name: str) -> Iterator[str]:
     return (row[name] for row in ledger.reports.job_rows(columns=[name]))
 

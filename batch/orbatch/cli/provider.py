@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -70,25 +70,32 @@ class Connection:
 
 @asynccontextmanager
 async def connect(
-    session: Session, *, speed: float | None = None, with_journal: bool = True
+    session: Session, *, speed: float | None = None, with_journal: bool = True, faults: Sequence[str] = ()
 ) -> AsyncIterator[Connection]:
     """The API of the environment, or with ``--simulate`` a simulator in a thread.
 
     ``with_journal``: it knows the simulated jobs of earlier calls. False where nothing depends on them, because only
-    one simulator at a time may write the journal.
+    one simulator at a time may write the journal. ``faults``: of the simulator, by name or as JSON.
     Raises ConfigurationError for a base URL that must not receive a key.
     """
     from orbatch_provider import OpenRouterProvider
 
+    if faults and not session.simulate:
+        raise Failure("--fault is for the simulator. Add --simulate.")
     if not session.simulate:
         async with OpenRouterProvider() as provider:
             yield Connection(provider, simulated=False, speed=speed or 1.0)  # --speed: a simulator elsewhere
         return
-    from orbatch_simulator import SimulatorSettings, simulator_thread
+    from orbatch_simulator import SimulatorSettings, named_fault, simulator_thread
+
+    try:
+        chosen = tuple(map(named_fault, faults))
+    except ValueError as exc:
+        raise Failure(f"--fault: {exc}.") from exc
 
     speed = speed or SIMULATED_SPEED
     ledger = session.ledger_path
     journal = ledger.with_name(ledger.name + JOURNAL_SUFFIX) if with_journal else None
-    with simulator_thread(SimulatorSettings(speed=speed), journal_path=journal) as simulator:
+    with simulator_thread(SimulatorSettings(speed=speed, faults=chosen), journal_path=journal) as simulator:
         async with OpenRouterProvider(SIMULATED_KEY, base_url=simulator.base_url) as provider:
             yield Connection(provider, simulated=True, speed=speed)

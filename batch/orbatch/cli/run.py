@@ -12,6 +12,7 @@ import typer
 
 from orbatch.batchfile.loader import load_config
 from orbatch.batchfile.models import LimitsConfig, PollingConfig
+from orbatch.cli import completion
 from orbatch.cli.errors import ExitCode, Failure, foreseen
 from orbatch.cli.options import DEFAULT_FILE, Budget, Fresh, Only, Refresh, Speed, Yes
 from orbatch.cli.plan import PlanView, check_output_dir, effective, make_view, plan_lines, show_plan, take_over
@@ -55,6 +56,13 @@ def run(
     refresh: Refresh = False,
     fresh: Fresh = False,
     speed: Speed = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --simulate: what goes wrong, such as lost-answer (docs/faults.md). Repeatable.",
+            autocompletion=completion.faults,
+        ),
+    ] = None,
 ) -> None:
     """Run or resume a batch.
 
@@ -74,7 +82,7 @@ def run(
     session = session.beside(config)
 
     async def execute() -> ExitCode:
-        async with connect(session, speed=speed) as connection:
+        async with connect(session, speed=speed, faults=fault or ()) as connection:
             _check_speed(connection, speed)
             with session.open_ledger(create=True) as ledger:
                 try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orbatch.cli import completion
 from orbatch.cli.errors import ExitCode, Failure
 from orbatch.cli.files import check_new, relative_path
 from orbatch.cli.options import DEFAULT_FILE, Force, parse_usd
@@ -82,20 +83,21 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Seed for reproducible render times and faults.")] = 0,
     fault: Annotated[
         list[str] | None,
-        typer.Option(help='A fault as JSON, such as \'{"call": "submit", "status": 503, "times": 3}\'. Repeatable.'),
+        typer.Option(
+            help="What goes wrong: a name such as lost-answer, or JSON (docs/faults.md). Repeatable.",
+            autocompletion=completion.faults,
+        ),
     ] = None,
 ) -> None:
     """Run a local OpenRouter simulator.
 
     To rehearse batches on it, set OPENROUTER_BASE_URL. It runs until it is interrupted.
     """
-    from orbatch_simulator import Fault, SimulatorSettings, run_forever
+    from orbatch_simulator import SimulatorSettings, named_fault, run_forever
 
     session: Session = context.obj
     try:
-        faults = tuple(Fault.from_json(json.loads(text)) for text in fault or ())
-    except json.JSONDecodeError as exc:
-        raise Failure(f"--fault is not JSON: {exc}. Put it into single quotes.") from exc
+        faults = tuple(map(named_fault, fault or ()))
     except ValueError as exc:
         raise Failure(f"--fault: {exc}.") from exc
     settings = SimulatorSettings(speed=speed, credit_usd=credit, seed=seed, faults=faults)
