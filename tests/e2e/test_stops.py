@@ -182,3 +182,21 @@ def test_real_and_play_money_do_not_mix_in_one_ledger(desk: Desk, tmp_path: Path
     desk.run(path)
     ended = desk.call("plan", path, code=2, OPENROUTER_BASE_URL="https://openrouter.invalid/api/v1")
     assert "must not mix" in ended.err
+
+
+def test_certificates_that_cannot_be_read_are_named_before_anything_is_sent(desk: Desk) -> None:
+    path, missing = desk.write(), str(desk.folder / "cacert.pem")
+    https = {"OPENROUTER_BASE_URL": "https://openrouter.invalid/api/v1"}
+    refused = desk.orbatch("run", path, "--yes", code=2, SSL_CERT_FILE=missing, **https)
+    assert f"The certificates of SSL_CERT_FILE ({missing}) cannot be read" in refused.err
+    desk.orbatch("run", path, "--yes", "--speed", desk.speed, SSL_CERT_FILE=missing)
+    assert desk.accepted() == 3, "plain http to this machine needs none"
+
+
+def test_a_run_without_network_and_without_paid_jobs_gives_up_after_five_minutes(desk: Desk) -> None:
+    path = desk.write(limits={"in_flight": 8, "submits_per_minute": 6000})
+    nowhere = {"OPENROUTER_BASE_URL": "http://127.0.0.1:9/api/v1"}
+    ended = desk.call("run", path, "--yes", "--speed", 2000, code=1, **nowhere)
+    assert "Stopped: no connection for 5 minutes, and no paid job to wait for" in ended.err
+    assert ended.err.count("Retrying in") == 1, "one outage, one line"
+    assert [job["status"] for job in desk.jobs()] == ["pending"] * 3

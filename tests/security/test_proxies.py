@@ -11,7 +11,7 @@ import pytest
 from orbatch_provider import OpenRouterProvider
 from orbatch_provider.errors import ConfigurationError, NotSentError
 from orbatch_provider.http.connections import proxy_for
-from tests.provider.rawserver import Exchange, Servers, answer, certificate_for, close, stall
+from tests.provider.rawserver import Exchange, Servers, Step, answer, certificate_for, close, reset, stall
 
 KEY = "sk-or-v1-c0ffee0123456789"
 REQUEST = {"model": "m/m", "prompt": "a cat"}
@@ -84,14 +84,30 @@ async def test_a_proxy_that_says_nothing_was_never_asked_to_pass_the_request_on(
     await refusal_through(proxy.url, monkeypatch, timeout_s=0.2)
 
 
+@pytest.mark.parametrize("way", [close, reset], ids=["close", "reset"])
+async def test_a_proxy_that_hangs_up_was_never_asked_to_pass_the_request_on(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, way: Step
+) -> None:
+    async def hang_up(exchange: Exchange) -> None:
+        await exchange.take_head()
+        await way(exchange)
+
+    proxy = await servers.start([hang_up])
+
+    error = await refusal_through(proxy.url, monkeypatch)
+
+    assert "Nothing was sent or charged" in str(error)
+
+
 @pytest.mark.parametrize("address", ["http://me:s3cret@proxy.example:port", "http://", "socks5://127.0.0.1:1080"])
 def test_an_address_that_is_none_is_said_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", address)
 
-    with pytest.raises(ConfigurationError, match="HTTPS_PROXY") as caught:
+    with pytest.raises(ConfigurationError, match="HTTPS_PROXY is") as caught:
         OpenRouterProvider(KEY, base_url="https://openrouter.ai/api/v1")
 
     assert "s3cret" not in str(caught.value)
+    assert ("a SOCKS proxy" in str(caught.value)) is address.startswith("socks")
 
 
 def test_a_proxy_may_have_an_address_of_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

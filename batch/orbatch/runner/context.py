@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # types alone: pydantic takes 0.1 s to import, and commands t
 # How long polls and downloads of one job are repeated while the provider does not answer. The next run resumes them;
 # without an end, one job that is broken at the provider would keep a run alive for ever.
 OUTAGE_LIMIT_S = 2 * 3600.0
+OFFLINE_LIMIT_S = 300.0  # without a connection, for a run that has nothing paid to wait for
 MIN_PAUSE_S = 1.0  # whatever a Retry-After says
 
 
@@ -182,6 +183,7 @@ class RunContext:
     block_model: Callable[[str, str], None]
     receipts: ReceiptsWriter | None = None
     stop: StopEvent = field(default_factory=StopEvent)
+    offline_since: float | None = None  # on the clock; since when no submit could be sent
     limits: Limits = field(init=False)
 
     def __post_init__(self) -> None:
@@ -191,6 +193,17 @@ class RunContext:
         """Sleep; False when the run is being stopped."""
         await self.stop.sleep(real_s)
         return not self.stop.is_set()
+
+    def note_offline(self) -> bool:
+        """A request could not be sent. Returns whether that was known already."""
+        is_known = self.offline_since is not None
+        self.offline_since = self.clock.now() if self.offline_since is None else self.offline_since
+        return is_known
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether it has been offline for OFFLINE_LIMIT_S."""
+        return self.offline_since is not None and self.clock.now() - self.offline_since > OFFLINE_LIMIT_S
 
     def pause_s(self, error: Exception, failures: int, first_s: float) -> float:
         """Real seconds to wait after ``error``, the ``failures``-th in a row: its Retry-After within bounds, else a

@@ -35,7 +35,17 @@ from orbatch.ledger import (
 )
 from orbatch.outputs.receipts import ReceiptsWriter
 from orbatch.plan.overrides import overridden
-from orbatch.runner.context import Clock, Event, OnEvent, Provider, RunContext, RunOptions, StopRun, StopSubmits
+from orbatch.runner.context import (
+    OFFLINE_LIMIT_S,
+    Clock,
+    Event,
+    OnEvent,
+    Provider,
+    RunContext,
+    RunOptions,
+    StopRun,
+    StopSubmits,
+)
 from orbatch.runner.download import Downloader
 from orbatch.runner.poll import Poller
 from orbatch.runner.poll_schedule import time_left
@@ -236,6 +246,11 @@ class BatchRun:
                 submitted += 1
                 if submitted % SUBMITS_PER_TURN == 0:
                     await asyncio.sleep(0)
+            elif choice is not None and self._context.is_given_up and not self._tasks:
+                minutes = round(OFFLINE_LIMIT_S / 60)
+                self._end(
+                    Stop.FAILED, f"no connection for {minutes} minutes, and no paid job to wait for: {choice.reason}"
+                )
             elif choice is not None:
                 await self._pause(choice.reason, choice.seconds)
             elif self._tasks:

@@ -147,6 +147,8 @@ class Submitter:
 
     async def _conclude(self, submission: _Submission, call: asyncio.Future[Any]) -> AttemptRecord | None:
         job = submission.job
+        if not isinstance(call.exception(), NotSentError):
+            self._context.offline_since = None
         try:
             answer = call.result()
         except UnusableResultError as exc:
@@ -309,7 +311,9 @@ class Submitter:
         failures = self._context.limits.note_failure(scope)
         wait_s = self._context.pause_s(error, failures, FIRST_BACKOFF_S)
         self._context.limits.cool_down(scope, wait_s, str(error))
-        self._context.log(job, f"{error} Retrying in {wait_s:.0f} s.", "warning")
+        # One outage, one message: the next attempts fail alike.
+        is_known = isinstance(error, NotSentError) and self._context.note_offline()
+        self._context.log(job, f"{error} Retrying in {wait_s:.0f} s.", "detail" if is_known else "warning")
 
     def _mark_uncertain(self, submission: _Submission, reason: str) -> None:
         self._attempts.mark_uncertain(submission.attempt_id, reason)

@@ -7,11 +7,13 @@ because plain httpx fails at 1,000 connections and httpx-aiohttp reports a broke
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -59,7 +61,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send ``request``; its ``timeout`` extension is ``connect`` until connected, ``read`` for a silence."""
-        session = await self._session()
+        session, reached = await self._session(), _Reached()
         timeout = request.extensions.get("timeout", {})
         query, proxy = request.extensions.get(SECRET_QUERY), proxy_for(request.url.scheme, request.url.host)
         failure: httpx.TransportError
@@ -78,6 +80,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 ),
                 proxy=None if proxy is None else proxy.url,
                 proxy_headers=None if proxy is None else proxy.headers,
+                trace_request_ctx=reached,
             )
         except BaseException as exc:
             # The frames inside aiohttp hold the headers as plain text, and some loggers print locals.
@@ -85,7 +88,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             if not isinstance(exc, Exception):
                 raise
             text = f"{type(exc).__name__}: {exc}".rstrip(": ")
-            failure = httpx.ConnectError(text) if isinstance(exc, NEVER_SENT) else httpx.ReadError(text)
+            # On a connection of its own, nothing was written before there was one, whatever the error is called.
+            is_never_sent = isinstance(exc, NEVER_SENT) or not (self._reuse or reached.peer)
+            failure = httpx.ConnectError(text) if is_never_sent else httpx.ReadError(text)
         else:
             return httpx.Response(response.status, headers=response.raw_headers, stream=_Body(response))
         raise failure  # outside the handler, so that aiohttp's error, which holds the headers, is not its context
@@ -109,9 +114,28 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
 async def _open_session(*, reuse: bool) -> AsyncGenerator[aiohttp.ClientSession]:
     keepalive = {"keepalive_timeout": _KEEPALIVE_S} if reuse else {"force_close": True}
-    connector = aiohttp.TCPConnector(limit=0, ssl=tls_context(), **keepalive)
-    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
+    connector = aiohttp.TCPConnector(limit=0, ssl=_usable_tls_context(), **keepalive)
+    traces = [] if reuse else [_tracing()]
+    jar = aiohttp.DummyCookieJar()
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=jar, trace_configs=traces) as session:
         yield session
+
+
+@dataclass(slots=True)
+class _Reached:
+    """Whether there was a connection to the peer, through the tunnel of a proxy too, on which bytes may have left."""
+
+    peer: bool = False
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    trace = aiohttp.TraceConfig()
+
+    async def connected(_session: aiohttp.ClientSession, context: Any, _parameters: object) -> None:
+        context.trace_request_ctx.peer = True
+
+    trace.on_connection_create_end.append(connected)
+    return trace
 
 
 class _Body(httpx.AsyncByteStream):
@@ -144,8 +168,25 @@ def forget_frames(error: BaseException) -> None:
 
 @cache
 def tls_context() -> ssl.SSLContext:
-    """Reads SSL_CERT_FILE and SSL_CERT_DIR; once, since loading the certificates takes tens of milliseconds."""
-    return httpx.create_ssl_context()
+    """Reads SSL_CERT_FILE and SSL_CERT_DIR; once, since loading the certificates takes tens of milliseconds. Raises
+    ConfigurationError with the variable that names no certificates."""
+    try:
+        return httpx.create_ssl_context()
+    except (OSError, ssl.SSLError) as exc:
+        named = {name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)}
+        where = " and ".join(f"{name} ({value})" for name, value in named.items()) or "the system"
+        reason = getattr(exc, "strerror", None) or str(exc)
+        raise ConfigurationError(
+            f"The certificates of {where} cannot be read: {reason}. Nothing was sent; correct the variable or unset it."
+        ) from exc
+
+
+def _usable_tls_context() -> ssl.SSLContext | bool:
+    """For a connector. Without certificates plain http to this machine works all the same, and https fails."""
+    try:
+        return tls_context()
+    except ConfigurationError:
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +206,15 @@ def proxy_for(scheme: str, host: str) -> Proxy | None:
     given = proxies.get(scheme) or proxies.get("all")
     if not given or proxy_bypass(host):
         return None
+    variable = "HTTPS_PROXY" if proxies.get(scheme) else "ALL_PROXY"
     try:
         parts = urlsplit(given if "://" in given else f"http://{given}")
         is_usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         is_usable = False
     if not is_usable:
-        raise ConfigurationError("HTTPS_PROXY or ALL_PROXY is not a valid URL (expected http://host:port).")
+        what = "a SOCKS proxy, which is not supported" if given.startswith("socks") else "not a valid URL"
+        raise ConfigurationError(f"{variable} is {what} (expected http://host:port). Nothing was sent.")
     url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     if parts.username is None:
         return Proxy(url, None)

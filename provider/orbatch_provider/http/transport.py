@@ -23,7 +23,14 @@ from orbatch_provider.errors import (
     OutcomeUnknownError,
     redact,
 )
-from orbatch_provider.http.connections import NEVER_SENT, SECRET_QUERY, AiohttpTransport, forget_frames, proxy_for
+from orbatch_provider.http.connections import (
+    NEVER_SENT,
+    SECRET_QUERY,
+    AiohttpTransport,
+    forget_frames,
+    proxy_for,
+    tls_context,
+)
 from orbatch_provider.http.credentials import ApiKey, origin_of
 from orbatch_provider.http.decode import ApiResponse
 from orbatch_provider.http.encoding import ACCEPTED, decoded
@@ -120,6 +127,8 @@ class Transport:
         self.origin = origin_of(base_url) or ""
         url = httpx.URL(base_url)
         proxy_for(url.scheme, url.host)  # raises
+        if url.scheme == "https" and transport is None:
+            tls_context()  # raises
         self._key = key
         self._timeouts = timeouts
         # Built once: a request copies them, which is much cheaper than encoding them for every poll.
