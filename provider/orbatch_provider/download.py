@@ -51,6 +51,7 @@ def run_in_disk_pool(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) ->
 
 PART_SUFFIX = ".part"
 MAX_REDIRECTS = 3
+MOST_BYTES = 20 * 10**9  # of one output: a clip is a thousandth of that
 # A download that is slower, or takes longer, gives up its place to others; it is resumed later.
 SLOWEST_BYTES_PER_S, SLOW_AFTER_S, MOST_S = 1000, 60.0, 3600.0
 _WRITE_BYTES = 256 * 1024  # buffered before a write; a smaller file is created and synced in one step
@@ -440,7 +441,9 @@ class _Pace:
         self._size, self._since, self._began = size, now, now
 
     def check(self, file: PartFile) -> None:
-        """Raises DownloadError for one that is too slow, or takes too long."""
+        """Raises DownloadError for one that is too slow, takes too long, or has no end."""
+        if file.size > MOST_BYTES:
+            raise DownloadError(f"The download is larger than {MOST_BYTES // 10**9} GB.", path=file.path)
         now = asyncio.get_running_loop().time()
         passed_s = now - self._since
         if passed_s < SLOW_AFTER_S:

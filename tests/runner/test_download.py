@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orbatch.ledger import Status
-from orbatch.runner.download import Downloader, redownload
+from orbatch.runner.download import Downloader, accept_unplayable, redownload
 from orbatch_provider import GoneError, NotFoundError, OutcomeUnknownError, VideoJob
 from orbatch_provider.download import Entity, PartFile, source_of
 from orbatch_provider.errors import BadRequestError, ServerError
@@ -136,7 +136,7 @@ async def test_parts_of_recorded_files_and_empty_parts_are_swept_in_every_direct
     recorded, half = part_of(workshop, job, attempt), part_of(workshop, job, replace(attempt, remote_id="another"))
     recorded.hardlink_to(files_of(workshop, job)[0].path)
     half.write_bytes(b"half of it")
-    empty = workshop.output_dir / "sub" / "cat.1234.part"
+    empty = workshop.output_dir / "sub" / "cat.12345678.part"
     empty.parent.mkdir()
     empty.touch()
 
@@ -176,6 +176,22 @@ async def test_a_file_that_does_not_play_is_downloaded_again_and_kept_aside(
     assert names(workshop, job) == [".mp4"]
 
 
+async def test_a_file_that_never_plays_can_be_accepted_as_it_is(workshop: Workshop, provider: FakeProvider) -> None:
+    job, attempt = workshop.completed()
+    assert accept_unplayable(workshop.ledger, workshop.output_dir, job, attempt) == []
+    broken = clip()[:200] + b"\xff" * (len(clip()) - 200)
+    provider.contents = lambda _: broken
+    await download(workshop, provider, job, attempt)
+
+    [record] = accept_unplayable(workshop.ledger, workshop.output_dir, job, attempt)
+
+    assert workshop.status(job) is Status.DONE
+    assert Path(record.path).read_bytes() == broken
+    assert files_of(workshop, job) == [record]
+    assert record.warning == "accepted although it does not decode"
+    assert names(workshop, job) == [".mp4"], "nothing else is left"
+
+
 async def test_nothing_is_downloaded_once_the_run_is_stopping(workshop: Workshop, provider: FakeProvider) -> None:
     job, attempt = workshop.completed()
     steps = workshop.steps(provider)
@@ -210,6 +226,11 @@ async def test_missing_and_changed_files_are_downloaded_again(workshop: Workshop
     assert [Path(record.path) for record in files_of(workshop, job)] == [first, second, third]
     assert second.with_name(second.name + ".changed").read_text() == "edited"
     assert names(workshop, job) == ["-2.mp4", "-2.mp4.changed", "-3.mp4", ".mp4"]
+
+    second.write_text("edited again")
+    await redownload(workshop.ledger, provider, workshop.now(job)[0])
+    assert second.with_name(second.name + ".changed").read_text() == "edited", "no edit is lost"
+    assert second.with_name(second.name + ".changed-1").read_text() == "edited again"
 
 
 async def forget(exchange: Exchange) -> None:

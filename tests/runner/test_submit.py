@@ -142,10 +142,14 @@ async def test_an_id_is_recorded_when_the_ledger_works_again(
     attempts = workshop.ledger.attempts
     monkeypatch.setattr(attempts, "accept", failing(LedgerError("Full."), then=attempts.accept))
     provider.answer(VideoJob("kept-1", "pending"))
+    held: list[int] = []
+    monkeypatch.setattr(asyncio, "sleep", lambda _: _noted(held, steps.context.unrecorded))
 
     await steps.submit(job, workshop.reserve(job))
 
     assert workshop.now(job)[1].remote_id == "kept-1"
+    assert held == [1], "nothing more is submitted meanwhile"
+    assert steps.context.unrecorded == 0
     assert "accepted as kept-1, not recorded yet (Full.)" in workshop.text  # it may be the last thing that is said
 
 
@@ -298,6 +302,10 @@ async def test_the_keys_usage_is_read_before_and_after_an_uncertain_submit(
     rise = workshop.ledger.usage.around(workshop.now(job)[1])
     assert rise is not None
     assert rise.unexplained_nusd == 120_000_000
+
+
+async def _noted(held: list[int], value: int) -> None:
+    held.append(value)
 
 
 def failing(error: LedgerError, *, times: int = 1, then: Callable[..., None] | None = None) -> Callable[..., None]:

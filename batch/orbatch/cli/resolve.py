@@ -6,11 +6,13 @@ import asyncio
 import shlex
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from orbatch.cli.errors import ExitCode, Failure
+from orbatch.cli.files import relative_path
 from orbatch.cli.options import Batch, Model, Only, Prompt, Yes, parse_usd
 from orbatch.cli.session import Session, confirm, find_batch, find_job
 from orbatch.cli.streams import outlive_readers
@@ -100,6 +102,7 @@ class _Verdict:
     not_charged: bool
     cost_nusd: int | None
     lost: bool
+    accept_file: bool = False
 
     def cost(self, attempt: AttemptRecord) -> int:
         """What to record as charged, in nano-dollars. Raises Failure without an upper price."""
@@ -140,6 +143,9 @@ def resolve(
     lost: Annotated[
         bool, typer.Option("--lost", help="Give up a submitted or completed job whose output cannot be retrieved.")
     ] = False,
+    accept_file: Annotated[
+        bool, typer.Option("--accept-file", help="Take the file of a completed job that does not decode as it is.")
+    ] = False,
     all_: Annotated[bool, typer.Option("--all", help="All uncertain jobs of the batch.")] = False,
     yes: Yes = False,
 ) -> None:
@@ -147,22 +153,26 @@ def resolve(
 
     Uncertain: the response to its submit request was lost, so it may have been charged. Pass exactly one of
     --remote-id, --not-charged, --charged and --charged-at-most. An id is polled before it is recorded, and a mistyped
-    one is replaced by --remote-id with the right one. A paid job that the provider never returns is ended by --lost.
+    one is replaced by --remote-id with the right one. A paid job that the provider never returns is ended by --lost,
+    one whose file never decodes by --accept-file or --lost.
     """
     session: Session = context.obj
     outlive_readers()
-    if [remote_id is not None, not_charged, charged is not None, charged_at_most, lost].count(True) != 1:
-        raise Failure("Pass one of --remote-id ID, --not-charged, --charged USD, --charged-at-most or --lost.")
+    outcomes = [remote_id is not None, not_charged, charged is not None, charged_at_most, lost, accept_file]
+    if outcomes.count(True) != 1:
+        raise Failure(
+            "Pass one of --remote-id ID, --not-charged, --charged USD, --charged-at-most, --lost or --accept-file."
+        )
     if remote_id is not None:
         remote_id = remote_id.strip()  # copied from a page
         if not 0 < len(remote_id) <= _LONGEST_ID:
             raise Failure(f"--remote-id must have 1 to {_LONGEST_ID} characters. Nothing was changed.")
     cost = 0 if not_charged else None if charged is None else to_nano(charged)
-    verdict = _Verdict(remote_id, not_charged, cost, lost)
+    verdict = _Verdict(remote_id, not_charged, cost, lost, accept_file)
     with session.open_ledger() as ledger:
         if not all_:
             _resolve_one(session, ledger, job, verdict)
-        elif remote_id is not None or charged is not None or lost:
+        elif remote_id is not None or charged is not None or lost or accept_file:
             raise Failure(
                 "--all works with --not-charged or --charged-at-most. Pass ids and amounts job by job, and --lost."
             )
@@ -174,6 +184,9 @@ def _resolve_one(session: Session, ledger: Ledger, prefix: str, verdict: _Verdic
     job = find_job(ledger, prefix)
     attempts = ledger.queries.attempts(job.id)  # a settled job may have an earlier attempt whose charge is unknown
     uncertain = [attempt for attempt in attempts if attempt.status == Status.UNCERTAIN]
+    if verdict.accept_file:
+        _show_result(session, job.id, _accept_file(ledger, job))
+        return
     if job.status in PAID_AND_OPEN and job.attempt is not None and (verdict.lost or verdict.remote_id is not None):
         _show_result(session, job.id, _resolve_paid(session, ledger, job, job.attempt, verdict))
         return
@@ -200,6 +213,20 @@ def _resolve_one(session: Session, ledger: Ledger, prefix: str, verdict: _Verdic
     cost = verdict.cost(unsettled[0])
     ledger.attempts.settle_manually(unsettled[0], cost)
     _show_result(session, job.id, f"attempt {unsettled[0].number} settled at {amount(cost)} USD.")
+
+
+def _accept_file(ledger: Ledger, job: JobRecord) -> str:
+    """The files that a run has kept because they do not decode are the job's output."""
+    from orbatch.runner.download import accept_unplayable  # not above: the other outcomes need no runner
+
+    ledger.leases.check_free(job.batch_id, utc_now())
+    batch = next(batch for batch in ledger.plans.batches() if batch.id == job.batch_id)
+    files = []
+    if job.status is Status.COMPLETED and job.attempt is not None:
+        files = accept_unplayable(ledger, Path(batch.output_dir), job, job.attempt)
+    if not files:
+        raise Failure(f"Job {job.id} is {job.status}, and no file of it is kept that does not decode.")
+    return f"done, {', '.join(relative_path(file.path) for file in files)} as it is."
 
 
 def _resolve_paid(session: Session, ledger: Ledger, job: JobRecord, attempt: AttemptRecord, verdict: _Verdict) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
@@ -33,6 +34,8 @@ CUT_S = 1.0
 CUT_SHARE = 0.1
 
 _DEMUXERS = {"video/mp4": "mp4", "video/quicktime": "mov"}
+
+_OUR_PART = re.compile(rf"\.[0-9a-f]{{8}}{re.escape(PART_SUFFIX)}$")  # see part_path
 
 # Errors of file systems that cannot do a thing at all (FAT, CIFS, some FUSE mounts), as against a disk that fails.
 _UNSUPPORTED = {errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
@@ -304,8 +307,8 @@ def discard(part: Path) -> None:
 
 
 def parts_below(directory: Path) -> Iterator[Path]:
-    """Every part in a directory and its subdirectories."""
-    yield from directory.rglob(f"*{PART_SUFFIX}")
+    """Every part of orbatch in a directory and its subdirectories; other programs have files of that suffix, too."""
+    yield from (path for path in directory.rglob(f"*{PART_SUFFIX}") if _OUR_PART.search(path.name))
 
 
 def _is_ours(part: Path, target: Path, sha256: str) -> bool:

@@ -183,6 +183,7 @@ class RunContext:
     block_model: Callable[[str, str], None]
     receipts: ReceiptsWriter | None = None
     stop: StopEvent = field(default_factory=StopEvent)
+    unrecorded: int = 0  # answers that could not be written into the ledger yet
     offline_since: float | None = None  # on the clock; since when no submit could be sent
     limits: Limits = field(init=False)
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from orbatch.ledger import AttemptRecord, JobRecord, Ledger, OutputRecord, Status
 from orbatch.outputs.files import (
+    MOST_NUMBER,
     FileConflict,
     NotPlayable,
     discard,
@@ -269,10 +272,35 @@ def _describe_existing(path: Path, part: Path, requested_s: int | None) -> Outpu
     return record
 
 
+def accept_unplayable(ledger: Ledger, output_dir: Path, job: JobRecord, attempt: AttemptRecord) -> list[OutputRecord]:
+    """Take the files of a completed job as they are, which the run has kept because they do not decode. Returns none
+    where it has kept none. Raises OSError and LedgerError."""
+    records: list[OutputRecord] = []
+    for index in range(MOST_NUMBER + 1):
+        part = part_path(target_path(output_dir, job.stem, index, ""), attempt.remote_id or "")
+        aside = part.with_suffix(UNPLAYABLE_SUFFIX)
+        if not aside.is_file():
+            break
+        mime_type, sha256 = mime_type_of(aside), sha256_of(aside)
+        path = target_path(output_dir, job.stem, index, extension(mime_type))
+        place(aside, path, sha256)
+        sync_directory(path.parent)
+        size = path.stat().st_size
+        records.append(OutputRecord(str(path), size, sha256, mime_type, warning="accepted although it does not decode"))
+    if records:
+        ledger.attempts.mark_done(attempt.id, records)
+        for index in range(len(records)):
+            part_path(target_path(output_dir, job.stem, index, ""), attempt.remote_id or "").with_suffix(
+                UNPLAYABLE_SUFFIX
+            ).unlink(missing_ok=True)
+    return records
+
+
 async def redownload(ledger: Ledger, provider: Provider, job: JobRecord) -> int:
     """Download the missing or changed files of a done job to the paths in the ledger; returns how many.
 
-    A changed file is kept beside the new one, as ``NAME.changed``. Raises OpenRouterError, NotPlayable and OSError.
+    A changed file is kept beside the new one, as ``NAME.changed``, the next one as ``NAME.changed-1``. Raises
+    OpenRouterError, NotPlayable and OSError.
     """
     # An earlier version could pay for a job twice, and both results are kept.
     attempts = [attempt for attempt in ledger.queries.attempts(job.id) if attempt.status == Status.DONE]
@@ -306,5 +334,6 @@ def _is_intact_or_set_aside(path: Path, sha256: str) -> bool:
         return False
     if sha256_of(path) == sha256:
         return True
-    path.replace(path.with_name(path.name + CHANGED_SUFFIX))
+    numbered = (f"{path.name}{CHANGED_SUFFIX}" + (f"-{number}" if number else "") for number in count())
+    path.replace(next(free for name in numbered if not os.path.lexists(free := path.with_name(name))))
     return False

@@ -57,6 +57,7 @@ from orbatch_provider import OpenRouterError, redact
 SUBMITS_PER_TURN = 32  # then running jobs get their turn; these intents share a commit
 BACKLOG_PER_DOWNLOAD = 4  # completed jobs that may wait for each download before submits pause
 RECONCILE_EVERY_S = 60.0
+UNRECORDED_PAUSE_S = 0.1
 CONTROLS_EVERY_S = 0.5  # real time: somebody waits for the answer
 USAGE_AGE_S = 30.0  # how old the reading of the key's usage before a submit may be
 HEARTBEATS_PER_LEASE = 4
@@ -238,6 +239,9 @@ class BatchRun:
             # Completed jobs are not in flight, so a slow disk or line would let them pile up without end.
             waiting = len(self._tasks) - self._context.limits.in_flight
             is_backlog_long = waiting > self.options.limits.downloads * BACKLOG_PER_DOWNLOAD
+            if self._context.unrecorded:
+                await self._pause("an answer could not be recorded yet", UNRECORDED_PAUSE_S)
+                continue
             choice = self._scheduler.choose() if self.options.submits and not is_backlog_long else None
             if is_backlog_long:
                 await self._pause("downloads are slower than completions")

@@ -266,7 +266,9 @@ class Submitter:
         is_reported = False
         while True:
             try:
-                return await self._ledger.commits.durably(verb)
+                result = await self._ledger.commits.durably(verb)
+                self._context.unrecorded -= is_reported
+                return result
             except LedgerError as exc:
                 pause_s = None if isinstance(exc, LedgerConflict) else next(pauses, None)
                 if pause_s is None:
@@ -274,6 +276,7 @@ class Submitter:
                     raise StopRun(text) from exc
                 if not is_reported:  # immediately, in case nothing comes after it
                     is_reported = True
+                    self._context.unrecorded += 1  # nothing more is submitted meanwhile
                     self._context.log(job, f"{outcome}, not recorded yet ({exc})", "error")
                     if note is not None:
                         with contextlib.suppress(OSError):
