@@ -69,3 +69,28 @@ def test_a_ledger_that_is_lost_knows_reused_jobs_from_the_receipts(bought: Desk)
     shutil.rmtree(bought.folder / "outputs" / "films")
     bought.run("renamed.yaml")
     assert bought.accepted() == 3
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param({"prompt": "a cat\r\nand a dog"}, {"prompt": "a cat\nand a dog"}, id="line endings"),
+        pytest.param({"prompt": "caf\u00e9"}, {"prompt": "cafe\u0301"}, id="composed accents"),
+        pytest.param(
+            {"prompt": "a", "first_frame": "https://b.example/a.png?v=1&X-Amz-Signature=aa&X-Amz-Expires=60"},
+            {"prompt": "a", "first_frame": "https://b.example/a.png?v=1&X-Amz-Signature=bb&X-Amz-Expires=90"},
+            id="signature",
+        ),
+    ],
+)
+def test_the_same_words_are_the_same_job(desk: Desk, before: dict[str, str], after: dict[str, str]) -> None:
+    desk.run(desk.write(prompts=[{"id": "one", **before}]))
+    for written in (after, before):
+        path = desk.write(prompts=[{"id": "one", **written}])
+        assert "nothing to submit" in desk.run(path).err
+    assert desk.accepted() == 1
+    other = {
+        name: text.replace("v=1", "v=2").replace("a cat", "a bat").replace("caf", "Caf") for name, text in after.items()
+    }
+    desk.run(desk.write(prompts=[{"id": "one", **other}]))
+    assert desk.accepted() == 2, "other words are another job"

@@ -23,7 +23,7 @@ from orbatch.ledger.database import (
     utc_now,
 )
 from orbatch.ledger.leases import LEASE_S, BatchHeld, Holder, LeaseLost, Leases
-from orbatch.ledger.plans import ModelTotals, Plans, PriceGroup, PromptTotals
+from orbatch.ledger.plans import ModelTotals, Plans, PriceGroup, PromptTotals, StoredRequest
 from orbatch.ledger.queries import Counts, ModelProgress, NoSuchJob, Queries
 from orbatch.ledger.receipts import Receipts
 from orbatch.ledger.records import (
@@ -87,6 +87,7 @@ __all__ = [
     "Selection",
     "Settlement",
     "Status",
+    "StoredRequest",
     "job_label",
     "parse_timestamp",
     "room",

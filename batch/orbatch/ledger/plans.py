@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from orbatch.ledger.database import Database, timestamp, utc_now
 from orbatch.ledger.leases import check_free
-from orbatch.ledger.records import BatchFile, BatchRecord, PlannedJob, columns_of
+from orbatch.ledger.records import BatchFile, BatchRecord, PlannedJob, columns_of, parse_json
 from orbatch.ledger.schema import only_condition
 
 _ENCODE = json.JSONEncoder(ensure_ascii=False, default=str).encode  # made once, for every job of a plan
@@ -167,6 +167,16 @@ class PriceGroup:
     jobs: int
 
 
+@dataclass(frozen=True, slots=True)
+class StoredRequest:
+    """What identifies a job: the request, and which repeat of it."""
+
+    key: str
+    kind: str
+    repeat: int
+    request: Mapping[str, Any]
+
+
 class Plans:
     """The planning verbs of a ledger."""
 
@@ -216,6 +226,15 @@ class Plans:
         """The jobs of the file by model: what is still to be submitted, and what is done or paid already."""
         query = _TOTALS.replace("$ONLY", only_condition(only))
         return [ModelTotals(*row) for row in self._database.rows(query, batch_id=batch_id, only=only)]
+
+    def requests(self, name: str) -> Iterator[StoredRequest]:
+        """Of every job that a batch has or had."""
+        query = (
+            "select key, kind, repeat, request from jobs "
+            "where batch_id = (select id from batches where name = :name) order by retired"
+        )
+        for row in self._database.rows(query, name=name):
+            yield StoredRequest(row["key"], row["kind"], row["repeat"], parse_json(row["request"]))
 
     def to_submit(self, batch_id: int, only: str | None = None, limit: int = 1000) -> list[PromptTotals]:
         """What is to be submitted by prompt, in the order of the file, ``limit`` prompts at most."""

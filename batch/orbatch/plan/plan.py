@@ -19,6 +19,7 @@ from orbatch.money import to_nano, to_nano_up_to
 from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.estimate import PricedJob, planned_job, price_jobs
 from orbatch.plan.jobs import expand
+from orbatch.plan.same_words import known_jobs
 from orbatch_provider import PriceChange, UnsetField
 
 SHOWN_JOBS = 3  # jobs named per problem; the others are counted
@@ -155,7 +156,8 @@ def make_plan(
     file = BatchFile(config.name, config.path.absolute(), config.sha256, config.output_dir, origin)
     kept = catalogs.only([model.model for model in config.models])
     survey = _Survey()
-    batch = ledger.plans.write(file, kept, map(planned_job, survey.watch(price_jobs(expand(config), catalogs))))
+    jobs = known_jobs(expand(config), lambda: ledger.plans.requests(config.name))
+    batch = ledger.plans.write(file, kept, map(planned_job, survey.watch(price_jobs(jobs, catalogs))))
     when_written(batch)
     totals = ledger.plans.totals_by_model(batch.id, only)
     if not totals:  # the plan stays written: it is right, only the pattern is not
