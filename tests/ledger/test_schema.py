@@ -43,7 +43,9 @@ def test_the_report_of_jobs_begins_with_the_promised_columns(path: Path) -> None
 
 def test_the_migrations_are_those_that_are_recorded_in_a_new_ledger(path: Path) -> None:
     recorded = [name for (name,) in rows(path, "select name from _sqlite_migrations order by id")]
-    assert recorded == list(MIGRATIONS) == ["m001_ledger", "m002_plans", "m003_committed", "m004_controls"]
+    assert (
+        recorded == list(MIGRATIONS) == ["m001_ledger", "m002_plans", "m003_committed", "m004_controls", "m005_reviews"]
+    )
     assert rows(path, "pragma application_id") == [(APPLICATION_ID,)]
 
 

@@ -23,6 +23,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "stop": ("steer", "Stop a run in another terminal."),
         "set": ("steer", "Change caps and limits of a batch, also while it runs."),
         "collect": ("run", "Poll and download what is paid for. Submits nothing."),
+        "final": ("view", "Write a batch file for what was picked, and show what it costs."),
         "generate": ("generate", "Generate a video, an image or a text, as safely as a batch."),
     },
     "Look at it": {
@@ -31,6 +32,8 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "show": ("status", "Show a job: request, attempts, costs, files, history."),
         "path": ("status", "Print the paths of the files of a prompt."),
         "report": ("report", "Show what was spent, reserved and lost, to the cent."),
+        "view": ("view", "Look at a batch in the browser: compare, rate, pick."),
+        "picks": ("view", "List the outputs that were picked."),
         "export": ("export", "Write the outputs of a batch, one line per job."),
     },
     "Put it right": {
@@ -65,6 +68,12 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     "show": ("show 5d625a47", "show --prompt beach"),
     "path": ("path beach", "path beach --model veo --json"),
     "report": ("report films --by prompt", "report --since 2026-11-01 --format csv"),
+    "view": ("view films", "view films --export page/"),
+    "picks": ("picks films", "picks films --format csv"),
+    "final": (
+        "final films --model google/veo-3.1 --set resolution=1080p -o finals.yaml",
+        "final films --model alibaba/wan-2.7",
+    ),
     "export": ("export films -o films.jsonl", "export films -o films.csv --excel"),
     "retry": ("retry films", "retry films --status rejected --only 'beach*'"),
     "resolve": ("resolve 5d625a47 --not-charged", "resolve films --all --not-charged"),

@@ -144,14 +144,15 @@ def _write_folder(output: Path, records: Iterable[Record]) -> int:
                 name = f"{record['kind']}/{record['job_id'][:8]}-{path.name}"
                 target = output / name
                 target.parent.mkdir(exist_ok=True)
-                _link_or_copy(path, target)
+                link_or_copy(path, target)
                 row = {key: value for key, value in record.items() if key not in ("output_path", "paths")}
                 metadata.write(json_text({"file_name": name, **row}) + "\n")
                 written += 1
     return written
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file another name, or a copy where it cannot have one."""
     try:
         os.link(source, target)
     except OSError as exc:

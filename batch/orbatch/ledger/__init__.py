@@ -41,6 +41,7 @@ from orbatch.ledger.records import (
     variant_text,
 )
 from orbatch.ledger.reports import GROUPINGS, Bills, ExportedJob, Filter, Grouping, ReportRow, Reports, UsageReadings
+from orbatch.ledger.reviews import Review, Reviews, WinRate
 from orbatch.ledger.schema import Selection
 from orbatch.ledger.status import ENDED_REMOTELY, PAID_AND_OPEN, TRANSITIONS, Status
 
@@ -84,10 +85,12 @@ __all__ = [
     "ReportRow",
     "Reservation",
     "ReusableJob",
+    "Review",
     "Selection",
     "Settlement",
     "Status",
     "StoredRequest",
+    "WinRate",
     "job_label",
     "parse_timestamp",
     "room",
@@ -111,6 +114,7 @@ class Ledger:
         self.controls = Controls(database)
         self.queries = Queries(database)
         self.reports = Reports(database)
+        self.reviews = Reviews(database)
         self.usage = UsageReadings(database)
         self.receipts = Receipts(database, self.attempts)
 

@@ -18,6 +18,7 @@ MIGRATIONS: Mapping[str, tuple[str, ...]] = {
     "m002_plans": (),
     "m003_committed": ("tables", "indexes"),
     "m004_controls": ("controls",),
+    "m005_reviews": ("reviews",),
 }
 _FROM_0_1_0 = ("from_0_1_0_set_aside", "tables", "from_0_1_0_move", "indexes")
 

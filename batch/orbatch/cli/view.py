@@ -1,0 +1,267 @@
+"""``view``, ``picks`` and ``final``: look at a batch in the browser, and render what was picked at full quality."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+import shutil
+import webbrowser
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any, Literal
+
+import typer
+import yaml
+
+from orbatch.cli import completion
+from orbatch.cli.errors import Failure
+from orbatch.cli.export import link_or_copy
+from orbatch.cli.files import check_new, relative_path
+from orbatch.cli.options import Batch, Force
+from orbatch.cli.plan import plan
+from orbatch.cli.session import Session, find_batch
+from orbatch.cli.streams import json_text
+from orbatch.cli.tables import amount, csv_line, pluralize, table
+from orbatch.export import record_of
+from orbatch.ledger import BatchRecord, ExportedJob, Ledger, variant_text
+
+LOOPBACK = "127.0.0.1"
+_PICK_COLUMNS = ("job_id", "prompt_id", "prompt", "seed", "model", "rating", "cost_usd", "output_path")
+
+
+def view(
+    context: typer.Context,
+    batch: Batch = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")] = True,
+    host: Annotated[str, typer.Option(help="Address to listen on; another one than this machine's needs --share.")] = (
+        LOOPBACK
+    ),
+    share: Annotated[bool, typer.Option("--share", help="Let other machines with the token look and rate.")] = False,
+    export: Annotated[
+        Path | None, typer.Option(help="Write a page that opens without a server, into this folder or .zip, and end.")
+    ] = None,
+    select: Annotated[Literal["all", "picked"], typer.Option(help="What --export holds.")] = "all",
+) -> None:
+    """Look at a batch in the browser: compare, rate, pick.
+
+    The page shows prompts and models side by side, with what each output cost, and follows a run. Ratings and picks are
+    kept in the ledger. It is served on this machine only, to who has the printed address.
+    """
+    session: Session = context.obj
+    if host not in (LOOPBACK, "localhost", "::1") and not share:
+        raise Failure(f"{host} lets other machines look at the batch. Pass --share if that is meant.")
+    with session.open_ledger() as ledger:
+        found = find_batch(ledger, batch)
+        if export is not None:
+            _export(session, ledger, found, export, picked=select == "picked")
+            return
+        asyncio.run(_serve(session, ledger, found, host, port, browser=browser, share=share))
+
+
+async def _serve(
+    session: Session, ledger: Ledger, batch: BatchRecord, host: str, port: int, *, browser: bool, share: bool
+) -> None:
+    from aiohttp import web
+
+    from orbatch.view.server import ViewServer
+
+    server = ViewServer(ledger, batch, getpass.getuser(), frozenset({host, "localhost"} if share else {host}))
+    runner = web.AppRunner(server.app(), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        try:
+            await site.start()
+        except OSError as exc:
+            raise Failure(f"Port {port} of {host} cannot be used: {exc.strerror}. Choose another --port.") from exc
+        number = runner.addresses[0][1]
+        url = f"http://{f'[{host}]' if ':' in host else host}:{number}/?token={server.token}"
+        if share:
+            session.warn("Everybody who has this address can look at the batch and rate it.")
+        session.data({"url": url}) if session.json else session.result(f"{batch.name}: {url}")
+        session.say("Ctrl-C ends it.")
+        if browser:
+            await asyncio.to_thread(webbrowser.open, url)
+        await asyncio.Event().wait()
+    finally:
+        await runner.cleanup()
+
+
+def _export(session: Session, ledger: Ledger, batch: BatchRecord, target: Path, *, picked: bool) -> None:
+    """A folder, or a .zip of it, with the page, its data, and the media linked or copied."""
+    is_zip = target.suffix.lower() == ".zip"
+    if target.exists() and (is_zip or not target.is_dir() or any(target.iterdir())):
+        raise Failure(f"{target} already exists. Choose another name.")
+    with TemporaryDirectory(dir=target.absolute().parent) as directory:
+        folder = Path(directory) / batch.name
+        number = _write_page(ledger, batch, folder, picked=picked)
+        if is_zip:
+            made = shutil.make_archive(str(Path(directory) / "page"), "zip", directory, batch.name)
+            Path(made).replace(target)
+        else:
+            target.mkdir(exist_ok=True)
+            folder.replace(target)
+    session.say(f"Created {relative_path(target)} with {pluralize(number, 'output')}.")
+
+
+def _write_page(ledger: Ledger, batch: BatchRecord, folder: Path, *, picked: bool) -> int:
+    from orbatch.export import text_of
+    from orbatch.view.data import batch_data
+    from orbatch.view.posters import make_poster, poster_path
+    from orbatch.view.server import static_text
+
+    for name in ("static", "media", "posters"):
+        (folder / name).mkdir(parents=True)
+    data, number = batch_data(ledger, batch, me=getpass.getuser()), 0
+    for row in data["rows"]:
+        for model, cells in row["cells"].items():
+            row["cells"][model] = [cell for cell in cells if cell["mark"] == "pick" or not picked]
+            for cell in row["cells"][model]:
+                outputs = [output for output in ledger.queries.outputs(cell["id"]) if Path(output.path).is_file()]
+                cell["files"] = []
+                for output in outputs:
+                    name = f"media/{cell['id']}-{Path(output.path).name}"
+                    link_or_copy(Path(output.path), folder / name)
+                    cell["files"].append(name)
+                    number += 1
+                if cell["kind"] == "text":
+                    cell["text"] = text_of(output.path for output in outputs)
+                elif outputs:
+                    poster = poster_path(Path(batch.output_dir), outputs[0])
+                    try:
+                        if not poster.is_file():
+                            make_poster(outputs[0], poster)
+                        shutil.copyfile(poster, folder / "posters" / f"{cell['id']}.jpg")
+                    except (OSError, ValueError):
+                        continue
+                    cell["poster"] = f"posters/{cell['id']}.jpg"
+    data["rows"] = [row for row in data["rows"] if any(row["cells"].values())]
+    (folder / "index.html").write_text(static_text("index.html"), "utf-8")
+    for name in ("view.css", "view.js", "icon.svg"):
+        (folder / "static" / name).write_text(static_text(name), "utf-8")
+    script = f"window.ORBATCH = {json.dumps(data, default=str)};\n"
+    (folder / "static" / "data.js").write_text(script, "utf-8")
+    return number
+
+
+def picks(
+    context: typer.Context,
+    batch: Batch = None,
+    format: Annotated[  # noqa: A002 - the option's name
+        Literal["table", "json", "csv"], typer.Option(help="Output format.")
+    ] = "table",
+) -> None:
+    """List the outputs that were picked in `orbatch view`."""
+    session: Session = context.obj
+    with session.open_ledger() as ledger:
+        found = find_batch(ledger, batch)
+        records = [_pick(ledger, job) for job in _picked(ledger, found)]
+    if session.json or format == "json":
+        session.data(records)
+    elif format == "csv":
+        rows = [[row[column] for column in _PICK_COLUMNS] for row in records]
+        typer.echo("".join(map(csv_line, [_PICK_COLUMNS, *rows])), nl=False)
+    elif not records:
+        session.result(f"{found.name}: nothing is picked. `orbatch view {found.name}{session.flags}` is where to pick.")
+    else:
+        columns: Mapping[str, Any] = {
+            "prompt": lambda row: row["prompt_id"],
+            "variant": lambda row: variant_text(row["variables"], row["seed"]),
+            "model": lambda row: row["model"],
+            "rating": lambda row: "" if row["rating"] is None else f"{row['rating']:.1f}",
+            "USD": lambda row: row["usd"],
+            "file": lambda row: relative_path(row["output_path"]) if row["output_path"] else "",
+        }
+        session.print(table(records, columns, numbers=["rating", "USD"], flexible=["file", "variant", "model"]).lines)
+
+
+def _picked(ledger: Ledger, batch: BatchRecord) -> list[ExportedJob]:
+    from orbatch.view.data import picked_jobs
+
+    return list(picked_jobs(ledger, batch))
+
+
+def _pick(ledger: Ledger, job: ExportedJob) -> dict[str, Any]:
+    record = record_of(job)
+    batch = ledger.plans.find(job.batch)
+    review = ledger.reviews.of_batch(batch.id)[job.job_id] if batch is not None else None
+    return record | {"rating": review.rating if review else None, "usd": amount(job.cost_nusd)}
+
+
+def final(
+    context: typer.Context,
+    batch: Batch = None,
+    model: Annotated[str, typer.Option("--model", help="Model of the finals.", autocompletion=completion.models)] = "",
+    output: Annotated[Path, typer.Option("--output", "-o", help="The batch file to write.")] = Path("finals.yaml"),
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting, such as resolution=1080p. Repeatable.")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Write a batch file for what was picked, and show what it costs.
+
+    The same prompts, seeds and inputs on another model or with other settings: that makes other clips, not the picked
+    ones in better quality. Spends nothing.
+    """
+    session: Session = context.obj
+    if not model:
+        raise Failure("Give the model of the finals with --model.")
+    settings = dict(_setting(text) for text in set_ or ())
+    check_new(output, "finals.yaml", force=force)
+    with session.open_ledger() as ledger:
+        found = find_batch(ledger, batch)
+        jobs = _picked(ledger, found)
+    if not jobs:
+        raise Failure(f"{found.name}: nothing is picked. Use `orbatch view {found.name}{session.flags}`.")
+    output.write_text(_finals(found.name, jobs, model, settings), "utf-8")
+    session.say(f"Created {output} from {pluralize(len(jobs), 'pick')} of {found.name}.")
+    plan(context, output)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise Failure(f"--set {text} has no value. Write it as {name}=VALUE.")
+    return name.strip(), yaml.safe_load(value)
+
+
+def _finals(name: str, jobs: list[ExportedJob], model: str, settings: dict[str, Any]) -> str:
+    """A batch file. What all picks have in common is in its defaults; each says which job it comes from."""
+    wanted: dict[str, dict[str, Any]] = {}
+    for job in jobs:
+        own = {key: value for key, value in job.request.items() if key not in ("model", "prompt", "messages")}
+        own |= settings | ({"kind": job.kind} if job.kind != "video" else {})
+        identity = json_text([job.prompt, own])  # picked on two models: one final
+        entry = wanted.setdefault(identity, {"prompt": job.prompt, "template": False, "own": own, "from": []})
+        entry["from"].append(f"{job.job_id} {job.model}")
+        entry.setdefault("id", job.prompt_id)
+    entries = list(wanted.values())
+    first, *others = [entry["own"] for entry in entries]
+    common = {key: value for key, value in first.items() if all(own.get(key) == value for own in others)}
+    common.pop("seed", None)
+    used: set[str] = set()
+    lines = []
+    for entry in entries:
+        id_ = next(text for text in _numbered(entry["id"]) if text not in used)
+        used.add(id_)
+        own = {key: value for key, value in entry["own"].items() if key not in common}
+        item = {"id": id_, "prompt": entry["prompt"], "template": False, **own}
+        lines += [f"  # picked: {', '.join(entry['from'])}", *_yaml([item]).splitlines()]
+    head = {"name": f"{name}-finals", "defaults": common, "models": [model]}
+    indented = [line if line.startswith("  #") else f"  {line}" for line in lines]
+    return "\n".join([f"{_yaml(head)}prompts:", *indented, ""])
+
+
+def _numbered(name: str) -> Any:
+    yield name
+    number = 2
+    while True:
+        yield f"{name}-{number}"
+        number += 1
+
+
+def _yaml(value: Any) -> str:
+    return str(yaml.safe_dump(value, allow_unicode=True, sort_keys=False, width=1000))

@@ -1,0 +1,336 @@
+// The page: a grid of prompts and models, and from it comparison, blind votes and value. Everything that comes from outside is
+// put in as text, never as markup. In an exported page the data is in window.ORBATCH and nothing is sent anywhere.
+"use strict";
+const fixed = window.ORBATCH || null;
+const $ = (id) => document.getElementById(id);
+const usd = (value) => (value === null || value === undefined ? "–" : value.toFixed(Number.isInteger(Math.round(value * 1e4) / 100) ? 2 : 4));
+const state = { view: "grid", q: "", show: "", model: "", sort: "" };
+const undone = []; // what `u` takes back: [job, field, earlier value]
+let data = { rows: [], models: [] }, chosen = [], focused = null, cells = new Map(), playing = null, pair = null;
+
+function el(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "onclick") node.addEventListener("click", value);
+    else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+const fill = (node, ...children) => node.replaceChildren(...children.filter((child) => child !== null));
+const media = (cell, number = 0) => (fixed ? cell.files[number] : `media/${cell.id}/${number}`);
+const poster = (cell) => (fixed ? cell.poster : `poster/${cell.id}`);
+const isOpen = (cell) => ["submitting", "submitted", "completed"].includes(cell.status);
+const name = (model) => model.slice(model.lastIndexOf("/") + 1);
+
+// -- state in the address, so that a view can be kept and sent -------------------------------------------------------------
+
+function readAddress() {
+  const given = new URLSearchParams(location.hash.slice(1));
+  for (const key of Object.keys(state)) state[key] = given.get(key) || (key === "view" ? "grid" : "");
+  chosen = (given.get("jobs") || "").split(",").filter(Boolean);
+}
+function writeAddress() {
+  const given = new URLSearchParams();
+  for (const [key, value] of Object.entries(state)) if (value && value !== "grid") given.set(key, value);
+  if (chosen.length) given.set("jobs", chosen.join(","));
+  const hash = `#${given}`;
+  if (hash !== location.hash && (given.size || location.hash)) history.replaceState(null, "", hash);
+}
+
+// -- data ------------------------------------------------------------------------------------------------------------------
+
+async function load() {
+  data = fixed || (await (await fetch("api/batch")).json());
+  cells = new Map();
+  for (const row of data.rows) for (const list of Object.values(row.cells)) for (const cell of list) { cell.row = row; cells.set(cell.id, cell); }
+  for (const model of data.models) for (const row of data.rows) for (const cell of row.cells[model.id] || []) cell.model = model.id;
+  render();
+}
+async function send(path, body) {
+  if (fixed) return true;
+  const answer = await fetch(path, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
+  if (!answer.ok) note(await answer.text());
+  return answer.ok;
+}
+async function review(cell, field, value, remember = true) {
+  const before = field === "rating" ? (cell.mine ? String(cell.mine) : null) : cell.mark;
+  if (!(await send("api/review", { job: cell.id, field, value }))) return;
+  if (remember) undone.push([cell.id, field, before]);
+  if (field === "rating") { cell.mine = value ? Number(value) : null; cell.rating = cell.mine; } else cell.mark = value;
+  repaint(cell);
+  footer();
+}
+function note(text) { $("counts").textContent = text; }
+
+// -- rows that are shown -----------------------------------------------------------------------------------------------------
+
+function wanted(cell) {
+  return { "": true, done: cell.status === "done", picked: cell.mark === "pick", unrated: cell.status === "done" && !cell.mine,
+    failed: cell.status === "failed", open: isOpen(cell) || cell.status === "pending" }[state.show];
+}
+const models = () => data.models.filter((model) => !state.model || model.id === state.model);
+function rows() {
+  const words = state.q.toLowerCase();
+  const all = (row) => models().flatMap((model) => row.cells[model.id] || []);
+  const found = data.rows.filter((row) => `${row.prompt_id} ${row.prompt} ${Object.values(row.variables).join(" ")}`.toLowerCase().includes(words) && all(row).some(wanted));
+  const by = { cost: (row) => all(row).reduce((sum, cell) => sum + (cell.cost || 0), 0), rating: (row) => Math.max(0, ...all(row).map((cell) => cell.rating || 0)) }[state.sort];
+  return by ? found.map((row) => [by(row), row]).sort((a, b) => b[0] - a[0]).map((each) => each[1]) : found;
+}
+
+// -- drawing -----------------------------------------------------------------------------------------------------------------
+
+function render() {
+  document.title = `${data.batch} · orbatch`;
+  $("batch").textContent = data.batch;
+  const every = [...cells.values()];
+  const count = (test) => every.filter(test).length;
+  const parts = [["done", count((cell) => cell.status === "done")], ["running", count(isOpen)], ["pending", count((cell) => cell.status === "pending")],
+    ["failed", count((cell) => cell.status === "failed")], ["uncertain", count((cell) => cell.status === "uncertain")]];
+  $("counts").replaceChildren(...parts.filter(([word, n]) => n || word === "done").map(([word, n]) => el("span", { class: word === "failed" ? "bad" : null }, el("b", {}, String(n)), ` ${word}`)));
+  if ($("model").options.length !== data.models.length + 1)
+    $("model").replaceChildren(el("option", { value: "" }, "All models"), ...data.models.map((model) => el("option", { value: model.id }, model.id)));
+  for (const [id, key] of [["search", "q"], ["show", "show"], ["model", "model"], ["sort", "sort"]]) if (document.activeElement !== $(id)) $(id).value = state[key];
+  for (const button of document.querySelectorAll("nav button")) button.setAttribute("aria-pressed", String(button.dataset.view === state.view));
+  $("tools").hidden = state.view !== "grid";
+  ({ grid, compare, blind, value })[state.view]();
+  footer();
+  writeAddress();
+}
+function grid() {
+  const shown = rows(), columns = models(), main = $("main"), top = main.scrollTop, left = main.scrollLeft;
+  if (!shown.length) { main.replaceChildren(el("p", { class: "empty" }, "Nothing matches these filters.")); return; }
+  const head = el("tr", {}, el("th", { class: "corner", scope: "col" }, `${shown.length} prompts × ${columns.length} models`), ...columns.map(column));
+  const body = el("tbody", {}, ...shown.map((row) => el("tr", {}, rowHead(row, columns), ...columns.map((model) => takes(row, model)))));
+  main.replaceChildren(el("table", {}, el("thead", {}, head), body));
+  main.scrollTo(left, top);
+}
+function column(model) {
+  const range = model.interval ? `${Math.round((100 * model.wins) / model.votes)} % of ${model.votes} votes (${Math.round(100 * model.interval[0])}–${Math.round(100 * model.interval[1])} %)` : "";
+  const slash = model.id.lastIndexOf("/");
+  return el("th", { scope: "col" }, el("span", { class: "vendor" }, model.id.slice(0, Math.max(slash, 0))), el("span", { class: "name" }, name(model.id)),
+    el("span", { class: "sums" }, el("b", {}, usd(model.spent)), model.per_second ? `${usd(model.per_second)}/s` : "", range ? el("span", { title: "won in blind votes, with the Wilson interval at 95 %" }, range) : null));
+}
+function rowHead(row, columns) {
+  const list = columns.flatMap((model) => row.cells[model.id] || []);
+  const chips = Object.entries(row.variables).map(([key, text]) => [key, String(text)]);
+  if (row.seed !== null) chips.push(["seed", String(row.seed)]);
+  if (row.repeat > 1) chips.push(["take", String(row.repeat)]);
+  return el("th", { scope: "row" }, el("span", { class: "pid" }, row.prompt_id), el("p", { class: "text", title: row.prompt }, row.prompt.slice(0, 2000)),
+    ...chips.map(([key, text]) => el("span", { class: "chip" }, `${key} `, el("b", {}, text.slice(0, 80)))),
+    el("p", { class: "rowsum" }, `${usd(list.reduce((sum, cell) => sum + (cell.cost || 0), 0))} USD · ${list.length} takes`));
+}
+function takes(row, model) {
+  const list = (row.cells[model.id] || []).filter(wanted);
+  return list.length ? paint(el("td", { tabindex: "0" }), list[0], list) : el("td", {});
+}
+function paint(td, cell, list = [cell]) {
+  td.dataset.job = cell.id;
+  td.className = [cell.status, cell.mark || "", chosen.includes(cell.id) ? "chosen" : ""].join(" ");
+  td.setAttribute("aria-label", `${cell.row.prompt_id}, ${cell.model}, ${cell.status}${cell.cost === null ? "" : `, ${usd(cell.cost)} USD`}`);
+  td.replaceChildren(...[cell, ...list.filter((other) => other !== cell)].map(output));
+  return td;
+}
+function output(cell) {
+  const box = el("div", { "data-take": cell.id });
+  if (cell.status !== "done") { box.append(why(cell)); return box; }
+  if (cell.kind === "text") box.append(words(cell));
+  else {
+    const figure = el("figure", {}, el("img", { src: poster(cell), alt: `${cell.row.prompt_id} by ${cell.model}`, loading: "lazy", decoding: "async" }));
+    figure.addEventListener("pointerenter", () => play(cell, figure));
+    figure.addEventListener("pointerleave", () => stop(figure));
+    figure.addEventListener("click", () => { chosen = [cell.id]; go("compare"); });
+    box.append(figure);
+  }
+  box.append(el("figcaption", {}, el("b", {}, usd(cell.cost)), cell.seconds ? el("span", {}, `${cell.seconds.toFixed(cell.seconds % 1 < 0.1 ? 0 : 1)} s`) : null,
+    cell.size ? el("span", { class: "size" }, cell.size) : null, cell.took ? el("span", { class: "end" }, `${Math.round(cell.took)} s wait`) : null));
+  const stars = [1, 2, 3, 4, 5].map((n) => el("button", { class: `star${(cell.rating || 0) >= n ? " on" : ""}`, "aria-label": `Rate ${n} of 5`, onclick: () => review(cell, "rating", cell.mine === n ? null : String(n)) }));
+  box.append(el("div", { class: "rate" }, ...stars, el("button", { class: "mark", "aria-pressed": String(cell.mark === "pick"), onclick: () => review(cell, "mark", cell.mark === "pick" ? null : "pick") },
+    cell.mark === "pick" ? "Picked" : cell.mark === "reject" ? "Rejected" : "Pick")));
+  return box;
+}
+function why(cell) {
+  const age = cell.since ? `${Math.round((Date.now() - Date.parse(cell.since)) / 1000)} s` : "";
+  const money = cell.cost ? `charged ${usd(cell.cost)} USD` : cell.status === "failed" ? "not charged" : cell.estimate === null ? "no upper price" : `up to ${usd(cell.estimate)} USD`;
+  return el("div", { class: "why" }, el("b", {}, isOpen(cell) ? `running ${age}` : cell.status), (cell.error || "").slice(0, 300), el("br"), el("span", {}, money));
+}
+function words(cell) {
+  const box = el("pre", { class: "words", tabindex: "0" });
+  fetch(media(cell)).then((answer) => answer.text()).then((text) => { box.textContent = text; }).catch(() => { box.textContent = cell.text || ""; });
+  return box;
+}
+function repaint(cell) {
+  for (const td of document.querySelectorAll("td[data-job]")) {
+    const take = td.querySelector(`[data-take="${CSS.escape(cell.id)}"]`);
+    if (take) take.replaceWith(output(cell));
+    if (td.dataset.job === cell.id) td.className = [cell.status, cell.mark || "", chosen.includes(cell.id) ? "chosen" : ""].join(" ");
+  }
+}
+function play(cell, figure) {
+  if (!cell.mime || !cell.mime.startsWith("video/")) return;
+  stop(playing);
+  const video = el("video", { src: media(cell), muted: true, loop: true, playsinline: true });
+  video.muted = true;
+  figure.append(video);
+  video.play().catch(() => {});
+  playing = figure;
+}
+function stop(figure) { figure?.querySelector("video")?.remove(); if (figure === playing) playing = null; }
+
+function footer() {
+  const picked = [...cells.values()].filter((cell) => cell.mark === "pick");
+  const rejected = [...cells.values()].filter((cell) => cell.mark === "reject");
+  const sum = (list) => list.reduce((total, cell) => total + (cell.cost || 0), 0);
+  $("money").replaceChildren(...[["spent USD", usd(data.spent)], ["reserved", data.reserved ? usd(data.reserved) : null], ["per pick", picked.length ? usd(data.spent / picked.length) : null], ["rejected", rejected.length ? usd(sum(rejected)) : null]]
+    .filter(([, text]) => text !== null).map(([word, text]) => el("div", {}, el("dt", {}, word), el("dd", {}, text))));
+  const ids = [...new Set(picked.map((cell) => cell.row.prompt_id))];
+  const command = `orbatch final ${data.batch} --model MODEL -o finals.yaml`;
+  fill($("footer"), el("span", {}, el("b", {}, String(picked.length)), " picked"), el("span", { class: "muted" }, ids.slice(0, 6).join(", ") + (ids.length > 6 ? " …" : "")),
+    chosen.length ? el("button", { onclick: () => go("compare") }, `Compare ${chosen.length}`) : null,
+    picked.length ? el("button", { onclick: () => savePicks(picked) }, "Download picks") : null,
+    picked.length ? el("code", { title: "Writes a batch file with its estimate; spends nothing" }, command) : null);
+}
+function savePicks(picked) {
+  const text = picked.map((cell) => JSON.stringify({ job_id: cell.id, prompt_id: cell.row.prompt_id, prompt: cell.row.prompt, variables: cell.row.variables, seed: cell.row.seed, model: cell.model, rating: cell.rating, cost_usd: cell.cost })).join("\n");
+  const link = el("a", { href: URL.createObjectURL(new Blob([text + "\n"], { type: "application/jsonl" })), download: `${data.batch}-picks.jsonl` });
+  link.click();
+}
+
+// -- compare: up to four outputs on one timeline -------------------------------------------------------------------------------
+
+function compare() {
+  let list = chosen.map((id) => cells.get(id)).filter((cell) => cell && cell.status === "done").slice(0, 4);
+  if (!list.length && focused) list = Object.values(cells.get(focused)?.row.cells || {}).flat().filter((cell) => cell.status === "done").slice(0, 4);
+  if (!list.length) { $("main").replaceChildren(el("p", { class: "empty" }, "Choose two to four outputs in the grid with c.")); return; }
+  const stage = el("div", { class: "stage" }, ...list.map((cell) => el("div", { class: "take" }, still(cell), el("p", {}, el("b", {}, name(cell.model)), ` · ${cell.row.prompt_id} · ${usd(cell.cost)} USD`), output(cell).querySelector(".rate"))));
+  $("main").replaceChildren(stage, controls(stage, list.length === 2));
+}
+function still(cell) {
+  const isVideo = cell.mime && cell.mime.startsWith("video/");
+  if (cell.kind === "text") return words(cell);
+  return el("figure", {}, isVideo ? el("video", { src: media(cell), poster: poster(cell), playsinline: true, preload: "auto", "aria-label": `${cell.row.prompt_id} by ${cell.model}` }) : el("img", { src: media(cell), alt: `${cell.row.prompt_id} by ${cell.model}` }));
+}
+function controls(stage, isPair) {
+  const videos = [...stage.querySelectorAll("video")];
+  if (!videos.length) return el("span");
+  videos.forEach((video, at) => { video.muted = at > 0; video.loop = true; });
+  const longest = () => Math.max(0.1, ...videos.map((video) => video.duration || 0));
+  const time = el("input", { type: "range", min: "0", max: "1000", value: "0", "aria-label": "Position" });
+  const seek = (seconds) => videos.forEach((video) => { video.currentTime = Math.min(seconds, Math.max(0, (video.duration || seconds) - 0.02)); });
+  const toggle = el("button", { id: "play", onclick: () => { const paused = videos[0].paused; videos.forEach((video) => (paused ? video.play().catch(() => {}) : video.pause())); if (paused) seek(videos[0].currentTime); } }, "Play");
+  videos[0].addEventListener("play", () => { toggle.textContent = "Pause"; });
+  videos[0].addEventListener("pause", () => { toggle.textContent = "Play"; });
+  videos[0].addEventListener("timeupdate", () => { if (document.activeElement !== time || !videos[0].paused) time.value = String((1000 * videos[0].currentTime) / longest()); });
+  time.addEventListener("input", () => seek((Number(time.value) / 1000) * longest()));
+  const step = (frames) => { videos.forEach((video) => video.pause()); seek(videos[0].currentTime + frames / 24); };
+  const speed = el("select", { "aria-label": "Speed" }, ...["0.25", "0.5", "1", "2"].map((rate) => el("option", { value: rate, selected: rate === "1" }, `${rate}×`)));
+  speed.addEventListener("change", () => videos.forEach((video) => { video.playbackRate = Number(speed.value); }));
+  const sound = el("select", { "aria-label": "Sound" }, el("option", { value: "-1" }, "No sound"), ...videos.map((_, at) => el("option", { value: String(at), selected: at === 0 }, `Sound of ${at + 1}`)));
+  sound.addEventListener("change", () => videos.forEach((video, at) => { video.muted = at !== Number(sound.value); }));
+  const loop = el("button", { "aria-pressed": "true", onclick: () => { const on = !videos[0].loop; videos.forEach((video) => { video.loop = on; }); loop.setAttribute("aria-pressed", String(on)); } }, "Loop");
+  const wipe = isPair ? el("input", { type: "range", min: "0", max: "100", value: "50", "aria-label": "Wipe", hidden: true }) : null;
+  const second = isPair ? stage.querySelectorAll("figure")[1] : null;
+  const cut = () => { second.style.clipPath = `inset(0 0 0 ${wipe.value}%)`; };
+  const wiping = isPair ? el("button", { "aria-pressed": "false", onclick: () => { const on = stage.classList.toggle("wipe"); wiping.setAttribute("aria-pressed", String(on)); wipe.hidden = !on; if (on) cut(); else second.style.clipPath = ""; } }, "Wipe") : null;
+  wipe?.addEventListener("input", cut);
+  return el("div", { class: "controls", role: "group", "aria-label": "Playback" }, toggle, el("button", { id: "back", onclick: () => step(-1) }, "‹ frame"), el("button", { id: "on", onclick: () => step(1) }, "frame ›"), time, speed, sound, loop, wiping, wipe);
+}
+
+// -- blind: which of two is better, without their names ------------------------------------------------------------------------
+
+function blind() {
+  if (!pair) {
+    const open = data.rows.map((row) => Object.values(row.cells).flat().filter((cell) => cell.status === "done")).filter((list) => list.length > 1);
+    if (!open.length) { $("main").replaceChildren(el("p", { class: "empty" }, "A blind vote needs a prompt with two finished outputs.")); return; }
+    const list = [...open[Math.floor(Math.random() * open.length)]].sort(() => Math.random() - 0.5);
+    pair = list.slice(0, 2);
+  }
+  const [a, b] = pair;
+  const stage = el("div", { class: "stage" }, ...pair.map((cell, at) => el("div", { class: "take" }, anonymous(cell, at), el("p", {}, el("b", {}, at ? "B" : "A")))));
+  $("main").replaceChildren(el("p", { class: "text controls" }, a.row.prompt.slice(0, 500)), stage,
+    el("div", { class: "vote" }, el("button", { id: "vote-a", onclick: () => vote(a, b) }, "A is better"), el("button", { id: "vote-skip", onclick: () => { pair = null; blind(); } }, "Skip"), el("button", { id: "vote-b", onclick: () => vote(b, a) }, "B is better")));
+  $("main").querySelectorAll("video").forEach((video) => { video.muted = true; video.loop = true; video.play().catch(() => {}); });
+}
+function anonymous(cell, at) {
+  const node = still(cell);
+  node.querySelector("[aria-label],img")?.setAttribute(cell.mime?.startsWith("video/") ? "aria-label" : "alt", at ? "Output B" : "Output A");
+  return node;
+}
+async function vote(winner, loser) {
+  if (!(await send("api/vote", { winner: winner.id, loser: loser.id }))) return;
+  pair = null;
+  $("main").replaceChildren(el("div", { class: "empty" }, el("p", { id: "revealed" }, `You chose ${winner.model} (${usd(winner.cost)} USD) over ${loser.model} (${usd(loser.cost)} USD).`), el("p", {}, el("button", { id: "next", onclick: () => load() }, "Next pair"))));
+}
+
+// -- value: what a rating costs -----------------------------------------------------------------------------------------------
+
+function value() {
+  const points = data.models.map((model) => {
+    const list = [...cells.values()].filter((cell) => cell.model === model.id && cell.status === "done");
+    const rated = list.filter((cell) => cell.rating);
+    return { model: model.id, cost: list.reduce((sum, cell) => sum + (cell.cost || 0), 0) / (list.length || 1), rating: rated.length ? rated.reduce((sum, cell) => sum + cell.rating, 0) / rated.length : null, wins: model.votes ? model.wins / model.votes : null };
+  });
+  const by = points.some((point) => point.rating !== null) ? "rating" : "wins", shown = points.filter((point) => point[by] !== null);
+  if (!shown.length) { $("main").replaceChildren(el("p", { class: "empty" }, "Rate some outputs, or vote blind, to see what quality costs.")); return; }
+  const most = Math.max(...shown.map((point) => point.cost)) * 1.15, [low, high] = by === "rating" ? [1, 5] : [0, 1];
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "0 0 900 420");
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", "Mean charge per output against mean rating");
+  const add = (tag, attributes, text) => { const node = document.createElementNS(svg.namespaceURI, tag); for (const [key, given] of Object.entries(attributes)) node.setAttribute(key, given); if (text) node.textContent = text; svg.append(node); };
+  const x = (cost) => 60 + (780 * cost) / most, y = (amount) => 370 - (330 * (amount - low)) / (high - low);
+  add("line", { class: "axis", x1: 60, y1: 370, x2: 860, y2: 370 }); add("line", { class: "axis", x1: 60, y1: 30, x2: 60, y2: 370 });
+  add("text", { x: 860, y: 395, "text-anchor": "end" }, "USD per output"); add("text", { x: 60, y: 20 }, by === "rating" ? "mean rating, 1 to 5" : "share of blind votes won");
+  for (let tick = low; tick <= high; tick += by === "rating" ? 1 : 0.25) add("text", { x: 52, y: y(tick) + 4, "text-anchor": "end" }, String(tick));
+  for (const share of [0.25, 0.5, 0.75, 1]) add("text", { x: x((most * share) / 1.15), y: 388, "text-anchor": "middle" }, usd((most * share) / 1.15));
+  for (const point of shown) { add("circle", { cx: x(point.cost), cy: y(point[by]), r: 6 }); add("text", { class: "label", x: x(point.cost) + 10, y: y(point[by]) + 4 }, `${name(point.model)} ${point[by].toFixed(by === "rating" ? 1 : 2)}`); }
+  const table = el("table", {}, ...shown.map((point) => el("tr", {}, el("td", {}, point.model), el("td", {}, `${usd(point.cost)} USD`), el("td", {}, point[by].toFixed(2)))));
+  const box = el("div", { class: "value" });
+  box.append(svg, table);
+  $("main").replaceChildren(box);
+}
+
+// -- keys and events ------------------------------------------------------------------------------------------------------------
+
+function go(view) { state.view = view; stop(playing); render(); }
+function move(across, down) {
+  const all = [...document.querySelectorAll("td[data-job]")];
+  if (!all.length) return;
+  const now = document.activeElement.closest?.("td[data-job]");
+  if (!now) { all[0].focus(); return; }
+  const line = now.parentElement;
+  let next = null;
+  if (across) { next = now; do { next = across > 0 ? next.nextElementSibling : next.previousElementSibling; } while (next && !next.dataset.job); }
+  else { let row = line; do { row = down > 0 ? row.nextElementSibling : row.previousElementSibling; next = row?.children[now.cellIndex]; } while (row && !next?.dataset.job); }
+  if (next?.dataset?.job) { next.focus(); next.scrollIntoView({ block: "nearest", inline: "nearest" }); }
+}
+document.addEventListener("focusin", (event) => { const td = event.target.closest?.("td[data-job]"); if (td) focused = td.dataset.job; });
+document.addEventListener("keydown", (event) => {
+  if (event.target.matches("input[type=search],select,textarea") || event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
+  const cell = cells.get(focused), key = event.key;
+  const keys = { ArrowLeft: () => move(-1, 0), ArrowRight: () => move(1, 0), ArrowUp: () => move(0, -1), ArrowDown: () => move(0, 1), "?": () => $("help").showModal(),
+    u: () => { const last = undone.pop(); if (last && cells.has(last[0])) review(cells.get(last[0]), last[1], last[2], false); } };
+  if (state.view === "compare") Object.assign(keys, { " ": () => $("play")?.click(), ",": () => $("back")?.click(), ".": () => $("on")?.click(), Escape: () => go("grid"), ArrowLeft: null, ArrowRight: null, ArrowUp: null, ArrowDown: null });
+  else if (state.view === "blind") Object.assign(keys, { a: () => $("vote-a")?.click(), b: () => $("vote-b")?.click(), Escape: () => go("grid") });
+  if (state.view === "grid" && cell && cell.status === "done") {
+    const figure = document.activeElement.querySelector?.("figure");
+    Object.assign(keys, { " ": () => figure && (figure === playing ? stop(figure) : play(cell, figure)), p: () => review(cell, "mark", cell.mark === "pick" ? null : "pick"), x: () => review(cell, "mark", cell.mark === "reject" ? null : "reject"),
+      c: () => { chosen = chosen.includes(cell.id) ? chosen.filter((id) => id !== cell.id) : [...chosen, cell.id].slice(-4); repaint(cell); document.querySelectorAll("td.chosen").forEach((td) => td.classList.toggle("chosen", chosen.includes(td.dataset.job))); footer(); writeAddress(); },
+      Enter: () => { if (!chosen.includes(cell.id)) chosen = [cell.id]; go("compare"); } });
+    if ("12345".includes(key) && key.length === 1) keys[key] = () => review(cell, "rating", cell.mine === Number(key) ? null : key);
+  }
+  if (keys[key] && !(event.target.matches("button") && (key === " " || key === "Enter"))) { event.preventDefault(); keys[key](); }
+});
+for (const [id, key] of [["search", "q"], ["show", "show"], ["model", "model"], ["sort", "sort"]]) $(id).addEventListener("input", () => { state[key] = $(id).value; render(); });
+$("tools").addEventListener("submit", (event) => event.preventDefault());
+for (const button of document.querySelectorAll("nav button")) button.addEventListener("click", () => go(button.dataset.view));
+addEventListener("hashchange", () => { readAddress(); render(); });
+readAddress();
+load().then(() => {
+  if (fixed) return;
+  let waiting = null;
+  new EventSource("api/events").onmessage = () => { // a change of the ledger; drawn anew only where it does not disturb
+    clearTimeout(waiting);
+    waiting = setTimeout(() => { if (state.view === "grid") { const at = focused; load().then(() => document.querySelector(`td[data-job="${CSS.escape(at || "")}"]`)?.focus({ preventScroll: true })); } }, 300);
+  };
+});

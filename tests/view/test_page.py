@@ -1,0 +1,271 @@
+"""What a person does with a batch in the browser: look, filter, rate, pick, compare, vote blind, watch, export."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from orbatch_simulator import Fault
+from tests.conftest import Open
+from tests.desk import HORSE, LITE, PATIENCE_S, Desk, Started
+
+PROMPTS = [
+    {"id": "dawn", "prompt": "a harbour at dawn"},
+    {"id": "market", "prompt": "a {{ weather }} market", "vars": {"weather": ["rainy", "sunny"]}},
+    {"id": "hostile", "prompt": "<img src=x onerror=alert(1)> </script> \u202e"},
+]
+Problems = list[str]
+
+
+def run(desk: Desk, path: Path, *more: object, code: int = 0) -> None:
+    """In a process of its own: the browser's driver has the event loop of this one."""
+    desk.orbatch("run", path, "--yes", "--speed", desk.speed, *more, code=code)
+
+
+@pytest.fixture
+def ran(open_desk: Open) -> Desk:
+    """Seven of eight jobs are done."""
+    desk = open_desk()
+    desk.simulator.set_faults(Fault("job", "failed", prompt_contains="dawn", model=HORSE, message="no boats today"))
+    run(desk, desk.write(models=[LITE, HORSE], prompts=PROMPTS), code=3)
+    return desk
+
+
+@contextmanager
+def served(desk: Desk, *more: object) -> Iterator[str]:
+    """The address of the page while it is served."""
+    with desk.started("view", "films", "--no-browser", "--json", *more) as view:
+        yield _address(view)
+
+
+def _address(view: Started) -> str:
+    assert view.process.stdout is not None
+    text = ""
+    while not text.rstrip().endswith("}"):
+        text += view.process.stdout.readline()
+    return str(json.loads(text)["url"])
+
+
+@contextmanager
+def opened(browser: Browser, url: str, **context: Any) -> Iterator[tuple[Page, Problems]]:
+    """The page, and what the browser complains about."""
+    with browser.new_context(viewport={"width": 1360, "height": 900}, **context) as of, of.new_page() as page:
+        problems: Problems = []
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.goto(url)
+        page.wait_for_selector("td[data-job]")
+        yield page, problems
+        assert problems == []
+
+
+def until(page: Page, condition: str) -> None:
+    """Wait for a condition in the page; not by the driver's own way, which the page's policy forbids."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, condition
+        page.wait_for_timeout(20)
+
+
+def test_the_grid_shows_prompts_models_money_and_failures(ran: Desk, browser: Browser) -> None:
+    with served(ran) as url, opened(browser, url) as (page, _):
+        assert page.title() == "films · orbatch"
+        assert page.locator("tbody tr").count() == 4
+        assert page.locator("thead .name").all_inner_texts() == ["veo-3.1-lite", "happyhorse-1.1"]
+        failed = page.locator("td.failed")
+        assert "no boats today" in failed.inner_text()
+        assert "weather rainy" in page.locator("tbody tr").nth(1).inner_text()
+        assert "<img src=x onerror=alert(1)>" in page.locator("tbody tr").nth(3).inner_text(), "text, never markup"
+        assert page.locator("#money").inner_text().split()[:3] == ["spent", "USD", "1.6656"]
+        expect(page.locator("td.done img").first).to_have_js_property("complete", value=True)
+        assert page.evaluate("document.querySelector('td.done img').naturalWidth") > 0
+
+
+def test_filters_are_in_the_address(ran: Desk, browser: Browser) -> None:
+    with served(ran) as url, opened(browser, url) as (page, _):
+        page.fill("#search", "sunny")
+        assert page.locator("tbody tr").count() == 1
+        address = page.url
+        page.fill("#search", "")
+        page.select_option("#show", "failed")
+        assert page.locator("td[data-job]").count() == 1
+        page.goto(address)
+        page.reload()
+        page.wait_for_selector("td[data-job]")
+        assert page.locator("tbody tr").count() == 1
+
+
+def test_outputs_are_rated_and_picked_with_the_keyboard_and_undone(ran: Desk, browser: Browser) -> None:
+    with served(ran) as url, opened(browser, url) as (page, _):
+        page.focus("td.done")
+        page.keyboard.press("4")
+        expect(page.locator("td.done").first.locator(".star.on")).to_have_count(4)
+        page.keyboard.press("p")
+        expect(page.locator("td.pick")).to_have_count(1)
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("x")
+        expect(page.locator("td.reject")).to_have_count(1)
+        page.keyboard.press("u")
+        expect(page.locator("td.reject")).to_have_count(0)
+        page.reload()
+        expect(page.locator("td.pick")).to_have_count(1)
+        expect(page.locator("#footer")).to_contain_text("1 picked")
+    [pick] = ran.call("picks", "--json").json
+    assert (pick["prompt_id"], pick["model"], pick["rating"]) == ("dawn", LITE, 4.0)
+
+
+def test_a_clip_plays_under_the_pointer(ran: Desk, browser: Browser) -> None:
+    with served(ran) as url, opened(browser, url) as (page, _):
+        page.hover("td.done figure")
+        until(page, "document.querySelector('td.done video')?.currentTime > 0")
+        page.hover("h1")
+        expect(page.locator("td.done video")).to_have_count(0)
+
+
+def test_outputs_are_compared_on_one_timeline(ran: Desk, browser: Browser) -> None:
+    with served(ran) as url, opened(browser, url) as (page, _):
+        page.focus("td.done")
+        page.keyboard.press("c")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("c")
+        page.keyboard.press("Enter")
+        expect(page.locator(".stage video")).to_have_count(2)
+        until(page, "[...document.querySelectorAll('.stage video')].every((v) => v.readyState > 1)")
+        page.click("#on")
+        until(page, "[...document.querySelectorAll('.stage video')].every((v) => v.currentTime > 0.03)")
+        times = page.evaluate("[...document.querySelectorAll('.stage video')].map((v) => v.currentTime)")
+        assert abs(times[0] - times[1]) < 0.01
+        page.click("text=Wipe")
+        assert "inset" in page.evaluate("document.querySelectorAll('.stage figure')[1].style.clipPath")
+        page.keyboard.press("Escape")
+        expect(page.locator("table")).to_have_count(1)
+
+
+def test_a_blind_vote_hides_the_names_until_it_is_given(ran: Desk, browser: Browser) -> None:
+    with served(ran) as url, opened(browser, url) as (page, _):
+        page.click("text=Blind")
+        page.wait_for_selector("#vote-a")
+        assert LITE not in page.content().split("<main", 1)[1]
+        page.click("#vote-a")
+        assert "You chose" in page.inner_text("#revealed")
+        page.click("#next")
+        page.click("text=Grid")
+        expect(page.locator("thead")).to_contain_text("of 1 votes")
+    with ran.ledger() as ledger:
+        rates = ledger.reviews.win_rates(1)
+    assert sorted(rate.wins for rate in rates.values()) == [0, 1]
+
+
+def test_the_page_follows_a_run(open_desk: Open, browser: Browser) -> None:
+    desk = open_desk()
+    path = desk.write(prompts=["a cat", "a dog"])
+    run(desk, path, "--only", "p1")
+    with served(desk) as url, opened(browser, url) as (page, _):
+        expect(page.locator("td.pending")).to_have_count(1)
+        run(desk, path)
+        expect(page.locator("td.done")).to_have_count(2)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_telephone(ran: Desk, browser: Browser, scheme: str) -> None:
+    with served(ran) as url, opened(browser, url, color_scheme=scheme) as (page, _):
+        page.set_viewport_size({"width": 360, "height": 740})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_an_exported_page_works_without_a_server(ran: Desk, browser: Browser) -> None:
+    ran.call("view", "films", "--export", "page")
+    ran.call("view", "films", "--export", "page.zip")
+    assert (ran.folder / "page.zip").read_bytes().startswith(b"PK")
+    with opened(browser, (ran.folder / "page" / "index.html").as_uri()) as (page, _):
+        page.fill("#search", "market")
+        assert page.locator("tbody tr").count() == 2
+        page.focus("td.done")
+        page.keyboard.press("p")
+        expect(page.locator("td.pick")).to_have_count(1)
+        with page.expect_download() as download:
+            page.click("text=Download picks")
+        assert json.loads(Path(download.value.path()).read_text("utf-8"))["prompt_id"] == "market"
+        page.hover("td.done figure")
+        until(page, "document.querySelector('td.done video')?.currentTime > 0")
+    assert "page already exists" in ran.call("view", "films", "--export", "page", code=2).err
+
+
+# -- who may look, and at what ---------------------------------------------------------------------------------------
+
+
+REFUSED: dict[str, Callable[[httpx.Client, str], httpx.Response]] = {
+    "without the token": lambda _, root: httpx.get(f"{root}/api/batch"),
+    "with a wrong one": lambda _, root: httpx.get(f"{root}/?token=x"),
+    "by another name (DNS rebinding)": lambda client, root: client.get(
+        f"{root}/api/batch", headers={"Host": "evil.example:80"}
+    ),
+    "a review from another page": lambda client, root: client.post(
+        f"{root}/api/review", json={}, headers={"Origin": "https://evil.example"}
+    ),
+    "a review from no page": lambda client, root: client.post(f"{root}/api/review", json={}),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_nobody_else_may_look_or_act(ran: Desk, case: str) -> None:
+    with served(ran) as url, httpx.Client(follow_redirects=True) as client:
+        root = url.partition("/?")[0]
+        page = client.get(url)
+        assert page.status_code == 200
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        assert "token" not in str(page.url)
+        assert REFUSED[case](client, root).status_code == 403
+
+
+def test_only_what_the_ledger_lists_is_served(ran: Desk) -> None:
+    job = next(job for job in ran.jobs() if job["status"] == "done")
+    with served(ran) as url, httpx.Client(follow_redirects=True) as client:
+        root = url.partition("/?")[0]
+        client.get(url)
+        part = client.get(f"{root}/media/{job['job_id']}/0", headers={"Range": "bytes=0-9"})
+        assert (part.status_code, len(part.content)) == (206, 10)
+        assert part.headers["content-type"] == "video/mp4"
+        for path in (
+            f"media/{job['job_id']}/1",
+            "media/nothing/0",
+            "media/..%2f..%2forbatch.db/0",
+            "static/..%2fdata.py",
+        ):
+            assert client.get(f"{root}/{path}").status_code == 404
+        post = {"job": job["job_id"], "field": "rating", "value": "9"}
+        assert client.post(f"{root}/api/review", json=post, headers={"Origin": root}).status_code == 409
+
+
+def test_other_machines_only_with_share(desk: Desk) -> None:
+    desk.orbatch("plan", desk.write())
+    assert "Pass --share" in desk.call("view", "films", "--host", "0.0.0.0", "--no-browser", code=2).err  # noqa: S104
+
+
+# -- from drafts to finals -------------------------------------------------------------------------------------------
+
+
+def test_picks_become_a_batch_file_with_its_price(ran: Desk) -> None:
+    assert "nothing is picked" in ran.call("picks").out
+    with ran.ledger() as ledger:
+        for job in ledger.reports.exported_jobs(1):
+            if job.status == "done" and job.prompt_id in ("market", "hostile"):
+                ledger.reviews.add(job.job_id, "me", "mark", "pick")
+    assert len(ran.call("picks", "--format", "csv").out.splitlines()) == 7
+    said = ran.orbatch("final", "films", "--model", HORSE, "--set", "resolution=1080p", "-o", "finals.yaml")
+    assert "Created finals.yaml from 6 picks of films." in said.err
+    assert "films-finals: 3 jobs to submit" in said.out
+    text = (ran.folder / "finals.yaml").read_text("utf-8")
+    assert text.count("# picked: ") == 3
+    assert "resolution: 1080p" in text
+    assert ran.accepted() == 8, "it spends nothing"
+    assert "Choose another name" in ran.call("final", "films", "--model", HORSE, "-o", "finals.yaml", code=2).err
+    assert "Give the model" in ran.call("final", "films", code=2).err
