@@ -9,10 +9,12 @@ import asyncio
 import logging
 import tempfile
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
+from threading import Thread
 from typing import Any, ClassVar, ParamSpec, Self, TypeVar, Unpack
 from urllib.parse import quote
 
@@ -59,6 +61,7 @@ from orbatch_provider.requests import (
     TextRequest,
     VideoOptions,
     VideoRequest,
+    image_options,
     strip_prefix,
 )
 from orbatch_provider.responses import (
@@ -72,8 +75,12 @@ from orbatch_provider.responses import (
     MultimodalResponse,
     VideoJob,
     is_job_id,
+    plain_json,
 )
 
+# Of a call that names none: the least expensive of those that make what most people want.
+DEFAULT_VIDEO_MODEL = "google/veo-3.1-lite"
+DEFAULT_IMAGE_MODEL = "google/gemini-3.1-flash-image"
 POLL_INTERVAL_S = 30.0
 WAIT_TIMEOUT_S = 600.0
 ENDPOINTS_AT_ONCE = 8  # reads of endpoint records at a time
@@ -100,6 +107,7 @@ class OpenRouterProvider:
     ``error.nothing_started`` and ``error.may_resend``. Raises ConfigurationError for an unusable key or base URL.
     """
 
+    name: ClassVar[str] = "openrouter"
     supported_modalities: ClassVar[list[str]] = ["image", "video", "text"]
 
     def __init__(
@@ -115,6 +123,7 @@ class OpenRouterProvider:
         connect_timeout_s: float = 20.0,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
+        self._is_key_of_environment = api_key is None
         self._key = ApiKey.read(api_key)
         api_key = None  # no frame that an error passes may hold the text
         if not self._key.is_missing:  # without a key there is still the catalog
@@ -287,11 +296,12 @@ class OpenRouterProvider:
     async def generate_video(
         self,
         prompt: str | None,
-        model: str,
+        model: str = DEFAULT_VIDEO_MODEL,
         image_url: str | None = None,
         **options: Unpack[VideoOptions],
     ) -> MultimodalResponse:
-        """Submit, wait and fetch. ``duration``, ``poll_interval`` (30) and ``timeout`` (600) in seconds.
+        """Submit, wait and fetch. ``duration``, ``poll_interval`` (30) and ``timeout`` (600) in seconds; ``on_poll`` is
+        called with the VideoJob of each poll.
 
         ``image_url`` (https or data URL, or local file) is the short form for a first frame. The files are put into
         ``directory``, or a new temporary directory that outlives the client. Raises TypeError for an unknown keyword,
@@ -303,7 +313,7 @@ class OpenRouterProvider:
         job = await self.submit(request)
         pause, timeout = options.get("poll_interval", POLL_INTERVAL_S), options.get("timeout", WAIT_TIMEOUT_S)
         try:
-            job = await self.wait(job.id, poll_interval=pause, timeout=timeout)
+            job = await self.wait(job.id, poll_interval=pause, timeout=timeout, on_poll=options.get("on_poll"))
             if job.status != COMPLETED:  # before a directory is created for nothing
                 raise JobEndedError(job)
             directory = options.get("directory")
@@ -313,12 +323,14 @@ class OpenRouterProvider:
         except BaseException as exc:
             exc.add_note(f"Job {job.id} was accepted and is paid for; continue with provider.wait({job.id!r}).")
             raise
-        return MultimodalResponse(files=files, usage=job.usage, job_id=job.id, raw_response=job.raw)
+        return MultimodalResponse(prompt, list(files), job.usage, job.id, plain_json(job.raw))
 
-    async def generate_image(self, prompt: str, model: str, **options: Unpack[ImageOptions]) -> MultimodalResponse:
+    async def generate_image(
+        self, prompt: str, model: str = DEFAULT_IMAGE_MODEL, **options: Unpack[ImageOptions]
+    ) -> MultimodalResponse:
         """Up to ``n`` images, as files with the extension of what they are, in ``directory`` or a new temporary one
         that outlives the client. Raises TypeError for an unknown keyword, and what ``create_images`` raises."""
-        request = ImageRequest.from_keywords(prompt, model, options, ImageOptions.__annotations__)
+        request = ImageRequest.from_keywords(prompt, model, image_options(options), ImageOptions.__annotations__)
         self.require_key()  # before files are read
         return await save_images(self._transport, await with_local_files(request), options.get("directory"))
 
@@ -328,7 +340,7 @@ class OpenRouterProvider:
         request = TextRequest.from_keywords(prompt, model, options, TextOptions.__annotations__)
         result = await self.complete_text(request)
         return MultimodalResponse(
-            text=result.text, usage=result.usage, job_id=result.generation_id, raw_response=result.raw
+            text=result.text, usage=result.usage, job_id=result.generation_id, raw_response=plain_json(result.raw)
         )
 
     # What the provider offers and has charged
@@ -392,6 +404,8 @@ class OpenRouterProvider:
 
     def require_key(self) -> None:
         """Raises ConfigurationError when there is no usable API key. Sends nothing."""
+        if self._is_key_of_environment:
+            self._key.look_again()
         if self._key.problem is not None:
             raise ConfigurationError(self._key.problem)
 
@@ -446,7 +460,7 @@ def _job_path(job_id: str) -> str:
 
 
 def _blocking(call: Callable[P, Coroutine[Any, Any, MultimodalResponse]]) -> Callable[P, MultimodalResponse]:
-    """``call`` in an event loop of its own. Raises RuntimeError where one is running: await the method there."""
+    """``call`` in an event loop of its own; where one is running, as in a notebook, in a thread of its own."""
 
     @wraps(call)
     def blocking(*args: P.args, **kwargs: P.kwargs) -> MultimodalResponse:
@@ -455,20 +469,46 @@ def _blocking(call: Callable[P, Coroutine[Any, Any, MultimodalResponse]]) -> Cal
         running = None
         with suppress(RuntimeError):
             running = asyncio.get_running_loop()
-        if running is not None:
-            raise RuntimeError(
-                f"{call.__name__}() blocks, and an event loop is running here. Use "
-                f"`async with OpenRouterProvider() as provider: await provider.{call.__name__}(...)`."
-            )
-        return asyncio.run(call(*args, **kwargs))  # a provider of its own, so that nothing outlives the loop
+        if running is None:
+            return asyncio.run(call(*args, **kwargs))  # a provider of its own, so that nothing outlives the loop
+        return _in_a_thread(call(*args, **kwargs))
 
     return blocking
+
+
+def _in_a_thread(call: Coroutine[Any, Any, MultimodalResponse]) -> MultimodalResponse:
+    """Run ``call`` in a loop of its own, in a thread, and wait. An interruption cancels it; a job that was accepted
+    by then is named in a note of the error, as everywhere."""
+    done: Future[MultimodalResponse] = Future()
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+
+    async def work() -> MultimodalResponse:
+        task = asyncio.current_task()
+        assert task is not None  # for the type checker: this is one
+        running.append((asyncio.get_running_loop(), task))
+        return await call
+
+    def run() -> None:
+        try:
+            done.set_result(asyncio.run(work()))
+        except BaseException as exc:  # noqa: BLE001 - raised again where it is waited for
+            done.set_exception(exc)
+
+    thread = Thread(target=run, name="orbatch", daemon=True)
+    thread.start()
+    try:
+        return done.result()
+    except KeyboardInterrupt:
+        for loop, task in running:
+            loop.call_soon_threadsafe(task.cancel)
+        thread.join()
+        raise
 
 
 @_blocking
 async def generate_video(
     prompt: str | None,
-    model: str,
+    model: str = DEFAULT_VIDEO_MODEL,
     image_url: str | None = None,
     *,
     api_key: Key = None,
@@ -482,7 +522,12 @@ async def generate_video(
 
 @_blocking
 async def generate_image(
-    prompt: str, model: str, *, api_key: Key = None, base_url: str | None = None, **options: Unpack[ImageOptions]
+    prompt: str,
+    model: str = DEFAULT_IMAGE_MODEL,
+    *,
+    api_key: Key = None,
+    base_url: str | None = None,
+    **options: Unpack[ImageOptions],
 ) -> MultimodalResponse:
     """``OpenRouterProvider.generate_image`` as one blocking call, with the same arguments and errors."""
     async with OpenRouterProvider(api_key, base_url=base_url) as provider:

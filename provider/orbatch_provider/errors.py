@@ -64,7 +64,7 @@ def redact(text: str) -> str:
     return text if len(text) <= MESSAGE_LIMIT else text[: MESSAGE_LIMIT - 1] + "…"
 
 
-class OpenRouterError(Exception):
+class OpenRouterError(RuntimeError):
     """Base of all errors of this package. ``str(error)`` says what happened and what to do."""
 
     nothing_started: bool = True  # most are raised before anything is sent
@@ -76,7 +76,7 @@ class OpenRouterError(Exception):
         return self.nothing_started and self.temporary
 
 
-class ConfigurationError(OpenRouterError):
+class ConfigurationError(OpenRouterError, ValueError):
     """The call cannot be made: no usable API key, an origin that must not receive one, or a value that cannot be
     written into a request. Nothing was sent."""
 
@@ -297,7 +297,7 @@ class DownloadError(OpenRouterError):
         super().__init__(message)
 
 
-class JobTimeoutError(OpenRouterError):
+class JobTimeoutError(OpenRouterError, TimeoutError):
     """We stopped waiting for a job that continues at the provider.
 
     ``job_id``: pass it to ``provider.wait(job_id)`` to keep waiting. ``last_status``: the status of the last poll.
@@ -311,6 +311,6 @@ class JobTimeoutError(OpenRouterError):
         self.last_status = last_status
         self.waited_s = waited_s
         super().__init__(
-            f"Job {job_id} was still {redact(last_status)} after {waited_s:g} s. The job is paid for: keep waiting "
-            f"with provider.wait({job_id!r}), do not submit it again."
+            f"Waiting for job {job_id} timed out after {waited_s:g} s; it was still {redact(last_status)}. The job is "
+            f"paid for: keep waiting with provider.wait({job_id!r}), do not submit it again."
         )

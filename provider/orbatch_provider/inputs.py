@@ -58,7 +58,7 @@ Items = Sequence[Mapping[str, Any]]  # of ``frame_images`` or ``input_references
 RequestT = TypeVar("RequestT")
 
 
-class InputError(ConfigurationError, ValueError):
+class InputError(ConfigurationError):
     """An input that cannot be sent; ``str()`` says why. Nothing was sent."""
 
 

@@ -18,7 +18,14 @@ from orbatch_provider.http.transport import Transport
 from orbatch_provider.image_stream import ImageFile, ImageStream
 from orbatch_provider.media import extension
 from orbatch_provider.requests import ImageRequest, TextRequest
-from orbatch_provider.responses import FileOutput, MultimodalResponse, UnusableResultError, Usage, text_or_none
+from orbatch_provider.responses import (
+    FileOutput,
+    MultimodalResponse,
+    UnusableResultError,
+    Usage,
+    plain_json,
+    text_or_none,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +90,8 @@ async def save_images(transport: Transport, request: ImageRequest, directory: st
                 await run_in_disk_pool(folder.rmdir)
         raise
     files = await run_in_disk_pool(_rename, result, folder, stem)
-    return MultimodalResponse(files=files, usage=result.usage, job_id=result.generation_id, raw_response=result.raw)
+    raw = plain_json(result.raw)
+    return MultimodalResponse(request.prompt, list(files), result.usage, result.generation_id, raw)
 
 
 async def complete_text(transport: Transport, request: TextRequest) -> TextResult:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Self, TypedDict
+from typing import Any, Literal, Self, TypedDict, cast
 
 from orbatch_provider.errors import ConfigurationError
 
@@ -92,6 +92,7 @@ class VideoOptions(CallOptions, total=False):
     directory: str | Path | None
     poll_interval: float
     timeout: float
+    on_poll: Callable[[Any], None] | None
     duration: int | None
     resolution: str | None
     aspect_ratio: str | None
@@ -138,12 +139,15 @@ class VideoRequest(Request):
         return "reference" if self.input_references else "text"
 
     def with_first_frame(self, image_url: str | None) -> VideoRequest:
-        """This request starting from ``image_url``. Raises ConfigurationError when it has a first frame already."""
+        """This request starting from ``image_url``. Raises ConfigurationError when it has another first frame."""
         if image_url is None:
             return self
         frames = self.frame_images or ()
-        if any(frame.get("frame_type") == "first_frame" for frame in frames):
-            raise ConfigurationError("image_url and frame_images both set a first frame; remove one.")
+        first = [frame for frame in frames if frame.get("frame_type") == "first_frame"]
+        if any(frame.get("image_url") != {"url": image_url} for frame in first):
+            raise ConfigurationError("image_url and frame_images set two different first frames; remove one.")
+        if first:
+            return self
         return replace(self, frame_images=[first_frame(image_url), *frames])
 
     def count_references(self, kind: Literal["image_url", "video_url", "audio_url"]) -> int:
@@ -166,6 +170,24 @@ class ImageOptions(CallOptions, total=False):
     seed: int | None
     input_references: Sequence[Mapping[str, Any]] | None
     provider: Mapping[str, Any] | None
+    image_urls: Sequence[str] | None
+    image_config: Mapping[str, Any] | None
+
+
+def image_options(options: ImageOptions) -> ImageOptions:
+    """The same with the API's own fields in place of two short forms: ``image_urls`` are references, and
+    ``image_config`` holds fields such as ``aspect_ratio``."""
+    named: dict[str, Any] = dict(options)
+    urls, config = named.pop("image_urls", None), named.pop("image_config", None)
+    if urls:
+        named["input_references"] = [
+            *(named.get("input_references") or ()),
+            *({"type": "image_url", "image_url": {"url": url}} for url in urls),
+        ]
+    if config:
+        known = {"image_size": "resolution"}
+        named = {known.get(name, name): value for name, value in config.items()} | named
+    return cast(ImageOptions, named)  # unknown names are refused where a request is made
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,13 @@ and importing pydantic would cost every command a tenth of a second.
 
 from __future__ import annotations
 
+import base64
+import html
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -24,6 +27,7 @@ PENDING = "pending"  # assumed for an accepted job until a poll says more
 
 CHARGE_LIMIT_USD = Decimal(10_000)  # of one job: a number from here on is an error, not a charge
 _BALANCE_LIMIT_USD = Decimal(10) ** 9  # of an account
+LONGEST_SHOWN = 20_000_000  # bytes of a file that is put into a notebook
 _SHOWN = 40  # characters of a value that is no amount
 _LONGEST_ID = 512  # characters
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # a surrogate, which cannot be encoded
@@ -61,6 +65,30 @@ class Usage:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     unreadable_cost: str = ""
+
+    @property
+    def total_tokens(self) -> int | None:
+        """Of prompt and completion, None while one is unknown."""
+        known = (self.prompt_tokens, self.completion_tokens)
+        return None if None in known else sum(filter(None, known))
+
+    def keys(self) -> tuple[str, ...]:
+        """The names of what is known, so that a usage can be read like the API's object."""
+        names = ("cost", "is_byok", "prompt_tokens", "completion_tokens", "total_tokens")
+        return tuple(name for name in names if getattr(self, name) is not None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.keys():
+            raise KeyError(name)
+        value = getattr(self, name)
+        return float(value) if isinstance(value, Decimal) else value
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As of a dictionary; amounts are floats here, exact in ``cost``."""
+        return self[name] if name in self.keys() else default
 
     @classmethod
     def from_json(cls, data: object) -> Usage | None:
@@ -204,8 +232,8 @@ class KeyInfo:
 class FileOutput:
     """One file of a result. The bytes stay on disk, and the file outlives the client.
 
-    ``size`` in bytes; ``url`` is the API's content URL, which needs the key, and empty for an image: it came in the
-    response itself.
+    ``size`` in bytes; ``cost_usd`` of a result with one file; ``url`` is the API's content URL, which needs the key, and
+    empty for an image: it came in the response itself.
     """
 
     url: str
@@ -213,6 +241,7 @@ class FileOutput:
     mime_type: str
     filename: str
     size: int
+    cost_usd: float | None = None
 
     def save(self, path: str | Path) -> Path:
         """Copy the file to ``path`` and return it. Directories are created; an existing file is replaced atomically."""
@@ -227,31 +256,124 @@ class FileOutput:
         """The whole content, read from disk."""
         return self.path.read_bytes()
 
+    @property
+    def data(self) -> str:
+        """The content as base64, made when it is asked for."""
+        return base64.b64encode(self.get_bytes()).decode()
 
-@dataclass(frozen=True, slots=True)
+    @property
+    def b64_json(self) -> str:
+        """The same, under the name that image APIs use."""
+        return self.data
+
+    def model_dump(self) -> dict[str, Any]:
+        """The fields as a dictionary that ``json.dumps`` takes."""
+        return {**asdict(self), "path": str(self.path)}
+
+    def _repr_html_(self) -> str:
+        """A player, or the picture, in a notebook; from the file itself while it is small."""
+        kind = self.mime_type.partition("/")[0]
+        if self.size > LONGEST_SHOWN or kind not in ("video", "image", "audio"):
+            return f"<code>{html.escape(str(self.path))}</code>"
+        source = f'src="data:{html.escape(self.mime_type)};base64,{self.data}"'
+        if kind == "image":
+            return f'<img {source} style="max-width: 480px">'
+        return f'<{kind} controls {source} style="max-width: 480px"></{kind}>'
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class MultimodalResponse:
-    """The result of one generation. ``job_id``: of a video, or the generation id of an image or text where known."""
+    """The result of one generation. ``text``: of a text, or the prompt. ``job_id``: of a video, or the generation id of
+    an image or text where known. ``raw_response``: what came, as ``json.dumps`` takes it."""
 
     text: str | None = None
-    files: tuple[FileOutput, ...] = ()
+    files: list[FileOutput] = field(default_factory=list)
     usage: Usage | None = None
     job_id: str | None = None
-    raw_response: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    raw_response: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.files) == 1 and self.cost_usd is not None:
+            self.files[0] = replace(self.files[0], cost_usd=self.cost_usd)
 
     @property
-    def cost_usd(self) -> Decimal | None:
-        """What the provider charged, None while unknown."""
-        return self.usage.cost if self.usage is not None else None
+    def cost_usd(self) -> float | None:
+        """What the provider charged, as the nearest float; exact in ``usage.cost``. None while unknown."""
+        return float(self.usage.cost) if self.usage is not None and self.usage.cost is not None else None
 
     @property
-    def images(self) -> tuple[FileOutput, ...]:
+    def images(self) -> list[FileOutput]:
         """The files that are images."""
-        return tuple(file for file in self.files if file.mime_type.startswith("image/"))
+        return [file for file in self.files if file.mime_type.startswith("image/")]
 
     @property
-    def videos(self) -> tuple[FileOutput, ...]:
+    def videos(self) -> list[FileOutput]:
         """The files that are videos."""
-        return tuple(file for file in self.files if file.mime_type.startswith("video/"))
+        return [file for file in self.files if file.mime_type.startswith("video/")]
+
+    @property
+    def audio(self) -> FileOutput | None:
+        """The first file that is audio."""
+        return next((file for file in self.files if file.mime_type.startswith("audio/")), None)
+
+    @property
+    def has_files(self) -> bool:
+        """Whether there is any file."""
+        return bool(self.files)
+
+    @property
+    def has_images(self) -> bool:
+        """Whether a file is an image."""
+        return bool(self.images)
+
+    @property
+    def has_videos(self) -> bool:
+        """Whether a file is a video."""
+        return bool(self.videos)
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether a file is audio."""
+        return self.audio is not None
+
+    @property
+    def is_multimodal(self) -> bool:
+        """Whether there is more than text."""
+        return self.has_files
+
+    def save_all(self, directory: str | Path, prefix: str = "output") -> dict[str, str]:
+        """Copy every file into ``directory``; returns their paths by kind and number, such as ``video_0``."""
+        counts: Counter[str] = Counter()
+        saved: dict[str, str] = {}
+        for file in self.files:
+            kind = file.mime_type.partition("/")[0]
+            name = f"{kind}_{counts[kind]}"
+            counts[kind] += 1
+            saved[name] = str(file.save(Path(directory) / f"{prefix}_{name}{Path(file.filename).suffix}"))
+        return saved
+
+    def __str__(self) -> str:
+        return self.text or ""
+
+    def __repr__(self) -> str:
+        parts = [f"text={self.text[:50]!r}" if self.text else "", f"images={len(self.images)}" * self.has_images]
+        parts += [f"videos={len(self.videos)}" * self.has_videos, "audio" * self.has_audio, f"cost_usd={self.cost_usd}"]
+        return f"MultimodalResponse({', '.join(filter(None, parts))})"
+
+    def _repr_html_(self) -> str:
+        """The files in a notebook, and what they cost."""
+        cost = "charge not reported yet" if self.cost_usd is None else f"{self.cost_usd} USD"
+        shown = "".join(file._repr_html_() for file in self.files) or f"<p>{html.escape(self.text or '')}</p>"
+        return f"<div>{shown}<p>{cost}</p></div>"
+
+
+def plain_json(value: Any) -> Any:
+    """A parsed answer with floats for decimals, as ``json.dumps`` takes it."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, Mapping):
+        return {name: plain_json(child) for name, child in value.items()}
+    return [plain_json(child) for child in value] if isinstance(value, (list, tuple)) else value
 
 
 class UnusableResultError(OpenRouterError):

@@ -38,7 +38,7 @@ async def test_a_video_in_one_call(wire: Wire, tmp_path: Path, monkeypatch: pyte
     assert [request.target for request in wire.requests[:4]] == ["/videos", *["/videos/job-1"] * 3]
     sent = json.loads(wire.requests[0].body)
     assert sent == {"model": "alibaba/wan-2.6", "prompt": "a cat", "novelty": 1, **settings}
-    assert result.cost_usd == Decimal("0.4")
+    assert result.cost_usd == 0.4
     assert result.job_id == "job-1"
     assert result.raw_response["status"] == "completed"
     (file,) = result.videos
@@ -60,8 +60,8 @@ async def test_an_image_url_is_the_first_frame(wire: Wire) -> None:
         await wire.provider.generate_video("a cat", "m/m", image_url="https://x.example/a.png", frame_images=[last])
 
     assert json.loads(wire.requests[0].body)["frame_images"] == [first, last]
-    with pytest.raises(errors.ConfigurationError, match="both set a first frame"):
-        await wire.provider.generate_video("a cat", "m/m", image_url="https://x.example/a.png", frame_images=[first])
+    with pytest.raises(errors.ConfigurationError, match="two different first frames"):
+        await wire.provider.generate_video("a cat", "m/m", image_url="https://x.example/b.png", frame_images=[first])
     assert len(wire.requests) == 1
 
 

@@ -77,7 +77,7 @@ async def test_one_call_gives_files_with_the_ending_of_what_they_are(wire: Wire,
     ]
     assert [file.get_bytes() for file in result.files] == images
     assert [file.size for file in result.files] == [len(each) for each in images]
-    assert result.cost_usd == Decimal("0.04")
+    assert result.cost_usd == 0.04
     assert len(folder_of(tmp_path / "new")) == 4
     sent = json.loads(wire.requests[0].body)
     assert (sent["resolution"], sent["steps"]) == ("2K", 30)

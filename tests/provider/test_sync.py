@@ -44,16 +44,21 @@ def test_every_kind_in_one_blocking_call(tmp_path: Path) -> None:
         video = orbatch.generate_video(
             "a cat", "google/veo-3.1-lite", poll_interval=0.01, directory=tmp_path, **VIDEO, **where
         )
-    assert (text.text, text.files) == ("A simulated answer o", ())
+    assert (text.text, text.files) == ("A simulated answer o", [])
     assert video.videos[0].path.parent == tmp_path
-    assert (image.cost_usd, video.cost_usd) == (Decimal("0.08"), Decimal("0.12"))  # 2 images, 4 s without audio
-    assert simulator.journal.charged == Decimal("0.20") + (text.cost_usd or 0)
+    assert (image.cost_usd, video.cost_usd) == (0.08, 0.12)  # 2 images, 4 s without audio
+    assert text.usage is not None
+    assert simulator.journal.charged == Decimal("0.20") + (text.usage.cost or 0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-async def test_in_an_event_loop_the_blocking_calls_name_the_method_to_await(kind: str) -> None:
-    with pytest.raises(RuntimeError, match=rf"await provider\.generate_{kind}\("):
-        getattr(orbatch, f"generate_{kind}")("A cat", "a/b", api_key=KEY)
+async def test_in_an_event_loop_as_of_a_notebook_they_work_in_a_thread(tmp_path: Path) -> None:
+    with simulator_thread(SimulatorSettings(speed=400)) as simulator:
+        text = orbatch_provider.generate_text(
+            "Hi", "openai/gpt-4o-mini", max_tokens=5, api_key=KEY, base_url=simulator.base_url
+        )
+        with pytest.raises(orbatch_provider.OpenRouterError):
+            orbatch.generate_video("a cat", "no/such", api_key=KEY, base_url=simulator.base_url, directory=tmp_path)
+    assert text.text == "A simulated answer o"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -62,7 +67,8 @@ def test_the_keywords_are_the_fields_of_the_request(kind: str) -> None:
     options = set(get_type_hints(getattr(requests, f"{kind.title()}Options")))
     method = inspect.signature(getattr(OpenRouterProvider, f"generate_{kind}")).parameters
     twin = inspect.signature(getattr(orbatch_provider, f"generate_{kind}")).parameters
-    assert {"prompt", "model", *options - {"extra", "directory", "poll_interval", "timeout"}} == set(fields)
+    others = {"extra", "directory", "poll_interval", "timeout", "on_poll", "image_urls", "image_config"}
+    assert {"prompt", "model", *options - others} == set(fields)
     assert [name for name in twin if name not in {"api_key", "base_url"}] == list(method)[1:]
 
 

@@ -47,7 +47,7 @@ async def test_one_call_sends_the_messages_and_returns_the_text(wire: Wire) -> N
     result = await wire.provider.generate_text(
         "a poem", "openrouter/a/poet", system="Be brief.", max_tokens=10, temperature=0.5, extra={"top_p": 0.9}
     )
-    assert (result.text, result.cost_usd, result.files, result.job_id) == ("Meow.", Decimal("0.0000125"), (), "gen-1")
+    assert (result.text, result.cost_usd, result.files, result.job_id) == ("Meow.", 0.0000125, [], "gen-1")
     assert wire.requests[0].target == "/chat/completions"
     assert json.loads(wire.requests[0].body) == {
         "model": "a/poet",

@@ -192,6 +192,8 @@ def show_summary(session: Session, ledger: Ledger, batch: BatchRecord, result: R
         session.warn(line)
     if result.stop is not None or words["running"]:
         session.warn(f"To resume: {session.command}")
+    elif counts[Status.DONE] and not session.title:
+        session.say(f"To look at it: orbatch view {batch.name}{session.flags}")
 
 
 def summary_data(session: Session, ledger: Ledger, batch: BatchRecord, result: RunResult) -> dict[str, Any]:

@@ -36,6 +36,9 @@ class ApiKey:
     __slots__ = ("_blocks", "_parts", "_text", "problem")
 
     def __init__(self, text: str) -> None:
+        self._take(text)
+
+    def _take(self, text: str) -> None:
         self._text = text.strip()
         length = min(_PART, len(self._text))
         parts = (self._text[at : at + length] for at in range(len(self._text) - length + 1))
@@ -46,9 +49,14 @@ class ApiKey:
         self._blocks = [self._text[at : at + half] for at in range(0, len(self._text) - half + 1, half)]
         self.problem: str | None = None
         if not self._text:
-            self.problem = f"{KEY_VARIABLE} is not set."
+            self.problem = f"API key required: {KEY_VARIABLE} is not set."
         elif not (self._text.isascii() and self._text.isprintable()) or " " in self._text:
             self.problem = f"The API key ({KEY_VARIABLE}) contains whitespace or an invalid character. Copy it again."
+
+    def look_again(self) -> None:
+        """Take the key of the environment where there was none; it may have been set meanwhile."""
+        if self.is_missing:
+            self._take(os.environ.get(KEY_VARIABLE, ""))
 
     @classmethod
     def read(cls, given: str | ApiKey | None) -> ApiKey:
