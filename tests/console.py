@@ -220,6 +220,7 @@ def _killed_when_late(process: subprocess.Popen[str]) -> Iterator[None]:
 
 def terminal(folder: Path, base_url: str) -> Terminal:
     """A terminal in ``folder`` with the example configs, where the service is at ``base_url`` and no key is set."""
+    folder /= "here"  # so that a page may go beside it
     shutil.copytree(ROOT / "configs", folder / "configs")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OPENROUTER_", "ORBATCH_"))}
     environment = kept | {

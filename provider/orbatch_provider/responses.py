@@ -232,8 +232,8 @@ class KeyInfo:
 class FileOutput:
     """One file of a result. The bytes stay on disk, and the file outlives the client.
 
-    ``size`` in bytes; ``cost_usd`` of a result with one file; ``url`` is the API's content URL, which needs the key, and
-    empty for an image: it came in the response itself.
+    ``size`` in bytes; ``cost_usd`` of a result with one file; ``url`` is the API's content URL, which needs the key,
+    and empty for an image: it came in the response itself.
     """
 
     url: str
