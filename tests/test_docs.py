@@ -10,6 +10,7 @@ import contextlib
 import inspect
 import io
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -70,6 +71,7 @@ def test_an_example_in_python_runs_and_prints_what_is_shown(
     monkeypatch.setattr(asyncio, "sleep", lambda delay, result=None: really(delay / SPEED, result))
     monkeypatch.setenv("OPENROUTER_BASE_URL", service)
     monkeypatch.setenv("OPENROUTER_API_KEY", "sk-or-v1-0123456789abcdef")
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
     monkeypatch.chdir(tmp_path)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):

@@ -87,6 +87,7 @@ ENDPOINTS_AT_ONCE = 8  # reads of endpoint records at a time
 
 Key = str | ApiKey | None
 P = ParamSpec("P")
+T = TypeVar("T")
 _ModelT = TypeVar("_ModelT", VideoModel, ImageModel, TextModel)
 _RequestT = TypeVar("_RequestT", VideoRequest, ImageRequest, TextRequest)
 
@@ -471,18 +472,18 @@ def _blocking(call: Callable[P, Coroutine[Any, Any, MultimodalResponse]]) -> Cal
             running = asyncio.get_running_loop()
         if running is None:
             return asyncio.run(call(*args, **kwargs))  # a provider of its own, so that nothing outlives the loop
-        return _in_a_thread(call(*args, **kwargs))
+        return run_in_thread(call(*args, **kwargs))
 
     return blocking
 
 
-def _in_a_thread(call: Coroutine[Any, Any, MultimodalResponse]) -> MultimodalResponse:
+def run_in_thread(call: Coroutine[Any, Any, T]) -> T:
     """Run ``call`` in a loop of its own, in a thread, and wait. An interruption cancels it; a job that was accepted
     by then is named in a note of the error, as everywhere."""
-    done: Future[MultimodalResponse] = Future()
+    done: Future[T] = Future()
     running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
 
-    async def work() -> MultimodalResponse:
+    async def work() -> T:
         task = asyncio.current_task()
         assert task is not None  # for the type checker: this is one
         running.append((asyncio.get_running_loop(), task))

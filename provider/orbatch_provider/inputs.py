@@ -35,7 +35,7 @@ MAX_LOCAL_BYTES = 20_000_000  # of one image
 MAX_REQUEST_BYTES = 60_000_000  # of all images of a request
 MAX_SOURCE_BYTES = 200_000_000  # of an image that is downscaled before it is sent
 MAX_PIXELS = 200_000_000  # a small file may unpack to a huge image
-QUALITY = 92  # of a JPEG or WebP that is written anew
+QUALITY = 92  # of a JPEG or WebP that is encoded again
 DOWNSCALE = "downscale"
 IMAGE_FIELDS = ("frame_images", "input_references")
 
@@ -157,7 +157,7 @@ def _name(media_type: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """What decoding showed: why it does not open, or else what is to be said of it. ``is_turned``: by a note of the
+    """What decoding showed: why it does not open, or else notes for the user. ``is_turned``: by a note of the
     camera, which not every provider obeys."""
 
     problem: str | None
@@ -170,7 +170,7 @@ _NOTES: dict[str, str] = {}  # by path
 
 
 def image_notes() -> dict[str, str]:
-    """What is to be said of the local images that were inspected so far, by path: converted, turned, animated, CMYK."""
+    """Notes on the local images that were inspected so far, by path: converted, turned, animated, CMYK."""
     return {path: note for path, note in _NOTES.items() if note}
 
 

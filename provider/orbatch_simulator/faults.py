@@ -225,7 +225,7 @@ NAMED: Mapping[str, tuple[str, Fault]] = {
     "job-fails": ("one job fails", Fault("job", "failed", message=_POLICY, times=1)),
     "job-expires": ("one job expires", Fault("job", "expired", times=1)),
     "never-ends": ("one job never ends; the run gives up polling it", Fault("job", "never_ends", times=1)),
-    "cost-unknown": ("no job reports its charge at once; it is settled later", Fault("job", "null_cost")),
+    "cost-unknown": ("no job reports its charge when it ends; it is settled later", Fault("job", "null_cost")),
     "poll-outage": ("no poll is answered for two minutes", Fault("poll", status=503, for_s=120)),
     "cut-download": ("one download is cut off and resumed", Fault("content", "cut_answer", times=1)),
     "gone": ("one finished video cannot be downloaded any more: lost", Fault("content", status=410, times=1)),

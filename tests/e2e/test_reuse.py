@@ -94,3 +94,10 @@ def test_the_same_words_are_the_same_job(desk: Desk, before: dict[str, str], aft
     }
     desk.run(desk.write(prompts=[{"id": "one", **other}]))
     assert desk.accepted() == 2, "other words are another job"
+
+
+def test_a_parameter_of_an_url_that_is_not_signed_is_part_of_it(desk: Desk) -> None:
+    for version in (1, 2):
+        frame = f"https://b.example/a.png?st={version}"
+        desk.run(desk.write(prompts=[{"id": "one", "prompt": "a", "first_frame": frame}]))
+    assert desk.accepted() == 2

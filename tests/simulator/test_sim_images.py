@@ -193,7 +193,8 @@ async def test_the_provider_gets_its_images_and_pays_what_the_journal_says(calle
     journal = await caller.journal()
     (job,) = journal["jobs"]
     assert (job["kind"], job["status"], job["cost_usd"]) == ("image", "completed", "0.08")
-    assert result.cost_usd == Decimal(journal["charged"]) == Decimal("0.08")
+    assert result.usage is not None
+    assert result.usage.cost == Decimal(journal["charged"]) == Decimal("0.08")
     digests = [hashlib.sha256(file.get_bytes()).hexdigest() for file in result.images]
     assert [each["sha256"] for each in job["outputs"]] == digests
     caller.clock.advance(HOUR)

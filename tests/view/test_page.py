@@ -269,3 +269,18 @@ def test_picks_become_a_batch_file_with_its_price(ran: Desk) -> None:
     assert ran.accepted() == 8, "it spends nothing"
     assert "Choose another name" in ran.call("final", "films", "--model", HORSE, "-o", "finals.yaml", code=2).err
     assert "Give the model" in ran.call("final", "films", code=2).err
+
+
+def test_the_report_says_what_was_picked_and_what_a_pick_cost(ran: Desk) -> None:
+    assert "picks" not in ran.call("report", "films").out
+    with ran.ledger() as ledger:
+        done = [job for job in ledger.reports.exported_jobs(1) if job.status == "done"]
+        of = {model: [job for job in done if job.model == model] for model in (LITE, HORSE)}
+        ledger.reviews.add(of[LITE][0].job_id, "me", "mark", "pick")
+        ledger.reviews.add(of[LITE][0].job_id, "me", "rating", "5")
+        ledger.reviews.add(of[LITE][1].job_id, "you", "rating", "4")
+        ledger.reviews.vote(of[LITE][1].job_id, of[HORSE][0].job_id, "me")
+    lines = [line.split() for line in ran.call("report", "films").out.splitlines()]
+    assert lines[0] == ["model", "done", "spent", "USD", "per", "second", "picks", "per", "pick", "rating", "won"]
+    [lite] = [line for line in lines if line[0] == LITE]
+    assert lite[-5:] == ["1", "0.4800", "4.5", "100", "%"]

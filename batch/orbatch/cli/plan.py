@@ -318,7 +318,7 @@ def _table(plan: Plan) -> Table:
 
 
 def _changes_table(prompts: Sequence[PromptTotals]) -> Table:
-    """What is to be submitted of a batch that is partly done, by prompt."""
+    """The jobs to submit of a batch that is partly done, by prompt."""
     shown, more = prompts[:PROMPTS_SHOWN], prompts[PROMPTS_SHOWN:]
     rows = list(shown)
     if more:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import ROUND_CEILING, Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -35,6 +36,7 @@ from orbatch.ledger import (
     Filter,
     Grouping,
     Ledger,
+    ModelOpinion,
     ReportRow,
     Status,
     job_label,
@@ -111,7 +113,7 @@ def report(
             titles = [[by, *list(_KEYS)[1:]]] if rows else []
             typer.echo("".join(map(csv_line, [*titles, *(row.values() for row in cells)])), nl=False)
         else:
-            session.print(report_table(by, rows, total, wide=wide).lines)
+            session.print(report_table(by, rows, total, wide=wide, opinions=_opinions(ledger, by, batch_id)).lines)
             for line in [*_notes(total), *uncertain_lines(ledger, batch_id, session.flags)]:
                 session.result(line)
 
@@ -139,12 +141,39 @@ async def _settle(session: Session, ledger: Ledger, batch_id: int | None) -> Non
     session.say(f"{pluralize(result.settled, 'charge')} settled{unknown}.")
 
 
-def report_table(by: str, rows: Sequence[ReportRow], total: ReportRow, *, wide: bool = False) -> Table:
-    """The report for a person, the total last."""
+def report_table(
+    by: str,
+    rows: Sequence[ReportRow],
+    total: ReportRow,
+    *,
+    wide: bool = False,
+    opinions: Mapping[str, ModelOpinion] | None = None,
+) -> Table:
+    """The report for a person, the total last; ``opinions`` of those who looked at the outputs, by model."""
     shown = rows if len(rows) == 1 else [*rows, total]  # a total of one row would repeat it
-    columns = _WIDE_COLUMNS if wide else _COLUMNS
+    columns = dict(_WIDE_COLUMNS if wide else _COLUMNS)
+    if opinions:
+        columns |= {title: partial(_opinion_cell, opinions, title) for title in ("picks", "per pick", "rating", "won")}
     by_key: Mapping[str, Callable[[ReportRow], object]] = {by: lambda row: row.key, **columns}
     return table(shown, by_key, numbers=columns, flexible=[by], always=["spent USD"])
+
+
+def _opinions(ledger: Ledger, by: str, batch_id: int | None) -> Mapping[str, ModelOpinion]:
+    """By model, and of all as ``total``; {} where nobody has reviewed anything."""
+    return ledger.reviews.by_model(batch_id) if by == "model" and batch_id is not None else {}
+
+
+def _opinion_cell(opinions: Mapping[str, ModelOpinion], title: str, row: ReportRow) -> str:
+    found = opinions.get(row.key)
+    if found is None:
+        return "-"
+    if title == "picks":
+        return str(found.picks)
+    if title == "per pick":
+        return amount(row.charged_nusd // found.picks) if found.picks else "-"
+    if title == "rating":
+        return "-" if found.rating is None else f"{found.rating:.1f}"
+    return f"{100 * found.wins // found.votes} %" if found.votes else "-"
 
 
 def row_data(row: ReportRow, usd: Callable[[int | None], object] = json_usd) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from orbatch.cli.streams import outlive_readers
 from orbatch.cli.tables import SCREEN, amount, jobs_are, pluralize
 from orbatch.ledger import PAID_AND_OPEN, BatchHeld, BatchRecord, Caps, Counts, Ledger, LedgerError, Status
 from orbatch.outputs.receipts import receipts_path
-from orbatch.plan import check_against_file, is_loopback, read_plan_file
+from orbatch.plan import Plan, check_against_file, is_loopback, read_plan_file
 from orbatch.runner import RunOptions, RunResult, Stop
 
 # The first of them that any of several batches ended with is the code of the command.
@@ -285,18 +285,23 @@ def _options(
 ) -> RunOptions:
     """The settings of the batch file, or of `orbatch set`, also while the question was open; the command line wins
     where it gives one."""
-    config = view.plan.config
     caps, limits = effective(ledger, view.plan, budget)
+    options = run_options(view.plan, caps, limits if in_flight is None else replace(limits, in_flight=in_flight))
+    return replace(options, fail_fast=fail_fast)
+
+
+def run_options(plan: Plan, caps: Caps, limits: LimitsConfig) -> RunOptions:
+    """The settings of the batch file, under these caps and limits."""
+    config = plan.config
     return RunOptions(
-        limits=limits if in_flight is None else replace(limits, in_flight=in_flight),
+        limits=limits,
         caps=caps,
         output_dir=config.output_dir,
         poll_interval_s=config.polling.interval,
         poll_timeout_s=config.polling.timeout,
         attempts=config.retries.attempts,
         retry_on=frozenset(map(Status, config.retries.on)),
-        only=view.plan.only,
-        fail_fast=fail_fast,
+        only=plan.only,
     )
 
 

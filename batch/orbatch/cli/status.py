@@ -74,7 +74,7 @@ _VIEW_EXTRAS = ("estimate_low_nusd", "estimate_high_nusd", "cost_nusd", "reserve
 def status(
     context: typer.Context,
     batch: OneOrAll = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it anew every second, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Update every second, until Ctrl-C.")] = False,
 ) -> None:
     """Show the progress of each batch and what needs attention."""
     session: Session = context.obj
@@ -105,7 +105,7 @@ def _remarks(ledger: Ledger, batches: list[BatchRecord], batch_id: int | None, f
 
 
 def _watch(session: Session, batch: str | None) -> None:
-    """The same, drawn anew in place. Raises Failure without a terminal."""
+    """The same, updated in place. Raises Failure without a terminal."""
     if session.json or not sys.stdout.isatty():
         raise Failure("--watch needs a terminal.")
     from rich.console import Console

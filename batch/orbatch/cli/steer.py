@@ -66,7 +66,7 @@ def set(  # noqa: A001 - the command's name
 ) -> None:
     """Change caps and limits of a batch, also while it runs.
 
-    A run follows within a second: a cap that is lower stops submits at once. The settings hold, and are shown by
+    A run follows within a second: a lower cap stops submits immediately. The settings hold, and are shown by
     `status`, until the batch file is edited or `--reset`.
     """
     session: Session = context.obj

@@ -40,7 +40,7 @@ def select_jobs(
     only: str | None = None, prompt: str | None = None, model: str | None = None, status: str | None = None
 ) -> Selection:
     """The jobs that the options of a command choose. ``status``: several with commas; ``running`` is one, too. Raises
-    Failure for a word that is no status."""
+    Failure for an unknown status."""
     statuses: list[Status] = []
     for word in (text.strip() for text in status.split(",")) if status is not None else ():
         if word not in (*Status, "running"):

@@ -41,7 +41,7 @@ from orbatch.ledger.records import (
     variant_text,
 )
 from orbatch.ledger.reports import GROUPINGS, Bills, ExportedJob, Filter, Grouping, ReportRow, Reports, UsageReadings
-from orbatch.ledger.reviews import Review, Reviews, WinRate
+from orbatch.ledger.reviews import ModelOpinion, Review, Reviews, WinRate
 from orbatch.ledger.schema import Selection
 from orbatch.ledger.status import ENDED_REMOTELY, PAID_AND_OPEN, TRANSITIONS, Status
 
@@ -73,6 +73,7 @@ __all__ = [
     "LedgerConflict",
     "LedgerError",
     "LedgerMoved",
+    "ModelOpinion",
     "ModelProgress",
     "ModelTotals",
     "NoSuchJob",

@@ -1,4 +1,4 @@
-"""What the user asks of a batch while it runs: to stop, or to go on with other caps and limits."""
+"""Requests to a running batch: stop, or continue with other caps and limits."""
 
 from __future__ import annotations
 

@@ -237,7 +237,7 @@ class Plans:
             yield StoredRequest(row["key"], row["kind"], row["repeat"], parse_json(row["request"]))
 
     def to_submit(self, batch_id: int, only: str | None = None, limit: int = 1000) -> list[PromptTotals]:
-        """What is to be submitted by prompt, in the order of the file, ``limit`` prompts at most."""
+        """The jobs to submit by prompt, in the order of the file, ``limit`` prompts at most."""
         query = _TO_SUBMIT.replace("$ONLY", only_condition(only))
         rows = self._database.rows(query, batch_id=batch_id, only=only, limit=limit)
         return [PromptTotals(*row) for row in rows]

@@ -59,7 +59,7 @@ from (select attempts.*, cast(round(output_seconds * 1000) as integer) as output
   from attempts) as a
 where $WHERE $JOBS group by 1
 """
-# Money counts whatever became of a job; jobs that have left their batch file count only while they are open.
+# Charges of every job count; jobs that have left their batch file count only while they are open.
 _JOB_COUNTS = f"""
 select $KEY as key, count(*) as jobs, count(*) filter (where status = 'done') as done
 from jobs where {COUNTED_JOBS} and $WHERE $JOBS group by 1

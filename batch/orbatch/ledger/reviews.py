@@ -26,7 +26,7 @@ where winner.batch_id = :batch_id group by winner.model, loser.model
 
 @dataclass(slots=True)
 class Review:
-    """What is thought of one output. ``ratings``: by person; ``marks`` and ``notes`` likewise."""
+    """The opinions on one output, by person."""
 
     ratings: dict[str, int] = field(default_factory=dict)
     marks: dict[str, str] = field(default_factory=dict)
@@ -59,6 +59,16 @@ class WinRate:
         middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
         half = _Z * sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2)) / (1 + _Z**2 / n)
         return max(0.0, middle - half), min(1.0, middle + half)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOpinion:
+    """What people think of the outputs of one model. ``rating``: the mean, None without any."""
+
+    picks: int
+    rating: float | None
+    wins: int
+    votes: int
 
 
 class Reviews:
@@ -112,9 +122,28 @@ class Reviews:
             votes[loser] = votes.get(loser, 0) + count
         return {model: WinRate(wins.get(model, 0), count) for model, count in votes.items()}
 
+    def by_model(self, batch_id: int) -> dict[str, ModelOpinion]:
+        """Picks, mean rating and blind votes of a batch by model, and of all models as ``total``."""
+        reviews, rates = self.of_batch(batch_id), self.win_rates(batch_id)
+        rows = self._database.rows("select id, model from jobs where batch_id = :batch_id", batch_id=batch_id)
+        of_model: dict[str, list[Review]] = {model: [] for model in rates}
+        for job_id, model in rows:
+            if job_id in reviews:
+                of_model.setdefault(model, []).append(reviews[job_id])
+        found = {model: _opinion(each, rates.get(model, WinRate(0, 0))) for model, each in of_model.items()}
+        if found:
+            found["total"] = _opinion(list(reviews.values()), WinRate(0, 0))
+        return found
+
     def newest(self) -> int:
         """Grows with every review and vote."""
         row = self._database.row(
             "select (select coalesce(max(id), 0) from reviews) + (select coalesce(max(id), 0) from votes) as id"
         )
         return 0 if row is None else int(row["id"])
+
+
+def _opinion(reviews: list[Review], rate: WinRate) -> ModelOpinion:
+    ratings = [review.rating for review in reviews if review.rating is not None]
+    mean = sum(ratings) / len(ratings) if ratings else None
+    return ModelOpinion(sum(review.is_picked for review in reviews), mean, rate.wins, rate.votes)

@@ -22,6 +22,8 @@ _SIGNATURE = re.compile(
     r"(?i)x-(amz|goog)-.*|(signature|expires?|key-pair-id|policy|token|verify|awsaccesskeyid|googleaccessid|hdnea|exp|hmac"
     r"|sig|se|sp|sr|sv|st|spr|skoid|sktid|skt|ske|sks|skv)"
 )
+# One of these is there in every signed URL; without it, the others may well choose the content.
+_SIGNED = re.compile(r"(?i)(x-(amz|goog)-)?signature|sig|token|hdnea|hmac")
 _HAS_FORMS = re.compile(r"[\r\n\u0080-\U0010ffff]")
 _ENCODE = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str).encode
 
@@ -83,7 +85,10 @@ def _unsigned(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         return url
-    kept = [(name, value) for name, value in parse_qsl(parts.query, True) if not _SIGNATURE.fullmatch(name)]
+    given = parse_qsl(parts.query, keep_blank_values=True)
+    if not any(_SIGNED.fullmatch(name) for name, _ in given):
+        return url
+    kept = [(name, value) for name, value in given if not _SIGNATURE.fullmatch(name)]
     return parts._replace(query=urlencode(kept), fragment="").geturl()
 
 

@@ -135,6 +135,7 @@ def _tracing() -> aiohttp.TraceConfig:
         context.trace_request_ctx.peer = True
 
     trace.on_connection_create_end.append(connected)
+    trace.on_connection_reuseconn.append(connected)  # never on such a session; if it were, bytes could have left
     return trace
 
 
