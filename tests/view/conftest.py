@@ -14,7 +14,8 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-ne
 FLAGS += ["--disable-component-update", "--disable-sync"]
 
 
-@pytest.fixture(scope="session")
+# Not of the session: the driver keeps an event loop running, which the tests of other modules would meet.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if BROWSER is None:
         message = "needs Chromium: apt-get install chromium, or any Chrome on the PATH"
