@@ -216,3 +216,31 @@ def test_completion_completes_commands_and_installs(desk: Desk) -> None:
 def test_the_version_is_that_of_the_package(desk: Desk) -> None:
     assert desk.call("--version").out == f"orbatch {metadata.version('orbatch')}\n"
     assert orbatch.__version__ == metadata.version("orbatch")
+
+
+PROMPTFOO = """
+description: cats at work
+prompts: ['A {{animal}} reads {{what}}', 'file://more.txt']
+providers: ['openrouter:openai/gpt-4o-mini', {id: 'openrouter:google/veo-3.1-lite'}, 'anthropic:messages:x']
+defaultTest: {vars: {what: a book}}
+tests:
+  - {description: a cat, vars: {animal: cat}, assert: [{type: contains, value: cat}]}
+  - vars: {animal: [dog, fox]}
+"""
+
+
+def test_a_promptfoo_configuration_becomes_a_batch_file(desk: Desk) -> None:
+    (desk.folder / "promptfooconfig.yaml").write_text(PROMPTFOO)
+    (desk.folder / "more.txt").write_text("Describe a {{animal}}\n---\nDraw a {{animal}}\n")
+    made = desk.call("init", "cats.yaml", "--from", "promptfooconfig.yaml")
+    assert "Left out, because orbatch has nothing like it: provider anthropic:messages:x, assertions." in made.err
+    plan = desk.call("plan", "cats.yaml", "--json").json
+    assert (plan["batch"], plan["jobs_to_submit"]) == ("cats-at-work", 18), "3 prompts, 3 animals, 2 models"
+    assert "A dog reads a book" in {job["prompt"] for job in desk.jobs()}
+    for text, why in (
+        ("[]", "it is not a mapping"),
+        ("prompts: [a]", "no provider that begins"),
+        ("a: [", "while parsing"),
+    ):
+        (desk.folder / "bad.yaml").write_text(text)
+        assert why in desk.call("init", "other.yaml", "--from", "bad.yaml", code=2).err

@@ -31,12 +31,18 @@ SCHEMA_NAME = "orbatch.schema.json"  # the first line of the starter points edit
 def init(
     context: typer.Context,
     path: Annotated[Path, typer.Argument(help="File to write.")] = DEFAULT_FILE,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Make it from this promptfoo configuration (YAML).")
+    ] = None,
 ) -> None:
     """Write a commented batch file to start from."""
     session: Session = context.obj
     check_new(path, "batch.yaml")
+    text = (
+        files("orbatch").joinpath("starter.yaml").read_text("utf-8") if source is None else _converted(session, source)
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(files("orbatch").joinpath("starter.yaml").read_text("utf-8"), "utf-8")
+    path.write_text(text, "utf-8")
     schema_path = path.with_name(SCHEMA_NAME)
     created = str(path)
     if not schema_path.exists():  # it may be the user's own, or shared by several batch files
@@ -44,6 +50,26 @@ def init(
         created += f" and {schema_path} (for editor completion)"
     quoted = shlex.quote(str(path))  # to be pasted
     session.result(f"Created {created}. Next:\n  orbatch plan {quoted}\n  orbatch run {quoted} --simulate")
+
+
+def _converted(session: Session, source: Path) -> str:
+    """A promptfoo configuration as a batch file. Raises Failure for one that cannot be one."""
+    import yaml
+
+    from orbatch.batchfile.promptfoo import PromptfooError, batch_from_promptfoo
+    from orbatch_provider import image_snapshot, snapshot
+
+    kinds = dict.fromkeys(snapshot().models, "video") | dict.fromkeys(image_snapshot().models, "image")
+    try:
+        batch, left_out = batch_from_promptfoo(yaml.safe_load(source.read_text("utf-8")), source.parent, kinds)
+    except OSError as exc:
+        raise Failure(f"{source} cannot be read: {exc.strerror}.") from exc
+    except (yaml.YAMLError, UnicodeDecodeError, PromptfooError) as exc:
+        raise Failure(f"{source} cannot be made into a batch file: {' '.join(str(exc).split())}.") from exc
+    if left_out:
+        session.warn(f"Left out, because orbatch has nothing like it: {', '.join(dict.fromkeys(left_out))}.")
+    head = f"# From {source.name}. Set a budget before you run it.\n"
+    return head + str(yaml.safe_dump(batch, allow_unicode=True, sort_keys=False, width=1000))
 
 
 def schema() -> None:
