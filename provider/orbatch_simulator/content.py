@@ -30,7 +30,8 @@ async def content(request: web.Request, state: State, owner: str) -> web.StreamR
         raise RefusedError(400, "index must be a whole number from 0")
     index = int(text)
     if index >= state.settings.outputs:
-        raise RefusedError(404, f"There is no output {index}")
+        there = state.settings.outputs  # recorded live on 2026-10-02, as the early generation id and its equality
+        raise RefusedError(400, f"Video index {index} out of range ({there} videos available)")
     status = state.status(job)
     if status in ("pending", "in_progress"):
         raise RefusedError(409, f"Video generation {job.id} is not completed")

@@ -107,7 +107,10 @@ async def use_envelopes(request: web.Request, handler: Handler) -> web.StreamRes
     try:
         return await handler(request)
     except web.HTTPError as error:
-        return refusal(RefusedError(error.status, error.reason))
+        answered = refusal(RefusedError(error.status, error.reason))
+        if isinstance(error, web.HTTPMethodNotAllowed):
+            answered.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
+        return answered
     except RefusedError as error:
         if request.method == "POST":  # the paid calls
             request.app[STATE].journal.refused[error.status] += 1

@@ -226,7 +226,8 @@ async def _accept(
 @api_call("models", needs_key=False)
 async def models(request: web.Request, state: State, _: str) -> web.StreamResponse:
     """GET /models: all of them, or a page if ``offset`` or ``limit`` is given."""
-    records = state.text_catalog.records
+    wanted = set(request.query.get("output_modalities", "text").split(","))
+    records = state.text_catalog.records if wanted & {"text", "all"} else []
     start = _whole(request, "offset", 0)
     stop = start + _whole(request, "limit", len(records))
     following = f"/api/v1/models?offset={stop}&limit={stop - start}" if stop < len(records) else None

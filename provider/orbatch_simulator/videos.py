@@ -355,7 +355,7 @@ async def _accept(
     price: Decimal,
     answer_fault: Fault | None,
 ) -> Answer:
-    job_id = new_id("gen-vid", int(state.clock.now()))
+    job_id = new_id("gen-vid", int(state.clock.now()))  # and the id of its generation
     fault = state.faults.pick("job", model=effective.model, prompt=effective.prompt, job_id=job_id)
     action = fault.action if fault is not None else ""
     ends_as = action if action in {*JOB_ENDS, "never_ends"} else "completed"
@@ -366,6 +366,7 @@ async def _accept(
         price,
         answer_fault,
         id=job_id,
+        generation_id=job_id,
         prompt=effective.prompt,
         render_s=_render_s(state.settings, effective, f"{request}:{state.journal.bodies[request] + 1}"),
         ends_as=ends_as,
@@ -406,10 +407,9 @@ def _submit_body(state: State, job: Job) -> dict[str, Any]:
 def _poll_body(state: State, job: Job) -> dict[str, Any]:
     """What a poll answers."""
     status = state.status(job)
-    body = _submit_body(state, job) | {"status": status}
+    body = _submit_body(state, job) | {"status": status, "generation_id": job.generation_id}
     if state.ended_for_s(job) < 0:
         return body
-    body["generation_id"] = job.generation_id
     if job.reports_usage:
         body["usage"] = job.usage
     if status != "completed":

@@ -216,3 +216,9 @@ async def test_unknown_paths_and_methods_are_refused_in_the_same_envelope(caller
     for method, path, status in (("GET", "/nothing", 404), ("DELETE", "/videos/x", 405), ("GET", "/videos", 405)):
         reply = await caller.call(method, path)
         assert (reply.status, reply.json["error"]["code"]) == (status, status)
+        assert ("Allow" in reply.headers) is (status == 405)
+
+
+async def test_a_list_of_models_is_filtered_by_what_they_make(caller: Caller) -> None:
+    assert (await caller.get("/models?output_modalities=text"))["data"]
+    assert (await caller.get("/models?output_modalities=video"))["data"] == []

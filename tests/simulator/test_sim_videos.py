@@ -37,7 +37,7 @@ async def test_a_completed_job_names_its_generation_its_content_and_its_cost(cal
     job_id = await caller.finish()
     job = await caller.poll(job_id)
     assert set(job) == {"id", "polling_url", "status", "generation_id", "unsigned_urls", "usage"}
-    assert job["generation_id"] != job_id
+    assert job["generation_id"] == job_id
     assert job["unsigned_urls"] == [f"{caller.simulator.base_url}/videos/{job_id}/content?index=0"]
 
 
