@@ -136,9 +136,9 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        import orbatch
+        from importlib.metadata import version  # not above: it takes longer than most of the rest
 
-        typer.echo(f"orbatch {orbatch.__version__}")
+        typer.echo(f"orbatch {version('orbatch')}")
         raise typer.Exit
 
 
