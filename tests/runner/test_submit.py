@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import pytest
 
-from orbatch.ledger import AttemptRecord, JobRecord, LedgerError, Status
+from orbatch.ledger import AttemptRecord, JobRecord, LedgerConflict, LedgerError, Status
 from orbatch.runner import submit
 from orbatch.runner.context import StopRun
 from orbatch.runner.poll_schedule import MAX_RETRY_AFTER_S
@@ -302,6 +302,21 @@ async def test_the_keys_usage_is_read_before_and_after_an_uncertain_submit(
     rise = workshop.ledger.usage.around(workshop.now(job)[1])
     assert rise is not None
     assert rise.unexplained_nusd == 120_000_000
+
+
+async def test_submits_go_on_after_an_id_that_turned_out_to_be_taken(
+    workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, steps = workshop.take(), workshop.steps(provider)
+    monkeypatch.setattr(submit, "RECORDING_PAUSES_S", (0.0,))
+    conflict = failing(LedgerConflict("Another job has this id."), times=9)
+    monkeypatch.setattr(workshop.ledger.attempts, "accept", failing(LedgerError("Full."), then=conflict))
+    provider.answer(VideoJob("taken-1", "pending"))
+
+    with pytest.raises(StopRun):
+        await steps.submit(job, workshop.reserve(job))
+
+    assert steps.context.unrecorded == 0
 
 
 async def _noted(held: list[int], value: int) -> None:

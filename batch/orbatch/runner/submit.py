@@ -272,6 +272,10 @@ class Submitter:
             except LedgerError as exc:
                 pause_s = None if isinstance(exc, LedgerConflict) else next(pauses, None)
                 if pause_s is None:
+                    if isinstance(
+                        exc, LedgerConflict
+                    ):  # the ledger works again; else the run ends, and submits nothing
+                        self._context.unrecorded -= is_reported
                     text = f"{exc} Job {job.id} was {outcome}, and this could not be recorded{advice}"
                     raise StopRun(text) from exc
                 if not is_reported:  # immediately, in case nothing comes after it
