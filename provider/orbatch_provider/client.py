@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, ClassVar, ParamSpec, Self, TypeVar, Unpack
 from urllib.parse import quote
 
@@ -482,11 +482,15 @@ def run_in_thread(call: Coroutine[Any, Any, T]) -> T:
     by then is named in a note of the error, as everywhere."""
     done: Future[T] = Future()
     running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+    interrupted = Event()
 
     async def work() -> T:
         task = asyncio.current_task()
         assert task is not None  # for the type checker: this is one
         running.append((asyncio.get_running_loop(), task))
+        if interrupted.is_set():  # before there was a task to cancel
+            call.close()
+            raise asyncio.CancelledError
         return await call
 
     def run() -> None:
@@ -499,10 +503,14 @@ def run_in_thread(call: Coroutine[Any, Any, T]) -> T:
     thread.start()
     try:
         return done.result()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
+        interrupted.set()
         for loop, task in running:
-            loop.call_soon_threadsafe(task.cancel)
+            with suppress(RuntimeError):  # the loop is closed: the call has ended
+                loop.call_soon_threadsafe(task.cancel)
         thread.join()
+        for note in getattr(done.exception(), "__notes__", ()):  # with the id of a job that is paid for
+            interruption.add_note(note)
         raise
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import signal
+import threading
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -14,7 +16,7 @@ import respx
 
 import orbatch
 import orbatch_provider
-from orbatch_provider import OpenRouterProvider, requests
+from orbatch_provider import OpenRouterProvider, VideoJob, requests
 from orbatch_provider.errors import OutcomeUnknownError
 from orbatch_simulator import SimulatorSettings, simulator_thread
 from tests.provider.conftest import REQUEST, Mocked
@@ -132,3 +134,28 @@ def test_an_error_in_the_second_loop_says_what_happened_there() -> None:
         router.post().mock(side_effect=httpx.ReadError("cut"))
         with pytest.raises(OutcomeUnknownError, match="ReadError: cut"):
             asyncio.run(provider.submit(REQUEST))
+
+
+async def test_an_interruption_in_a_notebook_names_the_job_that_is_paid_for(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def interrupt_once(job: VideoJob) -> None:
+        if not seen:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        seen.append(job.id)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a notebook's, in place of the test loop's
+    try:
+        with simulator_thread(SimulatorSettings(speed=1)) as simulator, pytest.raises(KeyboardInterrupt) as caught:
+            orbatch.generate_video(
+                "a cat",
+                api_key=KEY,
+                base_url=simulator.base_url,
+                directory=tmp_path,
+                poll_interval=0.01,
+                on_poll=interrupt_once,
+                **VIDEO,
+            )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert [note for note in caught.value.__notes__ if seen[0] in note and "is paid for" in note]
