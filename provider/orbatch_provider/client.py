@@ -509,8 +509,10 @@ def run_in_thread(call: Coroutine[Any, Any, T]) -> T:
             with suppress(RuntimeError):  # the loop is closed: the call has ended
                 loop.call_soon_threadsafe(task.cancel)
         thread.join()
-        for note in getattr(done.exception(), "__notes__", ()):  # with the id of a job that is paid for
-            interruption.add_note(note)
+        ended = done.exception()
+        if ended is not interruption:  # which a callback may raise itself
+            for note in getattr(ended, "__notes__", ()):  # with the id of a job that is paid for
+                interruption.add_note(note)
         raise
 
 

@@ -159,3 +159,20 @@ async def test_an_interruption_in_a_notebook_names_the_job_that_is_paid_for(tmp_
     finally:
         signal.signal(signal.SIGINT, before)
     assert [note for note in caught.value.__notes__ if seen[0] in note and "is paid for" in note]
+
+
+async def test_an_interruption_by_a_callback_names_the_job_once(tmp_path: Path) -> None:
+    def interrupt(_: VideoJob) -> None:
+        raise KeyboardInterrupt
+
+    with simulator_thread(SimulatorSettings(speed=1)) as simulator, pytest.raises(KeyboardInterrupt) as caught:
+        orbatch.generate_video(
+            "a cat",
+            api_key=KEY,
+            base_url=simulator.base_url,
+            directory=tmp_path,
+            poll_interval=0.01,
+            on_poll=interrupt,
+            **VIDEO,
+        )
+    assert ["is paid for" in note for note in caught.value.__notes__] == [True]
