@@ -270,11 +270,10 @@ class Submitter:
                 self._context.unrecorded -= is_reported
                 return result
             except LedgerError as exc:
-                pause_s = None if isinstance(exc, LedgerConflict) else next(pauses, None)
+                is_taken = isinstance(exc, LedgerConflict)
+                pause_s = None if is_taken else next(pauses, None)
                 if pause_s is None:
-                    if isinstance(
-                        exc, LedgerConflict
-                    ):  # the ledger works again; else the run ends, and submits nothing
+                    if is_taken:  # the ledger works again; else the run ends, and submits nothing
                         self._context.unrecorded -= is_reported
                     text = f"{exc} Job {job.id} was {outcome}, and this could not be recorded{advice}"
                     raise StopRun(text) from exc
