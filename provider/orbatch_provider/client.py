@@ -385,8 +385,8 @@ class OpenRouterProvider:
         return list((await self.text_catalog()).models.values())
 
     async def check(self, request: VideoRequest | ImageRequest | TextRequest | Mapping[str, Any]) -> list[Problem]:
-        """What the model does not support in the request, by the catalog of its kind (read once); [] when it fits. A
-        mapping is the body of a video request."""
+        """What the model does not support in the request, by the catalog of its kind (read once), and fields that look
+        misspelt; [] when it fits. A mapping is the body of a video request."""
         if isinstance(request, ImageRequest):
             return _problems(request, self._catalogs.get(ImageModel) or await self.image_catalog(), check_image)
         if isinstance(request, TextRequest):
@@ -500,16 +500,19 @@ def run_in_thread(call: Coroutine[Any, Any, T]) -> T:
             done.set_exception(exc)
 
     thread = Thread(target=run, name="orbatch", daemon=True)
-    thread.start()
     try:
+        thread.start()
         return done.result()
     except KeyboardInterrupt as interruption:
         interrupted.set()
         for loop, task in running:
             with suppress(RuntimeError):  # the loop is closed: the call has ended
                 loop.call_soon_threadsafe(task.cancel)
-        thread.join()
-        ended = done.exception()
+        try:
+            ended = done.exception()
+        except KeyboardInterrupt as again:
+            again.add_note("Interrupted again while the call was ending: a job that it started may be paid for.")
+            raise
         if ended is not interruption:  # which a callback may raise itself
             for note in getattr(ended, "__notes__", ()):  # with the id of a job that is paid for
                 interruption.add_note(note)

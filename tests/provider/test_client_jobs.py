@@ -222,11 +222,13 @@ async def test_a_request_is_checked_against_the_catalog_read_once_without_a_key(
         fits = await provider.check(VideoRequest("alibaba/wan-2.6", "a cat", duration=5))
         too_long = await provider.check({"model": "openrouter/alibaba/wan-2.6", "prompt": "a cat", "duration": 6})
         unknown = await provider.check({"model": "alibaba/wan-2-6", "prompt": "a cat"})
+        misspelt = await provider.check({"model": "alibaba/wan-2.6", "prompt": "a cat", "durration": 5, "user": "me"})
 
     assert model.id == "alibaba/wan-2.6"
     assert fits == []
     assert (too_long[0].field, too_long[0].nearest) == ("duration", "5")
     assert (unknown[0].field, unknown[0].nearest) == ("model", "alibaba/wan-2.6")
+    assert [str(problem) for problem in misspelt] == ["durration: is not a field of the API; nearest: duration"]
     assert len(wire.requests) == 1
 
 

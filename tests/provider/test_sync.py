@@ -6,6 +6,8 @@ import asyncio
 import inspect
 import signal
 import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -16,7 +18,8 @@ import respx
 
 import orbatch
 import orbatch_provider
-from orbatch_provider import OpenRouterProvider, VideoJob, requests
+from orbatch_provider import OpenRouterProvider, VideoJob, client, requests
+from orbatch_provider.client import run_in_thread
 from orbatch_provider.errors import OutcomeUnknownError
 from orbatch_simulator import SimulatorSettings, simulator_thread
 from tests.provider.conftest import REQUEST, Mocked
@@ -136,28 +139,78 @@ def test_an_error_in_the_second_loop_says_what_happened_there() -> None:
             asyncio.run(provider.submit(REQUEST))
 
 
+def interrupt_main() -> None:
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+@contextmanager
+def notebook() -> Iterator[None]:
+    """SIGINT as a notebook has it; inside the test, as the runner of its loop takes over the handler before."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+async def test_an_interruption_before_the_call_has_started_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    started, noticed, run = [], threading.Event(), asyncio.run
+
+    def run_late(call: Coroutine[Any, Any, None]) -> None:
+        interrupt_main()
+        noticed.wait()
+        run(call)
+
+    async def call() -> None:
+        started.append(True)
+
+    monkeypatch.setattr(client, "Event", lambda: noticed)
+    monkeypatch.setattr(client.asyncio, "run", run_late)
+    with notebook(), pytest.raises(KeyboardInterrupt):
+        run_in_thread(call())
+    assert started == []
+
+
+async def test_a_second_interruption_ends_the_wait_and_says_what_is_open() -> None:
+    let_go = threading.Event()
+
+    async def call() -> None:
+        try:
+            interrupt_main()
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            interrupt_main()
+            let_go.wait()
+            raise
+
+    with notebook(), pytest.raises(KeyboardInterrupt) as caught:
+        run_in_thread(call())
+    let_go.set()
+    assert [note for note in caught.value.__notes__ if "may be paid for" in note]
+
+
 async def test_an_interruption_in_a_notebook_names_the_job_that_is_paid_for(tmp_path: Path) -> None:
     seen: list[str] = []
 
     def interrupt_once(job: VideoJob) -> None:
         if not seen:
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            interrupt_main()
         seen.append(job.id)
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a notebook's, in place of the test loop's
-    try:
-        with simulator_thread(SimulatorSettings(speed=1)) as simulator, pytest.raises(KeyboardInterrupt) as caught:
-            orbatch.generate_video(
-                "a cat",
-                api_key=KEY,
-                base_url=simulator.base_url,
-                directory=tmp_path,
-                poll_interval=0.01,
-                on_poll=interrupt_once,
-                **VIDEO,
-            )
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with (
+        simulator_thread(SimulatorSettings(speed=1)) as simulator,
+        notebook(),
+        pytest.raises(KeyboardInterrupt) as caught,
+    ):
+        orbatch.generate_video(
+            "a cat",
+            api_key=KEY,
+            base_url=simulator.base_url,
+            directory=tmp_path,
+            poll_interval=0.01,
+            on_poll=interrupt_once,
+            **VIDEO,
+        )
     assert [note for note in caught.value.__notes__ if seen[0] in note and "is paid for" in note]
 
 

@@ -250,6 +250,15 @@ def test_other_machines_only_with_share(desk: Desk) -> None:
     assert "Pass --share" in desk.call("view", "films", "--host", "0.0.0.0", "--no-browser", code=2).err  # noqa: S104
 
 
+def test_a_shared_page_is_reached_by_any_name_with_the_token(ran: Desk) -> None:
+    with served(ran, "--host", "0.0.0.0", "--share") as url:  # noqa: S104
+        printed = httpx.URL(url)
+        assert printed.host != "0.0.0.0", "nobody can open that"  # noqa: S104
+        by_another_name = printed.copy_with(host="127.0.0.1")
+        assert httpx.get(by_another_name, headers={"Host": "studio.lan"}).status_code == 302
+        assert httpx.get(by_another_name.copy_with(query=None)).status_code == 403
+
+
 # -- from drafts to finals -------------------------------------------------------------------------------------------
 
 

@@ -6,8 +6,10 @@ import asyncio
 import getpass
 import json
 import shutil
+import socket
 import webbrowser
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
@@ -28,6 +30,7 @@ from orbatch.export import record_of
 from orbatch.ledger import BatchRecord, ExportedJob, Ledger, variant_text
 
 LOOPBACK = "127.0.0.1"
+_EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - to be recognized; listening there needs --share
 _PICK_COLUMNS = ("job_id", "prompt_id", "prompt", "seed", "model", "rating", "cost_usd", "output_path")
 
 
@@ -68,7 +71,7 @@ async def _serve(
 
     from orbatch.view.server import ViewServer
 
-    server = ViewServer(ledger, batch, getpass.getuser(), frozenset({host, "localhost"} if share else {host}))
+    server = ViewServer(ledger, batch, getpass.getuser(), None if share else host)
     runner = web.AppRunner(server.app(), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
@@ -78,7 +81,8 @@ async def _serve(
         except OSError as exc:
             raise Failure(f"Port {port} of {host} cannot be used: {exc.strerror}. Choose another --port.") from exc
         number = runner.addresses[0][1]
-        url = f"http://{f'[{host}]' if ':' in host else host}:{number}/?token={server.token}"
+        name = _own_name() if host in _EVERY_ADDRESS else host
+        url = f"http://{f'[{name}]' if ':' in name else name}:{number}/?token={server.token}"
         if share:
             session.warn("Everybody who has this address can look at the batch and rate it.")
         session.data({"url": url}) if session.json else session.result(f"{batch.name}: {url}")
@@ -88,6 +92,14 @@ async def _serve(
         await asyncio.Event().wait()
     finally:
         await runner.cleanup()
+
+
+def _own_name() -> str:
+    """The address by which others in the network reach this machine; its name where there is no network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked, suppress(OSError):
+        asked.connect(("192.0.2.1", 9))  # an address of no one (RFC 5737); choosing the route sends nothing
+        return str(asked.getsockname()[0])
+    return socket.gethostname()
 
 
 def _export(session: Session, ledger: Ledger, batch: BatchRecord, target: Path, *, picked: bool) -> None:

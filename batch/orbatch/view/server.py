@@ -1,7 +1,6 @@
 """The local server of the page: its data, the files that the ledger lists, and what people say of them.
 
-It answers only to who has the token, at the address that it was started for: a page of another site can neither read it
-nor act through it.
+It answers only to who has the token: a page of another site can neither read it nor act through it.
 """
 
 from __future__ import annotations
@@ -42,14 +41,15 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class ViewServer:
-    """Serves one batch. ``who`` signs the reviews; ``hosts``: the names under which it may be addressed."""
+    """Serves one batch. ``who`` signs the reviews; ``host``: the only name under which it may be addressed, None for a
+    server that other machines reach by names of their own."""
 
-    def __init__(self, ledger: Ledger, batch: BatchRecord, who: str, hosts: frozenset[str]) -> None:
+    def __init__(self, ledger: Ledger, batch: BatchRecord, who: str, host: str | None) -> None:
         self.token = secrets.token_urlsafe(24)
         self._ledger = ledger
         self._batch = batch
         self._who = who
-        self._hosts = hosts
+        self._host = host
         self._outputs: dict[str, list[OutputRecord]] = {}
 
     def app(self) -> web.Application:
@@ -71,7 +71,7 @@ class ViewServer:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.host.rpartition(":")[0].strip("[]") not in self._hosts:
+        if self._host is not None and request.host.rpartition(":")[0].strip("[]") != self._host:
             raise web.HTTPForbidden(text="This address is not the one that the server was started for.")
         if request.method == "POST" and request.headers.get("Origin") != f"{request.scheme}://{request.host}":
             raise web.HTTPForbidden(text="Another page may not act here.")

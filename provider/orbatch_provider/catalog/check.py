@@ -17,7 +17,7 @@ from orbatch_provider.catalog.models import (
     VideoModel,
     number_of,
 )
-from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest
+from orbatch_provider.requests import ImageRequest, TextRequest, VideoRequest, named_fields
 
 _ALLOWED_LIMIT = 160  # characters of a list of allowed values that a problem repeats
 REFERENCE_TYPES = ("image_url", "video_url", "audio_url")
@@ -60,7 +60,14 @@ def check_video(request: VideoRequest, model: VideoModel) -> list[Problem]:
     """
     options = _passthrough(request.provider, model.id, model.passthrough, lambda _slug: True)
     inputs = [*_frames(request, model), *_references(request, model)]
-    return [*_video_fields(request, model), *inputs, *_upscaling(request, model), *options]
+    return [*_misspelt(request), *_video_fields(request, model), *inputs, *_upscaling(request, model), *options]
+
+
+def _misspelt(request: VideoRequest) -> Iterator[Problem]:
+    """Fields that the API does not have and would ignore, where another one was meant."""
+    for name, value in request.extra.items():
+        for near in difflib.get_close_matches(name, named_fields(VideoRequest), n=1, cutoff=0.75):
+            yield Problem(name, value, "is not a field of the API", nearest=near)
 
 
 def _video_fields(request: VideoRequest, model: VideoModel) -> Iterator[Problem]:
