@@ -165,7 +165,7 @@ async def test_an_interruption_before_the_call_has_started_ends_it(monkeypatch: 
         started.append(True)
 
     monkeypatch.setattr(client, "Event", lambda: noticed)
-    monkeypatch.setattr(client.asyncio, "run", run_late)
+    monkeypatch.setattr("orbatch_provider.client.asyncio.run", run_late)
     with notebook(), pytest.raises(KeyboardInterrupt):
         run_in_thread(call())
     assert started == []
