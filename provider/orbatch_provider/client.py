@@ -504,11 +504,11 @@ def run_in_thread(call: Coroutine[Any, Any, T]) -> T:
         thread.start()
         return done.result()
     except KeyboardInterrupt as interruption:
-        interrupted.set()
-        for loop, task in running:
-            with suppress(RuntimeError):  # the loop is closed: the call has ended
-                loop.call_soon_threadsafe(task.cancel)
         try:
+            interrupted.set()
+            for loop, task in running:
+                with suppress(RuntimeError):  # the loop is closed: the call has ended
+                    loop.call_soon_threadsafe(task.cancel)
             ended = done.exception()
         except KeyboardInterrupt as again:
             again.add_note("Interrupted again while the call was ending: a job that it started may be paid for.")
