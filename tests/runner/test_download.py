@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orbatch.ledger import Status
+from orbatch.outputs.files import why_unusable
 from orbatch.runner.download import Downloader, accept_unplayable, redownload
 from orbatch_provider import GoneError, NotFoundError, OutcomeUnknownError, VideoJob
 from orbatch_provider.download import Entity, PartFile, source_of
@@ -128,8 +129,8 @@ async def test_a_part_of_other_content_with_the_same_name_is_never_resumed(
     other.unlink()
 
 
-async def test_parts_of_recorded_files_and_empty_parts_are_swept_in_every_directory(
-    workshop: Workshop, provider: FakeProvider
+async def test_parts_of_recorded_files_and_parts_with_nothing_in_them_are_swept_in_every_directory(
+    workshop: Workshop, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, attempt = workshop.completed()
     await download(workshop, provider, job, attempt)
@@ -139,10 +140,16 @@ async def test_parts_of_recorded_files_and_empty_parts_are_swept_in_every_direct
     empty = workshop.output_dir / "sub" / "cat.12345678.part"
     empty.parent.mkdir()
     empty.touch()
+    with monkeypatch.context() as killed:  # in the middle of the check
+        killed.setattr(Path, "unlink", lambda *_, **__: None)
+        assert why_unusable(workshop.output_dir, ["cat"]) == ""
+    probes = list(workshop.output_dir.glob("*.probe*"))
 
     Downloader(workshop.steps(provider).context).sweep_parts()
 
     assert [part.exists() for part in (recorded, half, empty)] == [False, True, False]
+    assert probes
+    assert not any(probe.exists() for probe in probes)
     half.unlink()
 
 

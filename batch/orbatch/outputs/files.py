@@ -138,9 +138,8 @@ def why_unusable(output_dir: Path, stems: Iterable[str]) -> str:
         for stem in longest:
             target = target_path(output_dir, f"{stem}-attempt99", MOST_NUMBER, ".probe")
             target.parent.mkdir(parents=True, exist_ok=True)
-            _try_files(
-                part_path(target, secrets.token_hex(4)), target.with_name(f"{target.name}{secrets.token_hex(4)}")
-            )
+            # Both are parts by name, so that what a kill leaves of them is swept.
+            _try_files(*(part_path(target, secrets.token_hex(4)) for _ in range(2)))
     except OSError as exc:
         return exc.strerror or str(exc)
     return ""

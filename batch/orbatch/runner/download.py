@@ -68,13 +68,14 @@ class Downloader:
             run_in_disk_pool(load_decoder)
 
     def sweep_parts(self) -> None:
-        """Remove the parts that a run left which was killed right after recording a file, and empty ones."""
+        """Remove the parts that a run left which was killed right after recording a file, and those with nothing in
+        them: empty, or with the one byte of a check whether files can be written."""
         directory = self._context.options.output_dir
         for part in parts_below(directory) if directory.is_dir() else ():
             existing = find_existing(part)
             is_recorded = existing is not None and self._context.ledger.queries.path_owner(str(existing)) is not None
             with contextlib.suppress(OSError):  # one that cannot be read is left alone
-                if is_recorded or part.stat().st_size == 0:
+                if is_recorded or part.stat().st_size <= 1:
                     discard(part)
 
     async def download(self, job: JobRecord, attempt: AttemptRecord, answer: VideoJob | None) -> None:
