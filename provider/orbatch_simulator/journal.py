@@ -195,9 +195,11 @@ class Journal:
 
 
 def fingerprint(owner: str, body: Mapping[str, Any]) -> str:
-    """Identify a request: equal for the same key and JSON content, whatever the order of the fields."""
+    """Identify a request: equal for the same key and JSON content, whatever the order of the fields and their
+    ``user``, which says for whom something is made and not what."""
     # With the owner: the same request under another key is not a duplicate.
-    canonical = json.dumps([owner, body], sort_keys=True, separators=(",", ":"))
+    made = {name: value for name, value in body.items() if name != "user"}
+    canonical = json.dumps([owner, made], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

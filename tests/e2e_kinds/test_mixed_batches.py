@@ -194,3 +194,13 @@ def test_an_uncertain_picture_cannot_be_followed_and_a_missing_one_not_fetched_a
     [done] = [row for row in desk.jobs() if row["status"] == "done"]
     Path(done["output_path"]).unlink()
     assert "cannot be downloaded again" in desk.call("verify", "--yes", code=1).err
+
+
+def test_every_submit_names_its_attempt_unless_the_batch_file_names_a_user(desk: Desk) -> None:
+    desk.run(mixed(desk, models=[VIDEO, IMAGE, {**TEXT, "user": "studio-7"}]))
+    with desk.ledger() as ledger, ledger.database.read() as db:
+        keys = {row["key"] for row in db.execute("select key from attempts where model != :text", {"text": MINI})}
+    jobs = desk.simulator.journal.jobs.values()
+    assert {job.body["user"] for job in jobs if job.kind != "text"} == keys
+    assert {job.body["user"] for job in jobs if job.kind == "text"} == {"studio-7"}
+    assert len(keys) == 4

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -130,7 +130,7 @@ class Submitter:
                     reason = str(exc) if isinstance(exc, StopRun) else _STOPPED_BEFORE
                     self._attempts.release(reservation.attempt_id, reason)
             raise
-        return _Submission(job, reservation, reservation.attempt_id, request, target)
+        return _Submission(job, reservation, reservation.attempt_id, _marked(request, reservation.key), target)
 
     def _may_leave(self, submission: _Submission) -> bool:
         """The last check before money moves: False when the run is being stopped. Raises LeaseLost when this process
@@ -343,6 +343,12 @@ async def _finish(work: Coroutine[Any, Any, T]) -> T:
     except asyncio.CancelledError:
         await task
         raise
+
+
+def _marked(request: AnyRequest, key: str) -> AnyRequest:
+    """With the attempt's key as ``user``, which OpenRouter keeps and passes to no provider: by it an attempt whose
+    answer is lost can be found in the account's records. A ``user`` of the batch file stays."""
+    return replace(request, extra={"user": key} | dict(request.extra))
 
 
 def _has_files(job: JobRecord) -> bool:
