@@ -31,7 +31,7 @@ COMMANDS_PAGE = (DOCS / "commands.md").read_text("utf-8")
 TYPED = ["README.md", "docs/guide.md", "docs/recipes.md"]
 PYTHON = [
     pytest.param(page, code, id=f"{page}:{line}")
-    for page in ("README.md", "docs/sdk.md")
+    for page in ("README.md", "docs/sdk.md", "docs/coming-from-agentfield.md")
     for line, code in blocks((ROOT / page).read_text("utf-8"), "python")
 ]
 KINDS: tuple[errors.Kind, ...] = ("video", "image", "text")
