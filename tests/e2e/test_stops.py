@@ -198,5 +198,5 @@ def test_a_run_without_network_and_without_paid_jobs_gives_up_after_five_minutes
     nowhere = {"OPENROUTER_BASE_URL": "http://127.0.0.1:9/api/v1"}
     ended = desk.call("run", path, "--yes", "--speed", 2000, code=1, **nowhere)
     assert "Stopped: no connection for 5 minutes, and no paid job to wait for" in ended.err
-    assert ended.err.count("Retrying in") == 1, "one outage, one line"
+    assert ended.err.count("Retrying in 0.1 s.") == 1, "one outage, one line, and a time that is true"
     assert [job["status"] for job in desk.jobs()] == ["pending"] * 3

@@ -243,6 +243,11 @@ class RunContext:
         self.log(job, f"{text}. The job is paid for; run the same command to resume.", "warning")
 
 
+def retry_text(real_s: float) -> str:
+    """When the next try is, for a message. Beside a simulator that runs faster, that is in parts of a second."""
+    return f"Retrying in {real_s:.0f} s." if real_s >= 1 else f"Retrying in {max(real_s, 0.1):.1f} s."
+
+
 def is_outage(error: Exception) -> bool:
     """Whether a failed read says nothing about the job: the provider was unreachable, overloaded or failing."""
     return isinstance(error, (NotSentError, OutcomeUnknownError)) or (

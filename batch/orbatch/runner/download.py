@@ -31,7 +31,7 @@ from orbatch.outputs.files import (
     sync_directory,
     target_path,
 )
-from orbatch.runner.context import OUTAGE_LIMIT_S, Provider, RunContext, StopRun, is_outage
+from orbatch.runner.context import OUTAGE_LIMIT_S, Provider, RunContext, StopRun, is_outage, retry_text
 from orbatch_provider import (
     APIError,
     AuthenticationError,
@@ -112,7 +112,7 @@ class Downloader:
                     return
                 pause_s = context.pause_s(exc, failures.count, FIRST_BACKOFF_S)
                 if not is_known:
-                    context.log(job, f"download failed: {exc} Retrying in {pause_s:.0f} s.", "warning")
+                    context.log(job, f"download failed: {exc} {retry_text(pause_s)}", "warning")
                 if not await context.wait(pause_s):
                     return
             else:

@@ -30,7 +30,7 @@ from orbatch.ledger.schema import RELEASED
 from orbatch.money import format_usd
 from orbatch.plan.jobs import job_key
 from orbatch.plan.kinds import KINDS, AnyRequest, request_of
-from orbatch.runner.context import RunContext, StopRun, StopSubmits
+from orbatch.runner.context import RunContext, StopRun, StopSubmits, retry_text
 from orbatch.runner.reconcile import record_usage, report_end, report_overrun
 from orbatch.runner.results import SAVERS, OutputTarget, SaveError, UnusableText, discard_parts
 from orbatch_provider import (
@@ -319,7 +319,7 @@ class Submitter:
         self._context.limits.cool_down(scope, wait_s, str(error))
         # One outage, one message: the next attempts fail alike.
         is_known = isinstance(error, NotSentError) and self._context.note_offline()
-        self._context.log(job, f"{error} Retrying in {wait_s:.0f} s.", "detail" if is_known else "warning")
+        self._context.log(job, f"{error} {retry_text(wait_s)}", "detail" if is_known else "warning")
 
     def _mark_uncertain(self, submission: _Submission, reason: str) -> None:
         self._attempts.mark_uncertain(submission.attempt_id, reason)
