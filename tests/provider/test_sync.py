@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import signal
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -189,6 +189,21 @@ async def test_a_second_interruption_ends_the_wait_and_says_what_is_open() -> No
     assert [note for note in caught.value.__notes__ if "may be paid for" in note]
 
 
+def notes_of_interrupted_call(directory: Path, on_poll: Callable[[VideoJob], None]) -> list[str]:
+    """What a call says that ``on_poll`` interrupts."""
+    with simulator_thread(SimulatorSettings(speed=1)) as simulator, pytest.raises(KeyboardInterrupt) as caught:
+        orbatch.generate_video(
+            "a cat",
+            api_key=KEY,
+            base_url=simulator.base_url,
+            directory=directory,
+            poll_interval=0.01,
+            on_poll=on_poll,
+            **VIDEO,
+        )
+    return caught.value.__notes__
+
+
 async def test_an_interruption_in_a_notebook_names_the_job_that_is_paid_for(tmp_path: Path) -> None:
     seen: list[str] = []
 
@@ -197,35 +212,14 @@ async def test_an_interruption_in_a_notebook_names_the_job_that_is_paid_for(tmp_
             interrupt_main()
         seen.append(job.id)
 
-    with (
-        simulator_thread(SimulatorSettings(speed=1)) as simulator,
-        notebook(),
-        pytest.raises(KeyboardInterrupt) as caught,
-    ):
-        orbatch.generate_video(
-            "a cat",
-            api_key=KEY,
-            base_url=simulator.base_url,
-            directory=tmp_path,
-            poll_interval=0.01,
-            on_poll=interrupt_once,
-            **VIDEO,
-        )
-    assert [note for note in caught.value.__notes__ if seen[0] in note and "is paid for" in note]
+    with notebook():
+        notes = notes_of_interrupted_call(tmp_path, interrupt_once)
+    assert [note for note in notes if seen[0] in note and "is paid for" in note]
 
 
 async def test_an_interruption_by_a_callback_names_the_job_once(tmp_path: Path) -> None:
     def interrupt(_: VideoJob) -> None:
         raise KeyboardInterrupt
 
-    with simulator_thread(SimulatorSettings(speed=1)) as simulator, pytest.raises(KeyboardInterrupt) as caught:
-        orbatch.generate_video(
-            "a cat",
-            api_key=KEY,
-            base_url=simulator.base_url,
-            directory=tmp_path,
-            poll_interval=0.01,
-            on_poll=interrupt,
-            **VIDEO,
-        )
-    assert ["is paid for" in note for note in caught.value.__notes__] == [True]
+    notes = notes_of_interrupted_call(tmp_path, interrupt)
+    assert ["is paid for" in note for note in notes] == [True]
