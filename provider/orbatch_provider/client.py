@@ -385,8 +385,8 @@ class OpenRouterProvider:
         return list((await self.text_catalog()).models.values())
 
     async def check(self, request: VideoRequest | ImageRequest | TextRequest | Mapping[str, Any]) -> list[Problem]:
-        """What the model does not support in the request, by the catalog of its kind (read once), and fields that look
-        misspelt; [] when it fits. A mapping is the body of a video request."""
+        """What the model does not support in the request, by the catalog of its kind (read once), and of a video
+        request also fields that look misspelt; [] when it fits. A mapping is the body of a video request."""
         if isinstance(request, ImageRequest):
             return _problems(request, self._catalogs.get(ImageModel) or await self.image_catalog(), check_image)
         if isinstance(request, TextRequest):

@@ -98,7 +98,9 @@ class _CommonSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     seed: Seed | None = key(None, "seed for reproducible output, if the model supports it")
-    user: Text | None = key(None, "name of the end user, for OpenRouter's records; else a key of the attempt")
+    user: Text | None = key(
+        None, "name of the end user, for OpenRouter's records; without it, each attempt sends a random key"
+    )
     session_id: Text | None = key(None, "groups requests in OpenRouter's activity", max_length=256)
     trace: Json | None = key(None, "labels for observability: trace_id, trace_name, span_name, ...")
 
