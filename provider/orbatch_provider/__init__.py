@@ -70,6 +70,8 @@ if TYPE_CHECKING:
         ENDED_WITHOUT_RESULT,
         FileOutput,
         Generation,
+        GenerationRow,
+        GenerationRows,
         KeyInfo,
         MultimodalResponse,
         UnusableResultError,
@@ -91,6 +93,8 @@ __all__ = [
     "Estimate",
     "FileOutput",
     "Generation",
+    "GenerationRow",
+    "GenerationRows",
     "GoneError",
     "ImageModel",
     "ImageRequest",
@@ -169,7 +173,7 @@ _NAMES = {
     "pricing": "Estimate UnsetField estimate_image estimate_text estimate_video unset_fields",
     "requests": "ImageRequest TextRequest VideoRequest named_fields strip_prefix",
     "responses": (
-        "COMPLETED ENDED_WITHOUT_RESULT FileOutput Generation KeyInfo MultimodalResponse "
+        "COMPLETED ENDED_WITHOUT_RESULT FileOutput Generation GenerationRow GenerationRows KeyInfo MultimodalResponse "
         "UnusableResultError Usage VideoJob"
     ),
 }

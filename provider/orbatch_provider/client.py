@@ -6,12 +6,13 @@ A video is a job that is submitted, polled until it ends, and downloaded; images
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import tempfile
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import wraps
 from pathlib import Path
 from threading import Event, Thread
@@ -48,7 +49,7 @@ from orbatch_provider.errors import (
     NotFoundError,
     OpenRouterError,
 )
-from orbatch_provider.http.credentials import ApiKey, read_base_url
+from orbatch_provider.http.credentials import MANAGEMENT_KEY_VARIABLE, ApiKey, read_base_url
 from orbatch_provider.http.decode import read_json
 from orbatch_provider.http.transport import Timeouts, Transport, attribution_headers
 from orbatch_provider.inputs import with_local_files
@@ -70,6 +71,7 @@ from orbatch_provider.responses import (
     PENDING,
     FileOutput,
     Generation,
+    GenerationRows,
     JobEndedError,
     KeyInfo,
     MultimodalResponse,
@@ -83,6 +85,8 @@ DEFAULT_VIDEO_MODEL = "google/veo-3.1-lite"
 DEFAULT_IMAGE_MODEL = "google/gemini-3.1-flash-image"
 POLL_INTERVAL_S = 30.0
 WAIT_TIMEOUT_S = 600.0
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+_MOST_ROWS = 10_000  # of an analytics answer, by the API's schema
 ENDPOINTS_AT_ONCE = 8  # reads of endpoint records at a time
 
 Key = str | ApiKey | None
@@ -98,8 +102,9 @@ class OpenRouterProvider:
     """A client for one key and one base URL; use it as ``async with OpenRouterProvider() as provider``. It may be used
     in several event loops, one after another.
 
-    ``api_key``: None reads OPENROUTER_API_KEY; without a key only the catalog can be read. ``base_url``: None reads
-    OPENROUTER_BASE_URL, else the public API. ``referer``, ``title``, ``categories`` (at most 2) name your app to
+    ``api_key``: None reads OPENROUTER_API_KEY; without a key only the catalog can be read. ``management_key``, for
+    ``generations_between`` alone: None reads OPENROUTER_MANAGEMENT_KEY. ``base_url``: None reads OPENROUTER_BASE_URL,
+    else the public API. ``referer``, ``title``, ``categories`` (at most 2) name your app to
     OpenRouter. Timeouts in seconds: ``connect_timeout_s`` for name lookup, connect and TLS, ``submit_timeout_s`` for
     the response to a paid request, ``read_timeout_s`` for the response to a free one and for a silence in a download.
     Proxies are those of the environment (HTTPS_PROXY, NO_PROXY ...). ``transport`` replaces the network in tests.
@@ -115,6 +120,7 @@ class OpenRouterProvider:
         self,
         api_key: str | ApiKey | None = None,
         *,
+        management_key: str | ApiKey | None = None,
         base_url: str | None = None,
         referer: str | None = None,
         title: str | None = None,
@@ -126,13 +132,16 @@ class OpenRouterProvider:
     ) -> None:
         self._is_key_of_environment = api_key is None
         self._key = ApiKey.read(api_key)
-        api_key = None  # no frame that an error passes may hold the text
+        self._management_key = ApiKey.read(management_key, MANAGEMENT_KEY_VARIABLE)
+        api_key = management_key = None  # no frame that an error passes may hold the text
         if not self._key.is_missing:  # without a key there is still the catalog
             self.require_key()
         self.base_url = read_base_url(base_url)
         timeouts = Timeouts(connect_s=connect_timeout_s, submit_s=submit_timeout_s, read_s=read_timeout_s)
         headers = attribution_headers(referer, title, tuple(categories))
         self._transport = Transport(self.base_url, self._key, headers, timeouts, transport)
+        # Of its own, so that each key is hidden in, and sent with, its own requests only.
+        self._management = Transport(self.base_url, self._management_key, headers, timeouts, transport)
         self._catalogs: dict[type, Catalog[Any]] = {}  # by class of their models, for ``check``
 
     @property
@@ -154,6 +163,7 @@ class OpenRouterProvider:
     async def aclose(self) -> None:
         """Close all connections; later calls raise ConfigurationError."""
         await self._transport.aclose()
+        await self._management.aclose()
 
     def __repr__(self) -> str:
         # A traceback may show it half constructed.
@@ -402,6 +412,31 @@ class OpenRouterProvider:
         """The authoritative cost of a generation; NotFoundError for minutes after it is normal."""
         self.require_key()
         return Generation.from_json(read_json(await self._transport.read("/generation", query={"id": generation_id})))
+
+    @property
+    def lists_generations(self) -> bool:
+        """Whether there is a management key, so that ``generations_between`` works."""
+        return not self._management_key.is_missing
+
+    async def generations_between(self, start: datetime, end: datetime, users: Collection[str] = ()) -> GenerationRows:
+        """The generations of the account, of all its keys, between two times at most 31 days apart, to the second.
+
+        ``users``: only those whose request had one of these in ``user``. A generation is listed minutes after its end.
+
+        Raises ConfigurationError without a management key, PermissionDeniedError for a key that is none.
+        """
+        if self._management_key.problem is not None:
+            raise ConfigurationError(self._management_key.problem)
+        last = end + timedelta(seconds=1)  # a part of a second is not lost
+        question = {
+            "metrics": ["request_count", "total_usage"],
+            "dimensions": ["generation_id", "external_user"],
+            "filters": [{"field": "external_user", "operator": "in", "value": sorted(users)}] if users else [],
+            "time_range": {"start": f"{start.astimezone(UTC):{_TIME}}", "end": f"{last.astimezone(UTC):{_TIME}}"},
+            "limit": _MOST_ROWS,
+        }
+        response = await self._management.ask("/analytics/query", json.dumps(question).encode())
+        return GenerationRows.from_json(read_json(response))
 
     def require_key(self) -> None:
         """Raises ConfigurationError when there is no usable API key. Sends nothing."""

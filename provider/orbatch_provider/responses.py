@@ -13,6 +13,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -175,12 +176,16 @@ class VideoJob:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One record of ``GET /generation``: the authoritative cost of a generation, in USD; None where it is no amount."""
+    """One record of ``GET /generation``: the authoritative cost of a generation, in USD; None where it is no amount.
+
+    ``model`` and ``user`` (the ``user`` of its request): "" where the record has none."""
 
     id: str
     total_cost: Decimal | None
     is_byok: bool
     upstream_inference_cost: Decimal | None
+    model: str = ""
+    user: str = ""
 
     @classmethod
     def from_json(cls, body: object) -> Generation:
@@ -191,7 +196,45 @@ class Generation:
             total_cost=charge_or_none(data.get("total_cost")),
             is_byok=data.get("is_byok") is True,
             upstream_inference_cost=charge_or_none(data.get("upstream_inference_cost")),
+            model=_text(data.get("model")),
+            user=_text(data.get("external_user")),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRow:
+    """One generation in the account's analytics. ``user``: of its request, "" where none was recorded; ``cost`` in USD,
+    None where it is no amount."""
+
+    id: str
+    user: str
+    cost: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRows:
+    """What ``POST /analytics/query`` lists. ``is_complete``: no row was left out. ``cached_at``: when it was made,
+    where it is an older answer; else None."""
+
+    rows: tuple[GenerationRow, ...]
+    is_complete: bool
+    cached_at: datetime | None = None
+
+    @classmethod
+    def from_json(cls, body: object) -> GenerationRows:
+        """Raises InvalidResponseError for a body without a list of rows."""
+        data = _data(body, "analytics")
+        listed, metadata = data.get("data"), data.get("metadata")
+        if not isinstance(listed, list):
+            raise InvalidResponseError("The analytics response has no list of rows", detail=repr(body))
+        rows = tuple(
+            GenerationRow(row["generation_id"], _text(row.get("external_user")), charge_or_none(row.get("total_usage")))
+            for row in listed
+            if isinstance(row, Mapping) and is_job_id(row.get("generation_id"))
+        )
+        # A row that cannot be read may be the one in question.
+        is_whole = isinstance(metadata, Mapping) and metadata.get("truncated") is False and len(rows) == len(listed)
+        return cls(rows, is_whole, _time_or_none(data.get("cachedAt")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,6 +485,18 @@ def _data(body: object, what: str) -> Mapping[str, Any]:
     if not isinstance(data, Mapping):
         raise InvalidResponseError(f"The {what} response has no data object", detail=repr(body))
     return data
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _time_or_none(value: object) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(_text(value))
+    except ValueError:
+        return None
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -1,19 +1,28 @@
-"""GET /key, GET /credits, GET /generation."""
+"""GET /key, GET /credits, GET /generation, POST /analytics/query."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from aiohttp import web
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
+from orbatch_simulator.faults import STRICT
 from orbatch_simulator.journal import Job
-from orbatch_simulator.middleware import Answer, api_call, respond
+from orbatch_simulator.middleware import Answer, api_call, invalid, read_body, respond
 from orbatch_simulator.state import RefusedError, State
 
 _API_TYPES = {"video": "video", "image": "image", "text": "completions"}  # kind of a job -> name in the API
+
+_LONGEST_RANGE = timedelta(days=31)
+_Dimension = Literal["generation_id", "external_user", "model"]
+_Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$")]  # with seconds
 
 
 @api_call("key")
@@ -42,16 +51,96 @@ async def generation(request: web.Request, state: State, owner: str) -> web.Stre
     def make() -> Answer:
         if job is None or state.ended_for_s(job) < state.settings.generation_lag_s:
             raise RefusedError(404, f"Generation {request.query.get('id', '')} not found")
-        return Answer(200, {"data": _generation(job)})
+        return Answer(200, {"data": _generation(state, job)})
 
     return await respond(request, state, "generation", make, job)
 
 
+@api_call("analytics")
+async def analytics(request: web.Request, state: State, owner: str) -> web.StreamResponse:
+    """POST /analytics/query: charges by generation, user and model, for management keys only."""
+    if not _manages(state, owner):
+        raise RefusedError(403, "Only management keys can query analytics")
+    question = _read_question(await read_body(request, state.settings.max_body_bytes))
+
+    def make() -> Answer:
+        rows = _rows(state, question)
+        metadata = {"row_count": min(len(rows), question.limit), "truncated": len(rows) > question.limit}
+        return Answer(200, {"data": {"data": rows[: question.limit], "metadata": metadata | {"query_time_ms": 12}}})
+
+    return await respond(request, state, "analytics", make)
+
+
 ROUTES = [
+    web.post("/api/v1/analytics/query", analytics),
     web.get("/api/v1/key", key),
     web.get("/api/v1/credits", credits_left),
     web.get("/api/v1/generation", generation),
 ]
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class _Filter:
+    field: _Dimension
+    operator: Literal["in"]
+    value: list[str]
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class _Range:
+    start: _Time
+    end: _Time
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
+class _Question:
+    metrics: Annotated[list[Literal["request_count", "total_usage"]], Field(min_length=1)]
+    time_range: _Range
+    dimensions: Annotated[list[_Dimension], Field(max_length=2)] = field(default_factory=list)
+    filters: Annotated[list[_Filter], Field(max_length=20)] = field(default_factory=list)
+    limit: Annotated[int, Field(ge=1, le=10_000)] = 1000
+
+
+def _read_question(body: object) -> _Question:
+    """Raises RefusedError 400 for what the service would not answer."""
+    try:
+        question = TypeAdapter(_Question).validate_json(
+            json.dumps(body)
+        )  # in this mode an object may become a dataclass
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        raise invalid(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from exc
+    if not timedelta() <= _time(question.time_range.end) - _time(question.time_range.start) <= _LONGEST_RANGE:
+        raise invalid("time_range: at most 31 days, and the end not before the start")
+    return question
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _rows(state: State, question: _Question) -> list[dict[str, Any]]:
+    """One row for each combination of the dimensions, of the jobs that show already."""
+    start, end = (_time(text).timestamp() for text in (question.time_range.start, question.time_range.end))
+    groups: dict[tuple[str | None, ...], list[Job]] = {}
+    for job in state.journal.jobs.values():
+        user = _user(state, job)
+        values: dict[str, str | None] = {"generation_id": job.generation_id, "external_user": user, "model": job.model}
+        is_asked = start <= job.accepted_at <= end and all(
+            values[each.field] in each.value for each in question.filters
+        )
+        if is_asked and state.ended_for_s(job) >= state.settings.analytics_lag_s:
+            groups.setdefault(tuple(values[name] for name in question.dimensions), []).append(job)
+    found = []
+    for names, jobs in groups.items():
+        metrics = {"request_count": len(jobs), "total_usage": _sum(jobs)}
+        row: dict[str, Any] = dict(zip(question.dimensions, names, strict=True))
+        found.append(row | {name: metrics[name] for name in question.metrics})
+    return found
+
+
+def _user(state: State, job: Job) -> str | None:
+    return job.body.get("user") if state.settings.records_user else None
 
 
 def _manages(state: State, owner: str) -> bool:
@@ -116,10 +205,10 @@ def _sum(jobs: Iterable[Job]) -> Decimal:
     return sum((job.cost_usd for job in jobs), Decimal(0))
 
 
-def _generation(job: Job) -> dict[str, Any]:
+def _generation(state: State, job: Job) -> dict[str, Any]:
     # The API documents these fields, but nothing here fills them.
     unknown = (
-        "app_id", "cache_discount", "external_user", "finish_reason", "http_referer", "moderation_latency",
+        "app_id", "cache_discount", "finish_reason", "http_referer", "moderation_latency",
         "native_finish_reason", "native_tokens_cached", "native_tokens_completion", "native_tokens_completion_images",
         "native_tokens_prompt", "native_tokens_reasoning", "num_fetches", "num_input_audio_prompt", "num_media_prompt",
         "num_search_results", "preset_id", "provider_name", "provider_responses", "router", "service_tier", "streamed",
@@ -129,6 +218,7 @@ def _generation(job: Job) -> dict[str, Any]:
         "id": job.generation_id,
         "model": job.model,
         "api_type": _API_TYPES[job.kind],
+        "external_user": _user(state, job),
         "total_cost": job.cost_usd,
         "usage": job.cost_usd,
         "is_byok": job.is_byok,

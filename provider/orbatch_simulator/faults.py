@@ -21,7 +21,7 @@ from pydantic.dataclasses import dataclass
 Stage = Literal["head", "answer", "accepted"]
 
 PAID = frozenset({"submit", "images", "chat"})
-READS = frozenset({"poll", "content", "models", "key", "credits", "generation"})
+READS = frozenset({"poll", "content", "models", "key", "credits", "generation", "analytics"})
 BODIES = frozenset({"json", "html", "text", "empty", "list", "truncated"})
 
 JOB_ENDS = frozenset({"failed", "cancelled", "expired"})
@@ -46,8 +46,8 @@ STRICT = ConfigDict(strict=True, extra="forbid")
 class Fault:
     """A single rule. Raises ValueError for values that make no sense together.
 
-    ``call``: submit, images, chat, poll, content, models (all three catalogs), key, credits, generation; or job, for
-    what happens to an accepted video.
+    ``call``: submit, images, chat, poll, content, models (all three catalogs), key, credits, generation,
+    analytics; or job, for what happens to an accepted video.
     ``action``, for calls:
       answer        ``status`` with ``body``: json (the error envelope), html, text, empty, list, truncated; sent under
                     the media type ``word`` if given; ``fields`` are added to the error object

@@ -41,9 +41,13 @@ class SimulatorSettings:
     render_s: Mapping[str, float] = field(default_factory=dict)  # fixed render time, by model
     usage_lag_s: float = 0.0  # until a charge shows in GET /key
     generation_lag_s: float = 120.0  # until GET /generation knows a finished job
+    analytics_lag_s: float = 300.0  # until POST /analytics/query lists a finished job
+    records_user: bool = True  # whether the account's records keep the ``user`` of a request
 
     api_keys: frozenset[str] | None = field(default=None, repr=False)  # None: any key that begins with sk-or-
-    management_keys: frozenset[str] = field(default=frozenset(), repr=False)  # these may read GET /credits
+    management_keys: frozenset[str] = field(
+        default=frozenset(), repr=False
+    )  # these may read the account's credits and analytics
     credit_usd: Decimal | None = None  # of the account; a job beyond it is refused with 402
     key_limit_usd: Decimal | None = None  # of each key; also 402
     in_flight_usd: Decimal | None = None  # list prices of running jobs together; 402 with Retry-After beyond it

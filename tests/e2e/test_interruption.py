@@ -93,7 +93,7 @@ def test_a_second_ctrl_c_stops_at_once_and_what_was_in_the_air_is_uncertain(desk
     settled = desk.run(path, code=5)
     assert "1 job is uncertain" in settled.err
     assert "up to 0.12 USD reserved" in settled.err
-    assert "orbatch resolve JOB --remote-id ID" in settled.err
+    assert "--remote-id ID" in settled.err
     assert desk.accepted() == 1
     [row] = desk.jobs()
     [remote_id] = desk.simulator.journal.jobs

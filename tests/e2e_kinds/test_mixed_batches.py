@@ -187,7 +187,7 @@ def test_an_uncertain_picture_cannot_be_followed_and_a_missing_one_not_fetched_a
     path = mixed(desk, models=[IMAGE], prompts=["a cat", "a dog"])
     desk.simulator.set_faults(Fault("images", "cut_answer", accept=True, times=1))
     ended = desk.run(path, code=5)
-    assert "orbatch resolve JOB --charged USD" in ended.err
+    assert "--charged USD     charged, and the output cannot be retrieved" in ended.err
     assert "--remote-id" not in ended.err
     [lost] = [row for row in desk.jobs() if row["status"] == "uncertain"]
     assert "cannot be polled" in desk.call("resolve", lost["job_id"], "--remote-id", "x", code=2).err

@@ -6,7 +6,8 @@ import asyncio
 import errno
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +15,17 @@ from typing import Any, TypeVar
 import pytest
 
 from orbatch.ledger import AttemptRecord, JobRecord, OutputRecord
-from orbatch_provider import Generation, ImagesResult, KeyInfo, PartFile, TextResult, Usage, VideoJob, VideoRequest
+from orbatch_provider import (
+    Generation,
+    GenerationRows,
+    ImagesResult,
+    KeyInfo,
+    PartFile,
+    TextResult,
+    Usage,
+    VideoJob,
+    VideoRequest,
+)
 from orbatch_provider.download import part_path
 from orbatch_provider.image_stream import ImageFile
 from tests.faults.workshop import Switch, Workshop, clip
@@ -36,6 +47,8 @@ class FakeProvider:
         self.polls: Callable[[], VideoJob | Exception] = lambda: AssertionError("nobody polls")
         self.contents: Callable[[int], bytes | Exception] = lambda index: clip()
         self.generations: Callable[[str], Generation | Exception] = lambda _: AssertionError("nobody asks")
+        self.lists_generations = False
+        self.rows: Callable[[Collection[str]], GenerationRows | Exception] = lambda _: AssertionError("nobody asks")
         self.downloads: list[int] = []
         self._answer: asyncio.Future[Any] | None = None
         self._ready: Any = None
@@ -75,6 +88,9 @@ class FakeProvider:
 
     async def generation(self, generation_id: str) -> Generation:
         return given(self.generations(generation_id))
+
+    async def generations_between(self, start: datetime, end: datetime, users: Collection[str] = ()) -> GenerationRows:
+        return given(self.rows(users))
 
     async def key(self) -> KeyInfo:
         return given(self.usage)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Self
@@ -38,6 +39,7 @@ from orbatch.runner.submit import Submitter
 from orbatch_provider import (
     Catalog,
     Generation,
+    GenerationRows,
     ImageRequest,
     ImagesResult,
     KeyInfo,
@@ -152,6 +154,7 @@ class Switch:
     def __init__(self, ill: OpenRouterProvider, healthy: OpenRouterProvider, call: str, times: float) -> None:
         self.healthy = healthy
         self.account, self.origin = healthy.account, healthy.origin
+        self.lists_generations = healthy.lists_generations
         self.calls = 0
         self._ill, self._call, self._left = ill, call, times
 
@@ -185,6 +188,9 @@ class Switch:
 
     async def generation(self, generation_id: str) -> Generation:
         return await self._for("generation").generation(generation_id)
+
+    async def generations_between(self, start: datetime, end: datetime, users: Collection[str] = ()) -> GenerationRows:
+        return await self._for("analytics").generations_between(start, end, users)
 
 
 class InstantClock(Clock):

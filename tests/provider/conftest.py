@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ SECRET = "c0ffee0123456789c0ffee"
 KEY = f"plain-{SECRET}"  # a form that no pattern recognises, so that only knowing the key can hide it
 REQUEST = {"model": "m/m", "prompt": "a cat"}
 
+MORNING = datetime(2026, 11, 25, 10, 0, 0, 500_000, UTC)
+
 Call = Callable[[OpenRouterProvider, Path], Awaitable[object]]
 READS: dict[str, Call] = {
     "poll": lambda provider, _: provider.poll("job-1"),
@@ -27,6 +30,7 @@ READS: dict[str, Call] = {
     "models": lambda provider, _: provider.catalog(),
     "key": lambda provider, _: provider.key(),
     "generation": lambda provider, _: provider.generation("gen-1"),
+    "analytics": lambda provider, _: provider.generations_between(MORNING, MORNING, {"key-1"}),
 }
 PAID: dict[str, Call] = {
     "video": lambda provider, _: provider.submit(REQUEST),
@@ -86,27 +90,36 @@ async def servers() -> AsyncIterator[Servers]:
 async def wire(servers: Servers, tmp_path: Path) -> AsyncIterator[Wire]:
     """A server without a script yet: ``wire.script([...], [...])``."""
     server = await servers.start()
-    async with OpenRouterProvider(KEY, base_url=server.url) as provider:
+    async with OpenRouterProvider(KEY, management_key=KEY, base_url=server.url) as provider:
         yield Wire(server, provider, tmp_path / "clip.part")
 
 
 @pytest.fixture
 async def hasty(wire: Wire) -> AsyncIterator[Wire]:
     """A wire whose provider waits 0.2 s for an answer."""
-    async with OpenRouterProvider(KEY, base_url=wire.server.url, submit_timeout_s=0.2, read_timeout_s=0.2) as provider:
+    async with OpenRouterProvider(
+        KEY, management_key=KEY, base_url=wire.server.url, submit_timeout_s=0.2, read_timeout_s=0.2
+    ) as provider:
         yield replace(wire, provider=provider)
 
 
 @pytest.fixture
 async def mocked(tmp_path: Path) -> AsyncIterator[Mocked]:
     with respx.mock(using="httpx", assert_all_called=False) as router:
-        async with OpenRouterProvider(KEY) as provider:
+        async with OpenRouterProvider(KEY, management_key=KEY) as provider:
             yield Mocked(router, provider, tmp_path)
 
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("OPENROUTER_API_KEY", "OPENROUTER_BASE_URL", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+    for name in (
+        "OPENROUTER_API_KEY",
+        "OPENROUTER_MANAGEMENT_KEY",
+        "OPENROUTER_BASE_URL",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+    ):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
     proxy_for.cache_clear()

@@ -4,18 +4,19 @@ sent twice."""
 from __future__ import annotations
 
 import base64
+import json
 from decimal import Decimal
 from typing import Any
 
 import httpx
 import pytest
 
-from orbatch_provider import errors
+from orbatch_provider import GenerationRow, errors
 from orbatch_provider.catalog import price_changes
 from orbatch_provider.pricing import estimate_video
 from orbatch_provider.requests import VideoRequest
 from tests.images import painted
-from tests.provider.conftest import CALLS, READS, REQUEST, Mocked
+from tests.provider.conftest import CALLS, MORNING, READS, REQUEST, Mocked
 
 BAD_SUCCESSES = {
     "html": "<html>Hello</html>",
@@ -221,3 +222,38 @@ async def test_a_redirect_is_named_and_not_followed(mocked: Mocked, call: str) -
 
     assert "secret" not in str(caught.value)
     assert not elsewhere.called
+
+
+ROW = {"generation_id": "gen-vid-1-a", "external_user": "key-1", "request_count": 1, "total_usage": 0.12}
+WHOLE = {"row_count": 1, "truncated": False, "query_time_ms": 3}
+
+
+@pytest.mark.parametrize(
+    ("data", "rows", "is_complete"),
+    [
+        ({"data": [ROW], "metadata": WHOLE}, ("gen-vid-1-a",), True),
+        ({"data": [ROW], "metadata": WHOLE | {"truncated": True}}, ("gen-vid-1-a",), False),
+        ({"data": [ROW]}, ("gen-vid-1-a",), False),
+        ({"data": [ROW, {"external_user": "key-1"}, 7], "metadata": WHOLE}, ("gen-vid-1-a",), False),
+        ({"data": [ROW | {"generation_id": ".."}], "metadata": WHOLE}, (), False),
+        ({"data": [], "metadata": WHOLE}, (), True),
+    ],
+)
+async def test_a_list_of_generations_says_whether_it_is_whole(
+    mocked: Mocked, data: dict[str, object], rows: tuple[str, ...], is_complete: bool
+) -> None:
+    route = mocked.router.post("https://openrouter.ai/api/v1/analytics/query").respond(json={"data": data})
+    found = await mocked.provider.generations_between(MORNING, MORNING, {"key-1"})
+    assert (tuple(row.id for row in found.rows), found.is_complete, found.cached_at) == (rows, is_complete, None)
+    asked = json.loads(route.calls.last.request.content)
+    assert asked["time_range"] == {"start": "2026-11-25T10:00:00Z", "end": "2026-11-25T10:00:01Z"}
+    assert asked["filters"] == [{"field": "external_user", "operator": "in", "value": ["key-1"]}]
+
+
+async def test_a_row_without_user_or_amount_is_still_a_row_and_an_old_answer_says_its_time(mocked: Mocked) -> None:
+    row = ROW | {"external_user": None, "total_usage": "many"}
+    data = {"data": [row], "metadata": WHOLE, "cachedAt": "2026-11-25T09:00:00Z"}
+    mocked.router.route().respond(json={"data": data})
+    found = await mocked.provider.generations_between(MORNING, MORNING)
+    assert found.rows == (GenerationRow("gen-vid-1-a", "", None),)
+    assert found.cached_at == MORNING.replace(hour=9, microsecond=0)

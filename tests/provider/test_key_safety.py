@@ -210,8 +210,9 @@ async def test_without_a_key_nothing_is_sent(wire: Wire, tmp_path: Path, key: st
     wire.script(answer(JOB))
 
     async with OpenRouterProvider(key, base_url=wire.server.url) as provider:
-        for call in WITH_KEY.values():
-            with pytest.raises(ConfigurationError, match="OPENROUTER_API_KEY"):
+        for name, call in WITH_KEY.items():
+            missing = "OPENROUTER_MANAGEMENT_KEY" if name == "analytics" else "OPENROUTER_API_KEY"
+            with pytest.raises(ConfigurationError, match=missing):
                 await call(provider, tmp_path)
 
     assert wire.server.connections == 0
@@ -262,7 +263,7 @@ async def test_a_key_of_a_gateway_that_is_echoed_as_escapes_is_in_no_error(wire:
     body = '{"error": {"code": 400, "message": "Invalid key ' + ESCAPED + '"}}'
     wire.script(answer(body, status))
 
-    async with OpenRouterProvider(GATEWAY_KEY, base_url=wire.server.url) as provider:
+    async with OpenRouterProvider(GATEWAY_KEY, management_key=GATEWAY_KEY, base_url=wire.server.url) as provider:
         with pytest.raises(OpenRouterError) as caught:
             await CALLS[name](provider, wire.part.parent)
 
@@ -272,7 +273,7 @@ async def test_a_key_of_a_gateway_that_is_echoed_as_escapes_is_in_no_error(wire:
 async def test_a_key_that_is_echoed_as_content_is_in_no_error(wire: Wire) -> None:
     wire.script(answer(GATEWAY_KEY * 9, content_type="video/mp4"))
 
-    async with OpenRouterProvider(GATEWAY_KEY, base_url=wire.server.url) as provider:
+    async with OpenRouterProvider(GATEWAY_KEY, management_key=GATEWAY_KEY, base_url=wire.server.url) as provider:
         with pytest.raises(OpenRouterError) as caught:
             await provider.download("job-1", 0, wire.part)
 

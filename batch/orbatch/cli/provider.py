@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from orbatch_provider import OpenRouterProvider
 
 SIMULATED_KEY = "sk-or-v1-simulated"  # the simulator accepts any key of this form
+SIMULATED_MANAGEMENT_KEY = "sk-or-v1-simulated-management"  # so that uncertain jobs are looked up as with a real one
 SIMULATED_SPEED = 30.0
 JOURNAL_SUFFIX = ".simulator.jsonl"
 
@@ -96,6 +97,10 @@ async def connect(
     speed = speed or SIMULATED_SPEED
     ledger = session.ledger_path
     journal = ledger.with_name(ledger.name + JOURNAL_SUFFIX) if with_journal else None
-    with simulator_thread(SimulatorSettings(speed=speed, faults=chosen), journal_path=journal) as simulator:
-        async with OpenRouterProvider(SIMULATED_KEY, base_url=simulator.base_url) as provider:
+    managers = frozenset({SIMULATED_MANAGEMENT_KEY})
+    settings = SimulatorSettings(speed=speed, faults=chosen, management_keys=managers)
+    with simulator_thread(settings, journal_path=journal) as simulator:
+        async with OpenRouterProvider(
+            SIMULATED_KEY, management_key=SIMULATED_MANAGEMENT_KEY, base_url=simulator.base_url
+        ) as provider:
             yield Connection(provider, simulated=True, speed=speed)

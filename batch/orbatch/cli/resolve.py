@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,6 +32,9 @@ from orbatch.ledger import (
     utc_now,
 )
 from orbatch.money import to_nano
+
+if TYPE_CHECKING:
+    from orbatch.runner.lookup import Finding
 
 ACTIVITY_PAGE = "https://openrouter.ai/activity"
 _PROMPT_SHOWN = 60  # characters
@@ -143,6 +148,9 @@ def resolve(
     lost: Annotated[
         bool, typer.Option("--lost", help="Give up a submitted or completed job whose output cannot be retrieved.")
     ] = False,
+    found: Annotated[
+        bool, typer.Option("--found", help="Look for it in the account's records, and take the job that it can be.")
+    ] = False,
     accept_file: Annotated[
         bool, typer.Option("--accept-file", help="Take the file of a completed job that does not decode as it is.")
     ] = False,
@@ -151,17 +159,19 @@ def resolve(
 ) -> None:
     """Record the outcome of an uncertain job, or of a paid job that cannot be retrieved.
 
-    Uncertain: the response to its submit request was lost, so it may have been charged. Pass exactly one of
-    --remote-id, --not-charged, --charged and --charged-at-most. An id is polled before it is recorded, and a mistyped
-    one is replaced by --remote-id with the right one. A paid job that the provider never returns is ended by --lost,
-    one whose file never decodes by --accept-file or --lost.
+    Uncertain: the response to its submit request was lost, so it may have been charged. Pass exactly one of --found,
+    --remote-id, --not-charged, --charged and --charged-at-most. --found reads the account's records, which needs
+    OPENROUTER_MANAGEMENT_KEY; `orbatch run` does so by itself, and takes the jobs that carry their key there. An id is
+    polled before it is recorded, and a mistyped one is replaced by --remote-id with the right one. A paid job that the
+    provider never returns is ended by --lost, one whose file never decodes by --accept-file or --lost.
     """
     session: Session = context.obj
     outlive_readers()
-    outcomes = [remote_id is not None, not_charged, charged is not None, charged_at_most, lost, accept_file]
+    outcomes = [found, remote_id is not None, not_charged, charged is not None, charged_at_most, lost, accept_file]
     if outcomes.count(True) != 1:
         raise Failure(
-            "Pass one of --remote-id ID, --not-charged, --charged USD, --charged-at-most, --lost or --accept-file."
+            "Pass one of --found, --remote-id ID, --not-charged, --charged USD, --charged-at-most, --lost or "
+            "--accept-file."
         )
     if remote_id is not None:
         remote_id = remote_id.strip()  # copied from a page
@@ -170,11 +180,14 @@ def resolve(
     cost = 0 if not_charged else None if charged is None else to_nano(charged)
     verdict = _Verdict(remote_id, not_charged, cost, lost, accept_file)
     with session.open_ledger() as ledger:
-        if not all_:
+        if found:
+            _resolve_found(session, ledger, job, all_=all_, yes=yes)
+        elif not all_:
             _resolve_one(session, ledger, job, verdict)
         elif remote_id is not None or charged is not None or lost or accept_file:
             raise Failure(
-                "--all works with --not-charged or --charged-at-most. Pass ids and amounts job by job, and --lost."
+                "--all works with --found, --not-charged or --charged-at-most. Pass ids and amounts job by job, and "
+                "--lost."
             )
         else:
             _resolve_all(session, ledger, job, verdict, yes=yes)
@@ -290,6 +303,61 @@ def _resolve_all(session: Session, ledger: Ledger, name: str, verdict: _Verdict,
     _show_result(session, name, f"{jobs} resolved.")
 
 
+def _resolve_found(session: Session, ledger: Ledger, which: str, *, all_: bool, yes: bool) -> None:
+    """Take the job that the account's records list for each uncertain one, where it is one."""
+    if all_:
+        uncertain = ledger.queries.uncertain(find_batch(ledger, which).id)
+    else:
+        job = find_job(ledger, which)
+        which = job.id
+        if job.status is not Status.UNCERTAIN:
+            raise Failure(f"Job {job.id} is {job.status}. There is nothing to look for.")
+        uncertain = [job]
+    if not uncertain:  # no error: a script may call this after every run
+        _show_result(session, which, "no job is uncertain.")
+        return
+    findings = _look_up(session, ledger, uncertain)
+    found = [finding for finding in findings if finding.remote_id is not None]
+    guesses = [finding for finding in found if not finding.is_certain]
+    for finding in findings:
+        (session.say if yes or not guesses else session.warn)(f"  {finding.job.id}  {finding.text}.")
+        if finding.remote_id is None and finding.text != finding.job.error:
+            ledger.attempts.add_event(finding.job.id, finding.attempt.id, finding.text)
+    if guesses and not yes:
+        confirm(
+            f"Record {pluralize(len(found), 'job')} as found, assuming that nothing else submitted such videos with "
+            "this API key in those minutes?",
+            "Nothing was changed.",
+        )
+    for finding in found:
+        assert finding.remote_id is not None
+        ledger.attempts.attach_remote_id(finding.attempt, finding.remote_id)
+    left = len(uncertain) - len(found)
+    rest = f" {jobs_are(left)} still uncertain." if left else ""
+    then = " The next `orbatch run` polls and downloads what was found." if found else ""
+    _show_result(session, which, f"{len(found)} of {pluralize(len(uncertain), 'job')} found.{rest}{then}")
+
+
+def _look_up(session: Session, ledger: Ledger, jobs: Sequence[JobRecord]) -> Sequence[Finding]:
+    """Raises Failure when the account's records cannot be read."""
+    from orbatch.cli.provider import connect  # not above: the other outcomes need no provider
+    from orbatch.runner.context import Clock
+    from orbatch.runner.lookup import look_up, refusal_text
+    from orbatch_provider import OpenRouterError
+
+    async def ask() -> Sequence[Finding]:
+        async with connect(session) as connection:
+            return await look_up(ledger, connection.provider, jobs, Clock(connection.speed))
+
+    try:
+        return asyncio.run(ask())
+    except OpenRouterError as exc:
+        code = ExitCode.FAILED if exc.temporary else ExitCode.USAGE
+        raise Failure(
+            f"The account's records cannot be read, so nothing was changed: {refusal_text(exc)}", code
+        ) from exc
+
+
 def _show_result(session: Session, subject: str, text: str) -> None:
     if session.json:
         session.data({"subject": subject, "result": text})
@@ -311,14 +379,19 @@ def uncertain_lines(ledger: Ledger, batch_id: int | None, flags: str) -> list[st
     lines = [f"{jobs_are(len(uncertain))} uncertain: the provider may have accepted {them}, so {they} not retried."]
     for job, attempt in uncertain:
         lines += _evidence(ledger, job, attempt, len(uncertain))
-    lines.append(f"  Look for a generation of that model, time and price on {ACTIVITY_PAGE}, then record the result:")
+    which = uncertain[0][0].id if len(uncertain) == 1 else "JOB"
+    if "--simulate" in flags or "OPENROUTER_MANAGEMENT_KEY" in os.environ:
+        lines.append(f"  To look for {them} in the account's records: orbatch resolve {which} --found{flags}")
+    else:
+        lines.append(f"  With OPENROUTER_MANAGEMENT_KEY set, `orbatch run` looks for {them} in the account's records.")
+    lines.append(f"  Or look for a generation of that model, time and price on {ACTIVITY_PAGE}, and record the result:")
     if not all(_answers_in_response(job) for job, _ in uncertain):  # images and texts have no remote id
         lines.append(
-            f"    orbatch resolve JOB --remote-id ID{flags}    listed there with this job id: poll and download it"
+            f"    orbatch resolve {which} --remote-id ID{flags}    listed there with this job id: poll and download it"
         )
     lines += [
-        f"    orbatch resolve JOB --not-charged{flags}     not listed there: submit it again",
-        f"    orbatch resolve JOB --charged USD{flags}     charged, and the output cannot be retrieved",
+        f"    orbatch resolve {which} --not-charged{flags}     not listed there: submit it again",
+        f"    orbatch resolve {which} --charged USD{flags}     charged, and the output cannot be retrieved",
     ]
     if len(uncertain) > 1:  # saves typing; the command asks before it changes them
         lines.append(f"    orbatch resolve BATCH --all --not-charged{flags}   none of them is listed there")
@@ -326,7 +399,8 @@ def uncertain_lines(ledger: Ledger, batch_id: int | None, flags: str) -> list[st
 
 
 def _evidence(ledger: Ledger, job: JobRecord, attempt: AttemptRecord, of: int) -> list[str]:
-    """Two lines about one of ``of`` uncertain jobs: which it is, what is known of its submit and of the key's usage."""
+    """Lines about one of ``of`` uncertain jobs: which it is, what is known of its submit, of the key's usage and from a
+    lookup."""
     prompt = " ".join(job.prompt.split())
     shown = prompt if len(prompt) <= _PROMPT_SHOWN else prompt[: _PROMPT_SHOWN - 1] + "…"
     worst = amount(attempt.reserved_nusd)
@@ -344,7 +418,8 @@ def _evidence(ledger: Ledger, job: JobRecord, attempt: AttemptRecord, of: int) -
             charged = "it was" if of == 1 else "at least one uncertain job was"  # the rise cannot be told apart
             rise = amount(usage.unexplained_nusd)
             line += f"rose by {rise} USD that no known job accounts for, so {charged} probably charged."
-    return [f"  {job.id}  {job.model}  {shown}", line]
+    looked_up = [f"    {job.error}."] if job.error not in (None, attempt.error) else []
+    return [f"  {job.id}  {job.model}  {shown}", line, *looked_up]
 
 
 def holds_data(ledger: Ledger, batch: BatchRecord) -> list[dict[str, Any]]:
@@ -367,6 +442,7 @@ def uncertain_data(ledger: Ledger, batch_id: int | None) -> list[dict[str, Any]]
                 "submitted_at": attempt.created_at,
                 "reserved_usd": json_usd(attempt.reserved_nusd),
                 "error": attempt.error,
+                "looked_up": job.error if job.error != attempt.error else None,
                 "usage_rise_unexplained_usd": None if usage is None else json_usd(usage.unexplained_nusd),
                 "usage_read_at": None if usage is None else usage.read_at,
             }

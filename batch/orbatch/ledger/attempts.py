@@ -33,7 +33,7 @@ from orbatch.ledger.transitions import add_event, insert_attempt, move, status_o
 _UNANSWERED = (Status.SUBMITTING, Status.UNCERTAIN)
 _UNCERTAIN = (Status.UNCERTAIN,)
 _REOPENABLE = ENDED_REMOTELY | {Status.REJECTED, Status.LOST}
-_FOUND = "resolved: found as "  # begins the history of an id that the user typed
+_FOUND = "resolved: found as "  # begins the history of an id that did not come in the answer
 # The provider is done with it, so that its charge can be known.
 _ENDED = {Status.COMPLETED, Status.DONE, Status.LOST} | ENDED_REMOTELY
 
@@ -284,7 +284,7 @@ class Attempts:
             step(db, attempt.id, _UNCERTAIN, Status.SUBMITTED, at, detail=f"{_FOUND}{remote_id}", **ids)
 
     def correct_remote_id(self, attempt: AttemptRecord, remote_id: str) -> None:
-        """Another id for a submitted attempt whose id was typed; the history keeps the old one.
+        """Another id for a submitted attempt whose id did not come in its answer; the history keeps the old one.
 
         Raises LedgerConflict for an id that came from the provider itself: nobody knows better.
         """

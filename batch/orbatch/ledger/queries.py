@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -260,6 +261,11 @@ class Queries:
         if row is None:
             raise LedgerError(f"There is no attempt {attempt_id} in {self._database.path}.")
         return attempt_from_row(row)
+
+    def known_remote_ids(self, remote_ids: Iterable[str]) -> set[str]:
+        """Those of these ids that belong to an attempt of this ledger."""
+        query = "select remote_id from attempts where remote_id in (select value from json_each(:ids))"
+        return {row["remote_id"] for row in self._database.rows(query, ids=json.dumps(list(remote_ids)))}
 
     def attempts_made(self, job_id: str) -> int:
         """Attempts that count against ``retries.attempts``: submitted, and not forgiven by ``retry``."""

@@ -83,11 +83,12 @@ def variant_text(variables: Mapping[str, Any], seed: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """One paid request, or one that may have been paid."""
+    """One paid request, or one that may have been paid. ``key``: unique over all ledgers; the request carried it."""
 
     id: int
     job_id: str
     number: int
+    key: str
     status: str
     account: str
     reserved_nusd: int | None

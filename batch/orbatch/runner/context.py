@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -28,8 +28,10 @@ from orbatch.runner.poll_schedule import backoff, bounded_retry_after
 from orbatch_provider import APIError, NotSentError, OutcomeUnknownError
 
 if TYPE_CHECKING:  # types alone: pydantic takes 0.1 s to import, and commands that only read the ledger do without
+    from datetime import datetime
+
     from orbatch.batchfile.models import LimitsConfig
-    from orbatch_provider import Generation, KeyInfo, PartFile, VideoJob
+    from orbatch_provider import Generation, GenerationRows, KeyInfo, PartFile, VideoJob
 
 # How long polls and downloads of one job are repeated while the provider does not answer. The next run resumes them;
 # without an end, one job that is broken at the provider would keep a run alive for ever.
@@ -101,6 +103,13 @@ class Provider(Protocol):
 
     async def key(self) -> KeyInfo:
         """Usage and limits of the API key."""
+
+    @property
+    def lists_generations(self) -> bool:
+        """Whether the account's records can be read."""
+
+    async def generations_between(self, start: datetime, end: datetime, users: Collection[str] = ()) -> GenerationRows:
+        """The generations of the account; ``users``: only those whose request had one of these in ``user``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ from orbatch.runner.context import (
     StopSubmits,
 )
 from orbatch.runner.download import Downloader
+from orbatch.runner.lookup import Finding, is_due, look_up, refusal_text
 from orbatch.runner.poll import Poller
 from orbatch.runner.poll_schedule import time_left
 from orbatch.runner.reconcile import reconcile, record_usage
@@ -129,6 +130,7 @@ class BatchRun:
         self._stop: Stop | None = None
         self._message = ""
         self._usage_read_at = float("-inf")
+        self._lookup_problem = ""  # said once
         self.waiting: str | None = None
 
     @property
@@ -150,10 +152,10 @@ class BatchRun:
         helpers = [asyncio.create_task(self._watched(each)) for each in work]
         try:
             await self._watched(self._feed)
-            while self._tasks:
-                await asyncio.wait(self._tasks)
+            await self._until_idle()
             if self._stop is None:
                 await self._reconcile()
+                await self._until_idle()
         finally:
             tasks = [*helpers, *self._tasks]
             for task in tasks:
@@ -165,6 +167,10 @@ class BatchRun:
         over_budget = self._set_wait_reasons()  # may fail, and then says so in _stop
         blocked, seconds = dict(self._scheduler.blocked), time.monotonic() - began
         return RunResult(self._stop, self._message, over_budget, blocked, seconds, self.options.caps)
+
+    async def _until_idle(self) -> None:
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     def seconds_left(self, progress: Sequence[ModelProgress]) -> float | None:
         """About how many real seconds the run still takes; None while no job of a model has shown how long it is."""
@@ -412,11 +418,42 @@ class BatchRun:
             result = await reconcile(self._ledger, provider, unsettled, self.options.caps)
             for model, reason in result.broken.items():
                 self._block_model(model, reason)
-            if self._ledger.queries.uncertain(self._batch.id):
+            if uncertain := self._ledger.queries.uncertain(self._batch.id):
                 await record_usage(self._ledger, provider)  # usage lags; the newest reading says most
+                await self._look_up(uncertain)
             if result.settled:
                 self._scheduler.reconsider()
                 self._wake.set()
+
+    async def _look_up(self, uncertain: Sequence[JobRecord]) -> None:
+        """Follow the uncertain jobs that the account's records identify, and note what they say about the others."""
+        provider, clock = self._context.provider, self._context.clock
+        due = [job for job in uncertain if is_due(job, self._poller.usual_s(job.model), clock)]
+        if not due or not provider.lists_generations:
+            return
+        try:
+            findings = await look_up(self._ledger, provider, due, clock)
+        except OpenRouterError as exc:
+            if not exc.temporary and self._lookup_problem != refusal_text(exc):
+                self._lookup_problem = refusal_text(exc)
+                text = f"Uncertain jobs cannot be looked up: {self._lookup_problem}"
+                self._context.on_event(Event(text, level="warning"))
+            return
+        for finding in findings if self._stop is None else []:
+            with contextlib.suppress(LedgerConflict):  # it was resolved by hand meanwhile
+                self._follow_up(finding)
+
+    def _follow_up(self, finding: Finding) -> None:
+        job, attempt = finding.job, finding.attempt
+        if finding.remote_id is not None and finding.is_certain:
+            self._ledger.attempts.attach_remote_id(attempt, finding.remote_id)
+            self._context.log(job, f"found: {finding.text}", "info")
+            found = self._ledger.queries.job(job.id)
+            assert found.attempt is not None  # it was attached to one
+            self._start(found, found.attempt)
+        elif finding.text != job.error:
+            self._ledger.attempts.add_event(job.id, attempt.id, finding.text)
+            self._context.log(job, f"still uncertain: {finding.text}", "warning")
 
     def _set_wait_reasons(self) -> bool:
         """Record for each pending job why it was not submitted. Returns whether a cap is the reason for any."""

@@ -197,7 +197,14 @@ class Submitter:
         account, amount = self._context.provider.account, reservation.amount_nusd
         # What the ledger has now, without reading it again; ``submitted_at`` None means just now.
         return AttemptRecord(
-            reservation.attempt_id, job.id, reservation.number, Status.SUBMITTED, account, amount, remote_id=remote_id
+            reservation.attempt_id,
+            job.id,
+            reservation.number,
+            reservation.key,
+            Status.SUBMITTED,
+            account,
+            amount,
+            remote_id=remote_id,
         )
 
     def _accept_beside(self, submission: _Submission, remote_id: str, conflict: LedgerConflict) -> Reservation | None:

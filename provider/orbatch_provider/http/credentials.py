@@ -16,9 +16,11 @@ from urllib.parse import SplitResult, urlsplit
 from orbatch_provider.errors import ConfigurationError
 
 KEY_VARIABLE = "OPENROUTER_API_KEY"
+MANAGEMENT_KEY_VARIABLE = "OPENROUTER_MANAGEMENT_KEY"
 BASE_URL_VARIABLE = "OPENROUTER_BASE_URL"
 DEFAULT_BASE_URL = "https://openrouter.ai/api/v1"
 
+_NAMES = {KEY_VARIABLE: "API key", MANAGEMENT_KEY_VARIABLE: "Management API key"}  # for messages
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _HIDDEN = "[redacted key]"
 _PART = 12  # characters of the key that are hidden wherever they stand, without the rest of it
@@ -30,12 +32,13 @@ class ApiKey:
     """A key that no repr, log, pickle or traceback shows. ``reveal`` is for the header, and nothing else.
 
     Creating one never raises, because the exception would carry the text in its frames; ``problem`` is a sentence on
-    what is wrong with it, or None.
+    what is wrong with it, or None. ``variable``: of the environment, where it comes from.
     """
 
-    __slots__ = ("_blocks", "_parts", "_text", "problem")
+    __slots__ = ("_blocks", "_parts", "_text", "_variable", "problem")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, variable: str = KEY_VARIABLE) -> None:
+        self._variable = variable
         self._take(text)
 
     def _take(self, text: str) -> None:
@@ -48,22 +51,23 @@ class ApiKey:
         half = max(1, (length + 1) // 2)
         self._blocks = [self._text[at : at + half] for at in range(0, len(self._text) - half + 1, half)]
         self.problem: str | None = None
+        name = _NAMES[self._variable]
         if not self._text:
-            self.problem = f"API key required: {KEY_VARIABLE} is not set."
+            self.problem = f"{name} required: {self._variable} is not set."
         elif not (self._text.isascii() and self._text.isprintable()) or " " in self._text:
-            self.problem = f"The API key ({KEY_VARIABLE}) contains whitespace or an invalid character. Copy it again."
+            self.problem = f"The {name} ({self._variable}) contains whitespace or an invalid character. Copy it again."
 
     def look_again(self) -> None:
         """Take the key of the environment where there was none; it may have been set meanwhile."""
         if self.is_missing:
-            self._take(os.environ.get(KEY_VARIABLE, ""))
+            self._take(os.environ.get(self._variable, ""))
 
     @classmethod
-    def read(cls, given: str | ApiKey | None) -> ApiKey:
-        """``given``, or the environment when it is None; an empty text is no key."""
+    def read(cls, given: str | ApiKey | None, variable: str = KEY_VARIABLE) -> ApiKey:
+        """``given``, or the environment's ``variable`` when it is None; an empty text is no key."""
         if isinstance(given, ApiKey):
             return given
-        return cls(os.environ.get(KEY_VARIABLE, "") if given is None else given)
+        return cls(os.environ.get(variable, "") if given is None else given, variable)
 
     @property
     def is_missing(self) -> bool:

@@ -151,14 +151,24 @@ class Transport:
         headers = {**self._headers[True], "Content-Type": "application/json", "Connection": "close"}
         wait_s = self._timeouts.submit_s
         request = self._request("POST", self.base_url + path, headers, wait_s, body)
-        return await self._exchange(self._submits, request, path, wait_s, kind=kind, sink=sink)
+        return await self._exchange(self._submits, request, path, wait_s, paid=True, kind=kind, sink=sink)
 
     async def read(self, path: str, *, query: Mapping[str, str] | None = None, keyed: bool = True) -> ApiResponse:
         """GET ``path``: free, on a pooled connection. ``keyed=False`` sends neither key nor attribution."""
-        url, wait_s = f"{self.base_url}{path}" + (f"?{urlencode(query)}" if query else ""), self._timeouts.read_s
-        request = self._request("GET", url, self._read_headers[keyed], wait_s)
+        url = f"{self.base_url}{path}" + (f"?{urlencode(query)}" if query else "")
+        return await self._read(
+            self._request("GET", url, self._read_headers[keyed], self._timeouts.read_s), path, keyed
+        )
+
+    async def ask(self, path: str, body: bytes) -> ApiResponse:
+        """POST a question (JSON) to ``path``: free, like a read."""
+        headers = {**self._headers[True], "Content-Type": "application/json"}
+        request = self._request("POST", self.base_url + path, headers, self._timeouts.read_s, body)
+        return await self._read(request, path, keyed=True)
+
+    async def _read(self, request: httpx.Request, path: str, keyed: bool) -> ApiResponse:
         async with self._slots():
-            return await self._exchange(self._reads, request, path, wait_s, keyed=keyed)
+            return await self._exchange(self._reads, request, path, self._timeouts.read_s, paid=False, keyed=keyed)
 
     @asynccontextmanager
     async def stream(self, url: str, headers: Mapping[str, str], *, keyed: bool) -> AsyncIterator[Content]:
@@ -209,12 +219,13 @@ class Transport:
         path: str,
         wait_s: float,
         *,
+        paid: bool,
         keyed: bool = True,
         kind: Kind = "video",
         sink: Sink | None = None,
     ) -> ApiResponse:
         """Send, and read the whole response. Once a status is known, it counts even if the body is cut off."""
-        name, paid = f"{request.method} {path}", request.method == "POST"
+        name = f"{request.method} {path}"
         response: httpx.Response | None = None
         failure: OpenRouterError | None = None
         body: Sink = BytesIO()
