@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from decimal import Decimal
 
 from orbatch.ledger import Caps, Status
 from orbatch.runner.context import OUTAGE_LIMIT_S
-from orbatch.runner.poll_schedule import MIN_POLL_INTERVAL_S
+from orbatch.runner.poll_schedule import MAX_BACKOFF_S, MIN_POLL_INTERVAL_S
 from orbatch_provider import OutcomeUnknownError, Usage, VideoJob
+from orbatch_provider.errors import InvalidResponseError
 from tests.faults.fakes import FakeProvider
 from tests.faults.workshop import MODEL, Workshop
 
@@ -40,6 +42,28 @@ async def test_an_outage_without_end_leaves_the_job_for_the_next_run(
 
     assert workshop.status(job) is Status.SUBMITTED
     assert OUTAGE_LIMIT_S < steps.context.clock.now() < 1.1 * OUTAGE_LIMIT_S
+
+
+async def test_polls_that_are_answered_wrongly_are_reported_once_and_become_rare(
+    workshop: Workshop, provider: FakeProvider
+) -> None:
+    job, attempt = workshop.submitted()
+    steps = workshop.steps(provider, timeout_s=36_000)
+    clock, asked = steps.context.clock, list[float]()
+
+    def answer() -> VideoJob | Exception:
+        asked.append(clock.now())
+        right = VideoJob(attempt.remote_id or "", "completed")
+        return right if len(asked) > 12 else InvalidResponseError("The response is empty")
+
+    provider.polls = answer
+    assert await steps.poll(job, attempt) is not None
+
+    assert workshop.status(job) is Status.COMPLETED
+    assert workshop.text.count("5 polls in a row have failed, polling less often: The response is empty") == 1
+    assert workshop.text.count("The response is empty") == 2  # once at first, once at the fifth
+    pauses = [later - earlier for earlier, later in itertools.pairwise(asked[5:])]
+    assert min(pauses) >= 0.75 * MAX_BACKOFF_S
 
 
 async def test_a_failed_job_is_tried_again_as_often_as_allowed(workshop: Workshop, provider: FakeProvider) -> None:

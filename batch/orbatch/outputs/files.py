@@ -32,8 +32,11 @@ TOLERANCE_SHARE = 0.05
 # How much of its own length a clip may lack at its end: containers round, and some count the length of the audio.
 CUT_S = 1.0
 CUT_SHARE = 0.1
+# How much of the requested length a clip needs whose format does not say how long it is.
+WHOLE_SHARE = 0.9
 
 _DEMUXERS = {"video/mp4": "mp4", "video/quicktime": "mov"}
+_MATROSKA = frozenset({"video/webm", "video/x-matroska"})
 
 _OUR_PART = re.compile(rf"\.[0-9a-f]{{8}}{re.escape(PART_SUFFIX)}$")  # see part_path
 
@@ -170,7 +173,7 @@ def probe(
     """Open a video, decode its first and its last part, and describe what it really contains.
 
     ``mime_type``: by its first bytes, so that the format is not guessed again. A length that was not requested is a
-    warning, not a failure. Raises NotPlayable.
+    warning, not a failure, where the file itself says that it is whole. Raises NotPlayable.
     """
     import av  # here: it takes 0.1 s, and commands that only read never need it
 
@@ -180,6 +183,8 @@ def probe(
                 # Several files are checked in parallel; threads within each would only get in each other's way.
                 each.codec_context.thread_count = 1
             stream, frame, seconds = _decode(container)
+            if requested_s is not None and not _says_its_length(container, stream, mime_type):
+                _check_requested(seconds, requested_s)
             audio = container.streams.audio[0].codec_context.name if container.streams.audio else None
             return OutputRecord(
                 path=str(path),
@@ -207,17 +212,33 @@ def length_warning(seconds: float | None, requested_s: int | None) -> str | None
     return f"{seconds:.1f} s long, {requested_s} s were requested"
 
 
-def _decode(container: InputContainer) -> tuple[VideoStream, VideoFrame, float | None]:
+def _decode(container: InputContainer) -> tuple[VideoStream, VideoFrame, float]:
     if not container.streams.video:
         raise NotPlayable("it has no video stream")
     stream = container.streams.video[0]
     first = next(iter(container.decode(stream)), None)
     if first is None:
         raise NotPlayable("its video stream has no frame")
-    seconds = container.duration / 1_000_000 if container.duration else None
-    if seconds is not None and seconds > 1:
+    if not container.duration:  # it was written while it was recorded
+        return stream, first, _read_on(container, stream, 0.0)[1]
+    seconds = container.duration / 1_000_000
+    if seconds > 1:
         _check_end(container, stream, seconds)
     return stream, first, seconds
+
+
+def _says_its_length(container: InputContainer, stream: VideoStream, mime_type: str) -> bool:
+    """Whether a file that was cut has its length still on record; else its length is only what is there."""
+    if mime_type in _DEMUXERS:
+        return stream.frames > 0  # a fragmented MP4 has no index of its frames
+    return mime_type in _MATROSKA and container.duration is not None
+
+
+def _check_requested(seconds: float, requested_s: int) -> None:
+    if seconds < requested_s * WHOLE_SHARE:
+        raise NotPlayable(
+            f"it has {seconds:.1f} of the {requested_s} s requested, and its format does not say how long it is"
+        )
 
 
 def _check_end(container: InputContainer, stream: VideoStream, seconds: float) -> None:

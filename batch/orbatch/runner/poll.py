@@ -23,6 +23,7 @@ from orbatch_provider import (
 )
 
 OUTAGE_REPORTED_AFTER_S = 60.0
+FAILURES_REPORTED = 5  # in a row; by then the backoff is at its longest
 
 
 class Poller:
@@ -114,6 +115,9 @@ class Poller:
             by_other_key = is_hidden and watch.attempt.account != self._context.provider.account
             hint = " It was submitted with another API key." if by_other_key else ""
             self._context.log(watch.job, f"poll failed, retrying: {error}{hint}", "warning" if hint else "info")
+        elif watch.failures == FAILURES_REPORTED and not is_outage(error):
+            text = f"{watch.failures} polls in a row have failed, polling less often: {error}"
+            self._context.log(watch.job, text, "warning")
         options = self._context.options
         if watch.is_over(options.poll_timeout_s):
             self._context.leave_for_next_run(watch.job, watch.attempt, f"polling failed: {error}")

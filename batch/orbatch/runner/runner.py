@@ -130,6 +130,7 @@ class BatchRun:
         self._stop: Stop | None = None
         self._message = ""
         self._usage_read_at = float("-inf")
+        self._reconciling = asyncio.Lock()  # the last look waits for a regular one, and repeats nothing it says
         self._lookup_problem = ""  # said once
         self.waiting: str | None = None
 
@@ -413,17 +414,21 @@ class BatchRun:
 
     async def _reconcile(self) -> None:
         # The next one tries again: a charge that cannot be settled now is never worth a stopped run.
-        with contextlib.suppress(OpenRouterError, LedgerError):
-            provider, unsettled = self._context.provider, self._ledger.queries.unsettled(self._batch.id)
-            result = await reconcile(self._ledger, provider, unsettled, self.options.caps)
-            for model, reason in result.broken.items():
-                self._block_model(model, reason)
-            if uncertain := self._ledger.queries.uncertain(self._batch.id):
-                await record_usage(self._ledger, provider)  # usage lags; the newest reading says most
-                await self._look_up(uncertain)
-            if result.settled:
-                self._scheduler.reconsider()
-                self._wake.set()
+        async with self._reconciling:
+            with contextlib.suppress(OpenRouterError, LedgerError):
+                await self._reconcile_now()
+
+    async def _reconcile_now(self) -> None:
+        provider, unsettled = self._context.provider, self._ledger.queries.unsettled(self._batch.id)
+        result = await reconcile(self._ledger, provider, unsettled, self.options.caps)
+        for model, reason in result.broken.items():
+            self._block_model(model, reason)
+        if uncertain := self._ledger.queries.uncertain(self._batch.id):
+            await record_usage(self._ledger, provider)  # usage lags; the newest reading says most
+            await self._look_up(uncertain)
+        if result.settled:
+            self._scheduler.reconsider()
+            self._wake.set()
 
     async def _look_up(self, uncertain: Sequence[JobRecord]) -> None:
         """Follow the uncertain jobs that the account's records identify, and note what they say about the others."""
