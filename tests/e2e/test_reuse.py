@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from orbatch_simulator import Fault
 from tests.desk import Desk
 
 
@@ -101,3 +102,34 @@ def test_a_parameter_of_an_url_that_is_not_signed_is_part_of_it(desk: Desk) -> N
         frame = f"https://b.example/a.png?st={version}"
         desk.run(desk.write(prompts=[{"id": "one", "prompt": "a", "first_frame": frame}]))
     assert desk.accepted() == 2
+
+
+def test_what_another_batch_has_in_flight_is_not_bought_beside_it(desk: Desk) -> None:
+    desk.simulator.set_faults(Fault("job", "never_ends", prompt_contains="cat"))
+    briefly = {"interval": 10, "timeout": 60}
+    films = desk.write(polling=briefly)
+    desk.run(films, code=3)  # it leaves the cat at the provider
+    twin = desk.write(name="twin", prompts=["a cat", "a bee"], polling=briefly)
+    plan = desk.call("plan", twin)
+    assert "1 job waits for batch films, which has submitted the same request and has no file of it yet." in plan.err
+    run = desk.run(twin, code=3)
+    assert "1 job not submitted: batch films has submitted the same request" in run.err
+    assert desk.prompts_bought() == ["a bee", "a cat", "a cow", "a dog"]
+    assert desk.statuses().count("pending") == 1
+
+    run = desk.run(twin, "--fresh", code=3)
+    assert "waits for batch films" not in run.err
+    assert desk.prompts_bought().count("a cat") == 2
+
+
+def test_a_held_job_takes_the_file_when_the_other_batch_has_it(desk: Desk) -> None:
+    desk.simulator.set_faults(Fault("content", "answer", status=503, prompt_contains="cat", times=400))
+    films = desk.write()
+    with desk.running(films) as first:
+        desk.until(lambda: desk.accepted() == 3, "the submits")
+        twin = desk.write(name="twin", prompts=["a cat"])
+        assert "twin: 0 of 1 done" in desk.run(twin, code=3).out
+        desk.simulator.set_faults()
+        first.finish(0)
+    assert "1 job reused from batch films" in desk.run(twin).err
+    assert desk.accepted() == 3

@@ -222,6 +222,10 @@ def _reuse(session: Session, ledger: Ledger, batch: BatchRecord, only: str | Non
         session.warn(f"{pluralize(jobs, 'job')} reused from batch {name}, which made the same request.")
     if reused:
         session.warn(f"This saves {amount(saved_nusd)} USD; --fresh buys them again.")
+    for name, jobs in Counter(ledger.queries.open_elsewhere(batch.id, only).values()).items():
+        wait, them = ("1 job waits", "it") if jobs == 1 else (f"{jobs} jobs wait", "them")
+        session.warn(f"{wait} for batch {name}, which has submitted the same request and has no file of {them} yet.")
+        session.warn(f"When it has, the next run reuses {them}; --fresh buys {them} now.")
 
 
 def _refuse_paid_elsewhere(

@@ -274,9 +274,10 @@ def _attention_lines(
     if len(problems) > PROBLEMS_SHOWN:
         yield f"... and other problems: orbatch jobs {batch.name} --status {','.join(SCREEN['failed'])}{flags}"
     yield from retry_hint(batch.name, counts, flags)
-    if result.over_budget:
+    if result.over_budget or result.held:
         for reason, jobs in ledger.queries.wait_reasons(batch.id):
             yield f"{pluralize(jobs, 'job')} not submitted: {reason}"
+    if result.over_budget:
         yield from _raise_hint(ledger, batch, result.caps)
     yield from uncertain_lines(ledger, batch.id, flags)
 

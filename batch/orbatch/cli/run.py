@@ -102,7 +102,8 @@ def run(
                     show_plan(session, view)
                     return ExitCode.DONE
                 _confirm_plan(session, ledger, connection, view, yes=yes)
-                batch, options = view.plan.batch, _options(ledger, view, budget, in_flight, fail_fast=fail_fast)
+                batch, options = view.plan.batch, _options(ledger, view, budget, in_flight)
+                options = replace(options, fail_fast=fail_fast, fresh=fresh)
                 result = await drive(session, ledger, batch, connection, options)
                 show_summary(session, ledger, batch, result)
                 uncertain = len(ledger.queries.uncertain(batch.id))  # of the whole batch, whatever --only chose
@@ -280,14 +281,11 @@ def _confirm_plan(session: Session, ledger: Ledger, connection: Connection, view
         )
 
 
-def _options(
-    ledger: Ledger, view: PlanView, budget: Decimal | None, in_flight: int | None, *, fail_fast: bool
-) -> RunOptions:
+def _options(ledger: Ledger, view: PlanView, budget: Decimal | None, in_flight: int | None) -> RunOptions:
     """The settings of the batch file, or of `orbatch set`, also while the question was open; the command line wins
     where it gives one."""
     caps, limits = effective(ledger, view.plan, budget)
-    options = run_options(view.plan, caps, limits if in_flight is None else replace(limits, in_flight=in_flight))
-    return replace(options, fail_fast=fail_fast)
+    return run_options(view.plan, caps, limits if in_flight is None else replace(limits, in_flight=in_flight))
 
 
 def run_options(plan: Plan, caps: Caps, limits: LimitsConfig) -> RunOptions:
@@ -317,6 +315,6 @@ def exit_code(result: RunResult, counts: Counts, uncertain: int) -> ExitCode:
         return ExitCode.BUDGET
     # Open jobs are paid for, but this run gave up waiting for them.
     without_output = (*SCREEN["failed"], *PAID_AND_OPEN)
-    if result.stop is Stop.FAIL_FAST or any(counts[status] for status in without_output):
+    if result.stop is Stop.FAIL_FAST or result.held or any(counts[status] for status in without_output):
         return ExitCode.NO_OUTPUT
     return ExitCode.DONE

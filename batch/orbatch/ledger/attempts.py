@@ -7,7 +7,7 @@ nano-dollars.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -342,6 +342,14 @@ class Attempts:
                 "update jobs set wait_reason = :reason where batch_id = :batch_id and status = 'pending' "
                 f"and retired = 0 and wait_reason is null {'' if model is None else 'and model = :model'}",
                 {"reason": reason, "batch_id": batch_id, "model": model},
+            )
+
+    def set_wait_reasons(self, reasons: Mapping[str, str]) -> None:
+        """Note why these pending jobs are not submitted: job id -> reason."""
+        with self._database.write() as db:
+            db.executemany(
+                "update jobs set wait_reason = ? where id = ? and status = 'pending'",
+                [(reason, job_id) for job_id, reason in reasons.items()],
             )
 
     def mark_over_budget(self, batch_id: int, caps: Caps, only: str | None = None) -> int:

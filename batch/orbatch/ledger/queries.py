@@ -63,6 +63,18 @@ class NoSuchJob(LedgerError):
     """No job, or more than one, has an id that begins with the given text."""
 
 
+_OPEN_ELSEWHERE = f"""
+select jobs.id, paid.batch from jobs
+join (
+  select other.key, other.kind, batches.name as batch from attempts
+  join jobs other on other.id = attempts.job_id
+  join batches on batches.id = attempts.batch_id
+  where attempts.batch_id <> :batch_id and attempts.{OPEN}
+) paid on paid.key = jobs.key and paid.kind = jobs.kind
+where jobs.batch_id = :batch_id and jobs.status = 'pending' and jobs.retired = 0
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One row of a job's history. Equal statuses: a remark."""
@@ -140,6 +152,11 @@ class Queries:
         rows = self._database.rows(_REUSABLE + only_condition(only), batch_id=batch_id, only=only)
         found = {row["pending_id"]: ReusableJob(*row) for row in rows}
         return list(found.values())
+
+    def open_elsewhere(self, batch_id: int, only: str | None = None) -> dict[str, str]:
+        """Pending jobs whose request another batch has submitted and has no file of yet: job id -> that batch."""
+        rows = self._database.rows(_OPEN_ELSEWHERE + only_condition(only), batch_id=batch_id, only=only)
+        return {row["id"]: row["batch"] for row in rows}
 
     def pending_keys(self, batch_id: int, only: str | None = None) -> set[str]:
         """The keys of the jobs that are still to be submitted."""

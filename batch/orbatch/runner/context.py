@@ -117,7 +117,8 @@ class RunOptions:
     """How to run a batch: its file's settings, with the command line's in their place. Times in seconds.
 
     ``attempts``: per job, the first included; ``retry_on``: final statuses that get another; ``only``: glob pattern.
-    ``submits`` False: paid jobs are polled and downloaded, and nothing is submitted.
+    ``submits`` False: paid jobs are polled and downloaded, and nothing is submitted. ``fresh``: also submit what
+    another batch has submitted and has no file of yet.
     """
 
     limits: LimitsConfig
@@ -130,6 +131,7 @@ class RunOptions:
     only: str | None = None
     fail_fast: bool = False
     submits: bool = True
+    fresh: bool = False
 
 
 class StopRun(Exception):

@@ -86,7 +86,7 @@ _NOT_FAILED = frozenset({Status.DONE, Status.SUBMITTED, Status.COMPLETED, Status
 class RunResult:
     """How a run ended. ``stop`` None: it did all it could. ``over_budget``: pending jobs that the caps left no room
     for; ``blocked``: models that were not submitted further, each with the reason. ``seconds``: how long it took;
-    ``caps``: those that held at the end."""
+    ``caps``: those that held at the end; ``held``: pending jobs whose request another batch has in flight."""
 
     stop: Stop | None
     message: str
@@ -94,6 +94,7 @@ class RunResult:
     blocked: Mapping[str, str]
     seconds: float
     caps: Caps
+    held: int = 0
 
 
 class BatchRun:
@@ -167,7 +168,9 @@ class BatchRun:
                     last()
         over_budget = self._set_wait_reasons()  # may fail, and then says so in _stop
         blocked, seconds = dict(self._scheduler.blocked), time.monotonic() - began
-        return RunResult(self._stop, self._message, over_budget, blocked, seconds, self.options.caps)
+        return RunResult(
+            self._stop, self._message, over_budget, blocked, seconds, self.options.caps, len(self._scheduler.held)
+        )
 
     async def _until_idle(self) -> None:
         while self._tasks:
@@ -239,7 +242,6 @@ class BatchRun:
     async def _feed(self) -> None:
         """Resume what an earlier run left, then submit pending jobs while the limits and the caps allow any."""
         self._resume()
-        self._scheduler.other_runners = self._ledger.leases.other_runners(self._batch.id, utc_now())
         submitted = 0
         while self._stop is None:
             self._wake.clear()
@@ -371,7 +373,6 @@ class BatchRun:
                 self._ledger.database.check_in_place()
                 self._ledger.leases.renew(self._batch.id, self._holder, utc_now(), self._lease_s)
                 self._receipts.remember()
-                self._scheduler.other_runners = self._ledger.leases.other_runners(self._batch.id, utc_now())
             except (LeaseLost, LedgerMoved):
                 raise
             except LedgerError as exc:
@@ -470,10 +471,16 @@ class BatchRun:
                 self._ledger.attempts.set_wait_reason(self._batch.id, model, reason)
             if self._stop is Stop.NO_CREDIT:
                 self._ledger.attempts.set_wait_reason(self._batch.id, None, self._message)
+            self._ledger.attempts.set_wait_reasons(
+                {
+                    job_id: f"batch {batch} has submitted the same request"
+                    for job_id, batch in self._scheduler.held.items()
+                }
+            )
             if self._stop is not None:
                 return bool(blocked)
-            held = self._ledger.attempts.mark_over_budget(self._batch.id, self.options.caps, self.options.only)
+            over_budget = self._ledger.attempts.mark_over_budget(self._batch.id, self.options.caps, self.options.only)
         except LedgerError as exc:
             self._end(Stop.FAILED, str(exc))
             return bool(blocked)
-        return held > 0 or bool(blocked)
+        return over_budget > 0 or bool(blocked)

@@ -16,8 +16,8 @@ RATE_WINDOW_S = 60.0
 class Scheduler:
     """Chooses among the pending jobs of one batch, which stay in the ledger: only a few are in memory.
 
-    ``blocked``: models of which nothing more is submitted, each with the reason. ``other_runners``: how many other
-    batches of this ledger are running; they share the limits.
+    ``blocked``: models of which nothing more is submitted, each with the reason. ``held``: jobs that are not
+    submitted, each with the batch that has the same request in flight.
     """
 
     def __init__(self, context: RunContext, batch_id: int) -> None:
@@ -28,11 +28,16 @@ class Scheduler:
         self._models: list[str] | None = None  # those with pending jobs; None when that may have changed
         self._candidates: dict[str, deque[JobRecord]] = {}
         self._refused: set[str] = set()
+        options = context.options
+        buys_again = options.fresh or not options.submits
+        self.held = {} if buys_again else self._ledger.queries.open_elsewhere(batch_id, options.only)
         self.blocked: dict[str, str] = {}
-        self.other_runners = 0
+        self._shares_limits = False
 
     def choose(self) -> JobRecord | Wait | None:
         """The next job that may be submitted now; or why it must wait; or None when there is none."""
+        # Read each time: a run that has just begun elsewhere counts from its first submit.
+        self._shares_limits = self._ledger.leases.other_runners(self._batch_id, utc_now()) > 0
         waits: list[Wait] = []
         ready: list[JobRecord] = []
         for model in self._pending_models():
@@ -97,15 +102,15 @@ class Scheduler:
                 model,
                 room_nusd=left,
                 unpriced_nusd=caps.unpriced,
-                limit=CANDIDATES + len(self._refused),
+                limit=CANDIDATES + len(self._refused) + len(self.held),
                 only=self._context.options.only,
             )
-            queue.extend(job for job in found if job.id not in self._refused)
+            queue.extend(job for job in found if job.id not in self._refused and job.id not in self.held)
         return queue[0] if queue else None
 
     def _why_not(self, model: str) -> Wait | None:
         elsewhere, of_model = 0, 0
-        if self.other_runners:
+        if self._shares_limits:
             now = utc_now()
             elsewhere = self._ledger.queries.in_flight_elsewhere(self._batch_id, None, now)
             of_model = self._ledger.queries.in_flight_elsewhere(self._batch_id, model, now)
@@ -114,7 +119,7 @@ class Scheduler:
     def _shared_rate(self, model: str) -> Wait | None:
         """Submits of the last minute by other runs on this ledger, or by this batch's run before it was stopped."""
         clock = self._context.clock
-        if not self.other_runners and clock.now() - self._started > RATE_WINDOW_S:
+        if not self._shares_limits and clock.now() - self._started > RATE_WINDOW_S:
             return None  # this run's own limiter has seen the whole window
         since = utc_now() - timedelta(seconds=clock.real(RATE_WINDOW_S))
         limits = self._context.options.limits
