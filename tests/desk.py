@@ -54,12 +54,14 @@ class Outcome:
 
 
 class Desk:
-    """``folder``: where the user is. ``env``: what every call finds in its environment beside PATH and the like."""
+    """``folder``: where the user is. ``env``: what every call finds in its environment beside PATH and the like.
+    ``under``: a command that starts the processes, with its arguments."""
 
     def __init__(self, folder: Path, simulator: Simulator) -> None:
         self.folder = folder
         self.simulator = simulator
         self.db = folder / "orbatch.db"
+        self.under: list[str] = []
         self._beside: list[subprocess.Popen[str]] = []
         self.env = {
             "OPENROUTER_API_KEY": KEY,
@@ -112,7 +114,7 @@ class Desk:
         """A real process that goes on beside the test; it is gone afterwards."""
         kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT", "TMPDIR", "LANG") if name in os.environ}
         process = subprocess.Popen(
-            [sys.executable, "-m", "orbatch", *map(str, arguments)],
+            [*self.under, sys.executable, "-m", "orbatch", *map(str, arguments)],
             env={**kept, "PYTHONPATH": _SOURCES, **self.env, **env},
             cwd=self.folder,
             stdin=subprocess.DEVNULL,

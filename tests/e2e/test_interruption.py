@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +15,7 @@ from tests.conftest import Open
 from tests.desk import LITE, Desk
 
 FIVE = ["one", "two", "three", "four", "five"]
+IN_A_CONTAINER = ["unshare", "--fork", "--pid", "--kill-child"]
 LONG = 1e6  # simulated seconds: far beyond a test
 
 
@@ -30,6 +35,22 @@ def test_a_signal_stops_in_order_and_the_same_command_goes_on(open_desk: Open, n
     assert desk.accepted() == 5
     desk.assert_nothing_bought_twice()
     desk.assert_report_equals_journal()
+
+
+@pytest.mark.skipif(
+    not shutil.which("unshare") or subprocess.run([*IN_A_CONTAINER, "true"], capture_output=True).returncode != 0,
+    reason="no process may have a namespace of its own here",
+)
+def test_as_the_first_process_of_a_container_sigterm_stops_it_in_order(open_desk: Open) -> None:
+    desk = open_desk(render_s={LITE: 200.0})
+    path = desk.write(prompts=FIVE, limits={"in_flight": 2, "submits_per_minute": 6000})
+    desk.under = IN_A_CONTAINER
+    with desk.running(path) as run:
+        desk.until(lambda: desk.accepted() >= 2, "two jobs in flight")
+        (first,) = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()
+        os.kill(int(first), signal.SIGTERM)  # the kernel drops it where the first process has no handler
+        assert "2 running, 3 pending" in run.finish(130).out
+    assert desk.accepted() == 2
 
 
 def test_under_nohup_a_closed_terminal_stops_nothing(open_desk: Open) -> None:
