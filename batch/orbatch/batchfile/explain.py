@@ -192,7 +192,8 @@ def _allowed(alternatives: Sequence[Schema]) -> str:
 
 def words_of(schema: Schema) -> list[str]:
     """The words that a schema allows; none for one that is not a list of words."""
-    return [str(word) for word in schema.get("enum", [schema["const"]] if "const" in schema else ())]
+    words = schema.get("enum", [schema["const"]] if "const" in schema else ())
+    return [str(word).lower() if isinstance(word, bool) else str(word) for word in words]
 
 
 def name_of(schema: Schema) -> str:

@@ -20,6 +20,7 @@ from orbatch.batchfile.models import (
     BatchConfig,
     BatchFile,
     ModelItem,
+    PicksOf,
     PromptFile,
     PromptItem,
 )
@@ -64,6 +65,7 @@ def load_config(path: Path) -> BatchConfig:
         models=parts.models,
         prompts=parts.prompts,
         prompts_from=parts.prompt_file,
+        picks_of=None if batch.from_ is None else PicksOf(batch.from_.batch, root.lines["from"]),
         seeds=tuple(batch.seeds),
         repeat=batch.repeat,
         duplicates=batch.duplicates,
@@ -125,8 +127,14 @@ class _Parts:
     def check(self) -> None:
         """Reports the problems that concern several keys, and finds the file of ``prompts_from``."""
         root, report = self._root, self._report
-        if not root.keys() & {"prompts", "prompts_from"}:
-            report.add(root.line, "prompts", "is missing: give prompts, or a file of them in prompts_from")
+        given = root.keys() & {"prompts", "prompts_from", "from"}
+        if not given:
+            text = (
+                "is missing: give prompts, a file of them in prompts_from, or from with what is picked of another batch"
+            )
+            report.add(root.line, "prompts", text)
+        if "from" in given and len(given) > 1:
+            report.add(root.lines["from"], "from", "takes the place of prompts and prompts_from; remove one of them")
         settings = self._valid(SETTINGS, root.get("defaults") or {})
         defaults = None if settings is None else settings.given()
         if root.get("seeds") and (defaults or {}).get("seed") is not None:

@@ -200,6 +200,15 @@ class PromptFileEntry(BaseModel):
     seed: StrictInt = key(0, "seed of the sample; the same seed always takes the same rows")
 
 
+class PicksEntry(BaseModel):
+    """What is picked of another batch of the ledger, at the moment of the plan."""
+
+    model_config = _STRICT
+
+    batch: _Name = Field(description="name of that batch")
+    picked: Literal[True] = Field(description="only what was picked in `orbatch view`")
+
+
 def _form(value: Any) -> str:
     return "mapping" if isinstance(value, (dict, Settings)) else "text"
 
@@ -231,6 +240,7 @@ class BatchFile(BaseModel):
         list, "texts, or texts with ids, variables and settings", min_length=1, max_length=100_000
     )
     prompts_from: Rows | None = key(None, "file with more prompts: csv, tsv, jsonl, txt or yaml")
+    from_: PicksEntry | None = key(None, "in place of prompts: what is picked of another batch", alias="from")
     template: StrictBool = key(True, "false: braces in prompts are sent as written")
     duplicates: Duplicates = key(
         "refuse", "prompts that make the same request: refuse them, drop all but the first, or keep (and buy) each"
@@ -343,6 +353,14 @@ class PromptFile:
     is_template: bool = True
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class PicksOf:
+    """The batch whose picks are the prompts; ``line``: of its key ``from``."""
+
+    batch: str
+    line: int
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class BatchConfig:
     """A batch file, checked. ``path`` is as the user named it; model ids have no ``openrouter/`` prefix.
@@ -361,6 +379,7 @@ class BatchConfig:
     models: tuple[ModelItem, ...]
     prompts: tuple[PromptItem, ...]
     prompts_from: PromptFile | None
+    picks_of: PicksOf | None
     seeds: tuple[int, ...]
     repeat: int
     duplicates: Duplicates

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from orbatch.batchfile.explain import Schema, flat, json_schema, name_of, words_of
-from orbatch.batchfile.models import BATCH, ModelEntry, PromptEntry, PromptFileEntry
+from orbatch.batchfile.models import BATCH, ModelEntry, PicksEntry, PromptEntry, PromptFileEntry
 from orbatch.batchfile.settings import COMMON_SETTINGS, KINDS
 
 _SECTIONS = ("budget", "limits", "polling", "retries")
@@ -32,7 +32,11 @@ def config_schema() -> dict[str, Any]:
         "$defs": definitions,
         "title": "orbatch batch file",
         "description": "A batch of generation jobs: prompts x models x settings, with a budget.",
-        "anyOf": [{"required": ["prompts"]}, {"required": ["prompts_from"]}],  # a rule that no single key can state
+        "anyOf": [
+            {"required": ["prompts"]},
+            {"required": ["prompts_from"]},
+            {"required": ["from"]},
+        ],  # a rule that no single key can state
     }
 
 
@@ -48,6 +52,7 @@ def reference() -> str:
         own = {key: field for key, field in schema["properties"].items() if key not in settings}
         parts.append((f"An item of `{name}`, besides settings", schema | {"properties": own}))
     parts.append(("`prompts_from` as a mapping", _schema(PromptFileEntry)))
+    parts.append(("`from`", _schema(PicksEntry)))
     for name in _SECTIONS:
         [section] = flat(root, [root["properties"][name]])
         parts.append((f"`{name}`", {**section, "$defs": root["$defs"]}))

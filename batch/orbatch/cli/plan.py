@@ -42,6 +42,7 @@ from orbatch.plan import (
     models_by_kind,
     overridden,
     simulated,
+    with_picks,
 )
 from orbatch_provider import image_notes
 
@@ -153,7 +154,7 @@ async def make_view(
 ) -> PlanView:
     """Load, check, price and write the batch, and reuse what another batch has paid for unless ``fresh``. Says where
     the prices are from, and how old they are."""
-    config = load_config(path)
+    config = with_picks(ledger, load_config(path))
     if connection.simulated:
         config = simulated(config)  # clips of the simulator never lie among paid ones
     adopted = take_over(session, ledger, config.output_dir)

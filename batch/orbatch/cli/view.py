@@ -24,10 +24,10 @@ from orbatch.cli.files import check_new, relative_path
 from orbatch.cli.options import Batch, Force
 from orbatch.cli.plan import plan
 from orbatch.cli.session import Session, find_batch
-from orbatch.cli.streams import json_text
 from orbatch.cli.tables import amount, csv_line, pluralize, table
 from orbatch.export import record_of
 from orbatch.ledger import BatchRecord, ExportedJob, Ledger, variant_text
+from orbatch.plan import finals, finals_file, picked_jobs
 
 LOOPBACK = "127.0.0.1"
 _EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - to be recognized; listening there needs --share
@@ -170,7 +170,7 @@ def picks(
     session: Session = context.obj
     with session.open_ledger() as ledger:
         found = find_batch(ledger, batch)
-        records = [_pick(ledger, job) for job in _picked(ledger, found)]
+        records = [_pick(ledger, job) for job in picked_jobs(ledger, found.id)]
     if session.json or format == "json":
         session.data(records)
     elif format == "csv":
@@ -188,12 +188,6 @@ def picks(
             "file": lambda row: relative_path(row["output_path"]) if row["output_path"] else "",
         }
         session.print(table(records, columns, numbers=["rating", "USD"], flexible=["file", "variant", "model"]).lines)
-
-
-def _picked(ledger: Ledger, batch: BatchRecord) -> list[ExportedJob]:
-    from orbatch.view.data import picked_jobs
-
-    return list(picked_jobs(ledger, batch))
 
 
 def _pick(ledger: Ledger, job: ExportedJob) -> dict[str, Any]:
@@ -225,10 +219,10 @@ def final(
     check_new(output, "finals.yaml", force=force)
     with session.open_ledger() as ledger:
         found = find_batch(ledger, batch)
-        jobs = _picked(ledger, found)
+        jobs = picked_jobs(ledger, found.id)
     if not jobs:
         raise Failure(f"{found.name}: nothing is picked. Use `orbatch view {found.name}{session.flags}`.")
-    output.write_text(_finals(found.name, jobs, model, settings), "utf-8")
+    output.write_text(finals_file(found.name, finals(jobs), model, settings), "utf-8")
     session.say(f"Created {output} from {pluralize(len(jobs), 'pick')} of {found.name}.")
     plan(context, output)
 
@@ -238,42 +232,3 @@ def _setting(text: str) -> tuple[str, Any]:
     if not equals:
         raise Failure(f"--set {text} has no value. Write it as {name}=VALUE.")
     return name.strip(), yaml.safe_load(value)
-
-
-def _finals(name: str, jobs: list[ExportedJob], model: str, settings: dict[str, Any]) -> str:
-    """A batch file. What all picks have in common is in its defaults; each says which job it comes from."""
-    wanted: dict[str, dict[str, Any]] = {}
-    for job in jobs:
-        own = {key: value for key, value in job.request.items() if key not in ("model", "prompt", "messages")}
-        own |= settings | ({"kind": job.kind} if job.kind != "video" else {})
-        identity = json_text([job.prompt, own])  # picked on two models: one final
-        entry = wanted.setdefault(identity, {"prompt": job.prompt, "template": False, "own": own, "from": []})
-        entry["from"].append(f"{job.job_id} {job.model}")
-        entry.setdefault("id", job.prompt_id)
-    entries = list(wanted.values())
-    first, *others = [entry["own"] for entry in entries]
-    common = {key: value for key, value in first.items() if all(own.get(key) == value for own in others)}
-    common.pop("seed", None)
-    used: set[str] = set()
-    lines = []
-    for entry in entries:
-        id_ = next(text for text in _numbered(entry["id"]) if text not in used)
-        used.add(id_)
-        own = {key: value for key, value in entry["own"].items() if key not in common}
-        item = {"id": id_, "prompt": entry["prompt"], "template": False, **own}
-        lines += [f"  # picked: {', '.join(entry['from'])}", *_yaml([item]).splitlines()]
-    head = {"name": f"{name}-finals", "defaults": common, "models": [model]}
-    indented = [line if line.startswith("  #") else f"  {line}" for line in lines]
-    return "\n".join([f"{_yaml(head)}prompts:", *indented, ""])
-
-
-def _numbered(name: str) -> Any:
-    yield name
-    number = 2
-    while True:
-        yield f"{name}-{number}"
-        number += 1
-
-
-def _yaml(value: Any) -> str:
-    return str(yaml.safe_dump(value, allow_unicode=True, sort_keys=False, width=1000))

@@ -1,6 +1,7 @@
 """From a batch to priced jobs; spends nothing. Heavy, so commands that only read the ledger must not import it."""
 
 from orbatch.plan.catalogs import CatalogCache, Catalogs, load_catalogs
+from orbatch.plan.finals import finals, finals_file, picked_jobs, with_picks
 from orbatch.plan.jobs import expand, models_by_kind
 from orbatch.plan.kinds import KINDS
 from orbatch.plan.overrides import overridden
@@ -30,12 +31,16 @@ __all__ = [
     "check_against_file",
     "check_destination",
     "expand",
+    "finals",
+    "finals_file",
     "forecast_caps",
     "is_loopback",
     "load_catalogs",
     "make_plan",
     "models_by_kind",
     "overridden",
+    "picked_jobs",
     "read_plan_file",
     "simulated",
+    "with_picks",
 ]

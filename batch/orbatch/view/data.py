@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from orbatch.ledger import BatchRecord, ExportedJob, Filter, Ledger, parse_timestamp
@@ -90,11 +90,3 @@ def _times(ledger: Ledger, batch: BatchRecord) -> dict[str, Mapping[str, Any]]:
 
 def _usd(nusd: int | None) -> float | None:
     return None if nusd is None else float(from_nano(nusd))
-
-
-def picked_jobs(ledger: Ledger, batch: BatchRecord) -> Iterator[ExportedJob]:
-    """The jobs that somebody has picked, in the order of the batch file."""
-    reviews = ledger.reviews.of_batch(batch.id)
-    for job in ledger.reports.exported_jobs(batch.id):
-        if job.job_id in reviews and reviews[job.job_id].is_picked:
-            yield job

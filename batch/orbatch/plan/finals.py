@@ -1,0 +1,103 @@
+"""What was picked as the prompts of another batch: a batch file of finals, and ``from: {batch, picked}`` in one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import yaml
+
+from orbatch.batchfile.errors import Report
+from orbatch.batchfile.models import PROMPT, BatchConfig, PromptItem
+from orbatch.ledger import ExportedJob, Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """A prompt to render again. ``settings``: seed, inputs and all else of its request but the model; ``sources``: the
+    jobs that were picked, each with its model."""
+
+    id: str
+    prompt: str
+    settings: dict[str, Any]
+    sources: list[str]
+
+
+def picked_jobs(ledger: Ledger, batch_id: int) -> list[ExportedJob]:
+    """The jobs that somebody has picked, in the order of the batch file."""
+    reviews = ledger.reviews.of_batch(batch_id)
+    exported = ledger.reports.exported_jobs(batch_id)
+    return [job for job in exported if job.job_id in reviews and reviews[job.job_id].is_picked]
+
+
+def finals(jobs: Sequence[ExportedJob]) -> list[Final]:
+    """One for each request that was picked, on however many models; ids are made distinct."""
+    made: dict[str, Final] = {}
+    used: set[str] = set()
+    for job in jobs:
+        settings = {key: value for key, value in job.request.items() if key not in ("model", "prompt", "messages")}
+        settings |= {"kind": job.kind} if job.kind != "video" else {}
+        same = json.dumps([job.prompt, settings], sort_keys=True, default=str)
+        if same not in made:
+            id_ = next(text for text in _numbered(job.prompt_id) if text not in used)
+            used.add(id_)
+            made[same] = Final(id_, job.prompt, settings, [])
+        made[same].sources.append(f"{job.job_id} {job.model}")
+    return list(made.values())
+
+
+def finals_file(name: str, chosen: Sequence[Final], model: str, settings: dict[str, Any]) -> str:
+    """The text of a batch file. What all have in common is in its defaults; each says which jobs it comes from."""
+    wanted = [final.settings | settings for final in chosen]
+    common = {key: value for key, value in wanted[0].items() if all(own.get(key) == value for own in wanted)}
+    common.pop("seed", None)
+    lines = []
+    for final, own in zip(chosen, wanted, strict=True):
+        rest = {key: value for key, value in own.items() if key not in common}
+        item = {"id": final.id, "prompt": final.prompt, "template": False, **rest}
+        lines += [f"  # picked: {', '.join(final.sources)}", *(f"  {line}" for line in _yaml([item]).splitlines())]
+    head = {"name": f"{name}-finals", "defaults": common, "models": [model]}
+    return "\n".join([f"{_yaml(head)}prompts:", *lines, ""])
+
+
+def with_picks(ledger: Ledger, config: BatchConfig) -> BatchConfig:
+    """The batch with what is picked now as its prompts, where its file has ``from``; else as it is.
+
+    What the file says in ``defaults`` or beside a model is not taken from a pick. Raises ConfigError for a batch that
+    is unknown, or of which nothing is picked.
+    """
+    if config.picks_of is None:
+        return config
+    report = Report(config.path)
+    line, name = config.picks_of.line, config.picks_of.batch
+    batch = ledger.plans.find(name)
+    if batch is None:
+        known = ", ".join(each.name for each in ledger.plans.batches()) or "none"
+        report.add(line, "from.batch", f"the ledger has no batch {name}; it has: {known}")
+        report.raise_any()
+        raise AssertionError  # there is a problem
+    chosen = finals(picked_jobs(ledger, batch.id))
+    if not chosen:
+        report.add(line, "from.picked", f"nothing of {name} is picked; `orbatch view {name}` is where to pick")
+    report.raise_any()
+    said = {*config.defaults, *(setting for model in config.models for setting in model.settings)}
+    prompts = []
+    for final in chosen:
+        own = {key: value for key, value in final.settings.items() if key not in said}
+        entry = PROMPT.validate_python({"id": final.id, "prompt": final.prompt, "template": False, **own}, context=None)
+        prompts.append(PromptItem.of(entry, final.id, line, "from", report.file))
+    return replace(config, prompts=tuple(prompts))
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    number = 2
+    while True:
+        yield f"{name}-{number}"
+        number += 1
+
+
+def _yaml(value: Any) -> str:
+    return str(yaml.safe_dump(value, allow_unicode=True, sort_keys=False, width=1000))
