@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ PROMPTS = [
     {"id": "market", "prompt": "a {{ weather }} market", "vars": {"weather": ["rainy", "sunny"]}},
     {"id": "hostile", "prompt": "<img src=x onerror=alert(1)> </script> \u202e"},
 ]
+TEXT = {"model": "openai/gpt-4o-mini", "kind": "text", "max_tokens": 60}
 Problems = list[str]
 
 
@@ -172,6 +175,101 @@ def test_the_page_follows_a_run(open_desk: Open, browser: Browser) -> None:
         expect(page.locator("td.pending")).to_have_count(1)
         run(desk, path)
         expect(page.locator("td.done")).to_have_count(2)
+
+
+def test_rows_are_grouped_and_columns_arranged_and_the_address_keeps_it(ran: Desk, browser: Browser) -> None:
+    with served(ran) as url, opened(browser, url) as (page, _):
+        page.select_option("#group", "weather")
+        groups = page.locator("tr.group")
+        assert [text.split("\n")[0] for text in groups.all_inner_texts()][1].startswith("weather: rainy")
+        assert groups.count() == 3, "those without the variable are a group, too"
+        page.click(f'button[aria-label="Move left: {HORSE}"]')
+        assert page.locator("thead .name").all_inner_texts() == ["happyhorse-1.1", "veo-3.1-lite"]
+        page.click(f'button[aria-label="Hide: {LITE}"]')
+        page.click('button[aria-label="Hide dawn"]')
+        expect(page.locator("#all")).to_have_text("Show 2 hidden")
+        page.reload()
+        page.wait_for_selector("td[data-job]")
+        assert page.locator("thead .name").all_inner_texts() == ["happyhorse-1.1"]
+        assert page.locator("tbody tr:not(.group)").count() == 3
+        page.click("#all")
+        assert page.locator("tbody tr:not(.group)").count() == 4
+        assert page.locator("thead .name").all_inner_texts() == ["veo-3.1-lite", "happyhorse-1.1"]
+
+
+def test_outputs_are_filtered_by_cost_and_rating(ran: Desk, browser: Browser) -> None:
+    with ran.ledger() as ledger:
+        jobs = [job for job in ledger.reports.exported_jobs(1) if job.status == "done"]
+        ledger.reviews.add(jobs[0].job_id, "somebody", "rating", "5")
+    with served(ran) as url, opened(browser, url) as (page, _):
+        page.fill("#high", "0.2")
+        assert page.locator("td[data-job]").count() == 4, "those of the cheap model"
+        page.fill("#low", "0.2")
+        assert page.locator("td[data-job]").count() == 0
+        page.fill("#high", "")
+        assert page.locator("td[data-job]").count() == 3
+        page.fill("#low", "")
+        page.select_option("#least", "4")
+        assert page.locator("td[data-job]").count() == 1
+
+
+def test_notes_are_kept_and_those_of_others_are_shown(ran: Desk, browser: Browser) -> None:
+    with ran.ledger() as ledger:
+        job = next(job for job in ledger.reports.exported_jobs(1) if job.status == "done")
+        ledger.reviews.add(job.job_id, "somebody", "note", "too dark")
+    with served(ran) as url, opened(browser, url) as (page, _):
+        page.click(f'td[data-job="{job.job_id}"] figure')
+        assert "too dark" in page.inner_text(".notes")
+        page.fill(".note", "use this one, 1 of 5")  # no key of it rates or picks
+        page.press(".note", "Tab")
+        page.wait_for_timeout(50)
+    with ran.ledger() as ledger:
+        review = ledger.reviews.of_batch(1)[job.job_id]
+    assert sorted(review.notes.values()) == ["too dark", "use this one, 1 of 5"]
+    assert (review.ratings, review.marks) == ({}, {})
+
+
+def test_of_several_outputs_the_best_wins_against_each_other(open_desk: Open, browser: Browser) -> None:
+    desk = open_desk()
+    run(desk, desk.write(models=[LITE, HORSE, "google/veo-3.1-fast"], prompts=["a cat"]))
+    with served(desk) as url, opened(browser, url) as (page, _):
+        page.click("text=Blind")
+        page.click("#many")
+        page.press("#many", "c")
+        assert page.inner_text("#revealed").count(" USD)") == 3
+    with desk.ledger() as ledger:
+        rates = ledger.reviews.win_rates(1)
+    assert sorted((rate.wins, rate.votes) for rate in rates.values()) == [(0, 1), (0, 1), (2, 2)]
+
+
+def test_two_texts_show_where_they_differ(desk: Desk, browser: Browser) -> None:
+    path = desk.write(models=[TEXT], prompts=["a cat", "a dog"], defaults=None)
+    run(desk, path)
+    with served(desk) as url, opened(browser, url) as (page, _):
+        for cell in page.locator("td[data-job]").all():
+            cell.focus()
+            page.keyboard.press("c")
+        page.click("text=Compare 2")
+        expect(page.locator("del").first).to_be_visible()
+        texts = [box.inner_text() for box in page.locator(".stage pre").all()]
+        assert texts[0] != texts[1]
+        assert page.locator("ins").count() > 0
+
+
+def test_a_screen_reader_and_a_keyboard_can_use_it(ran: Desk, browser: Browser) -> None:
+    with ran.ledger() as ledger:
+        done = [job.job_id for job in ledger.reports.exported_jobs(1) if job.status == "done"]
+        ledger.reviews.add(done[0], "somebody", "rating", "4")
+        ledger.reviews.add(done[1], "somebody", "mark", "pick")
+    axe = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
+    with served(ran) as url, opened(browser, url) as (page, _):
+        for view, scheme in itertools.product(("grid", "compare", "blind", "value"), ("light", "dark")):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.goto(f"{url.split('?')[0]}#view={view}&jobs={','.join(done[:2])}&group=weather")
+            page.reload()
+            page.wait_for_selector("td[data-job], .stage, svg")
+            page.evaluate(axe)
+            assert page.evaluate("async () => (await axe.run()).violations") == [], f"{view}, {scheme}"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

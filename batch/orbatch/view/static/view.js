@@ -4,7 +4,9 @@
 const fixed = window.ORBATCH || null;
 const $ = (id) => document.getElementById(id);
 const usd = (value) => (value === null || value === undefined ? "–" : value.toFixed(Number.isInteger(Math.round(value * 1e4) / 100) ? 2 : 4));
-const state = { view: "grid", q: "", show: "", model: "", sort: "" };
+// `cols`: numbers of the shown models in their order; `hide`: numbers of hidden rows; `n`: how many take part in a blind vote.
+const state = { view: "grid", q: "", show: "", model: "", sort: "", group: "", least: "", low: "", high: "", cols: "", hide: "", n: "" };
+const filters = [["search", "q"], ["show", "show"], ["model", "model"], ["sort", "sort"], ["group", "group"], ["least", "least"], ["low", "low"], ["high", "high"]];
 const undone = []; // what `u` takes back: [job, field, earlier value]
 let data = { rows: [], models: [] }, chosen = [], focused = null, cells = new Map(), playing = null, pair = null;
 
@@ -66,16 +68,32 @@ function note(text) { $("counts").textContent = text; }
 // -- rows that are shown -----------------------------------------------------------------------------------------------------
 
 function wanted(cell) {
-  return { "": true, done: cell.status === "done", picked: cell.mark === "pick", unrated: cell.status === "done" && !cell.mine,
+  const isShown = { "": true, done: cell.status === "done", picked: cell.mark === "pick", unrated: cell.status === "done" && !cell.mine,
     failed: cell.status === "failed", open: isOpen(cell) || cell.status === "pending" }[state.show];
+  return isShown && (cell.rating || 0) >= Number(state.least) && (!state.low || (cell.cost ?? -1) >= Number(state.low)) && (!state.high || (cell.cost ?? Infinity) <= Number(state.high));
 }
-const models = () => data.models.filter((model) => !state.model || model.id === state.model);
+const numbers = (text) => (text ? text.split(",").map(Number) : []);
+const ordered = () => (state.cols ? numbers(state.cols).map((at) => data.models[at]).filter(Boolean) : data.models);
+const models = () => ordered().filter((model) => !state.model || model.id === state.model);
+function arrange(model, by) { // one place to the left (-1) or right (1), or away (0)
+  const list = ordered().map((each) => data.models.indexOf(each)), at = list.indexOf(data.models.indexOf(model)), to = at + by;
+  if (by === 0 ? list.length === 1 : to < 0 || to >= list.length) return;
+  if (by === 0) list.splice(at, 1); else [list[at], list[to]] = [list[to], list[at]];
+  state.cols = list.length === data.models.length && list.every((each, place) => each === place) ? "" : list.join(",");
+  render();
+}
 function rows() {
   const words = state.q.toLowerCase();
-  const all = (row) => models().flatMap((model) => row.cells[model.id] || []);
-  const found = data.rows.filter((row) => `${row.prompt_id} ${row.prompt} ${Object.values(row.variables).join(" ")}`.toLowerCase().includes(words) && all(row).some(wanted));
+  const all = (row) => models().flatMap((model) => row.cells[model.id] || []), hidden = numbers(state.hide);
+  const found = data.rows.filter((row, at) => !hidden.includes(at) && `${row.prompt_id} ${row.prompt} ${Object.values(row.variables).join(" ")}`.toLowerCase().includes(words) && all(row).some(wanted));
   const by = { cost: (row) => all(row).reduce((sum, cell) => sum + (cell.cost || 0), 0), rating: (row) => Math.max(0, ...all(row).map((cell) => cell.rating || 0)) }[state.sort];
   return by ? found.map((row) => [by(row), row]).sort((a, b) => b[0] - a[0]).map((each) => each[1]) : found;
+}
+const groupOf = (row) => String((state.group === "seed" ? row.seed : state.group === "prompt" ? row.prompt_id : row.variables[state.group]) ?? "none");
+function groups(shown) {
+  const found = new Map();
+  for (const row of shown) found.set(groupOf(row), [...(found.get(groupOf(row)) || []), row]);
+  return found;
 }
 
 // -- drawing -----------------------------------------------------------------------------------------------------------------
@@ -90,7 +108,13 @@ function render() {
   $("counts").replaceChildren(...parts.filter(([word, n]) => n || word === "done").map(([word, n]) => el("span", { class: word === "failed" ? "bad" : null }, el("b", {}, String(n)), ` ${word}`)));
   if ($("model").options.length !== data.models.length + 1)
     $("model").replaceChildren(el("option", { value: "" }, "All models"), ...data.models.map((model) => el("option", { value: model.id }, model.id)));
-  for (const [id, key] of [["search", "q"], ["show", "show"], ["model", "model"], ["sort", "sort"]]) if (document.activeElement !== $(id)) $(id).value = state[key];
+  const names = ["prompt", ...new Set(data.rows.flatMap((row) => Object.keys(row.variables))), ...(data.rows.some((row) => row.seed !== null) ? ["seed"] : [])];
+  if ($("group").options.length !== names.length + 1)
+    $("group").replaceChildren(el("option", { value: "" }, "No groups"), ...names.map((each) => el("option", { value: each }, `By ${each}`)));
+  const away = numbers(state.hide).length + data.models.length - ordered().length;
+  $("all").hidden = !away && !state.cols;
+  $("all").textContent = away ? `Show ${away} hidden` : "Usual order";
+  for (const [id, key] of filters) if (document.activeElement !== $(id)) $(id).value = state[key];
   for (const button of document.querySelectorAll("nav button")) button.setAttribute("aria-pressed", String(button.dataset.view === state.view));
   $("tools").hidden = state.view !== "grid";
   ({ grid, compare, blind, value })[state.view]();
@@ -101,14 +125,22 @@ function grid() {
   const shown = rows(), columns = models(), main = $("main"), top = main.scrollTop, left = main.scrollLeft;
   if (!shown.length) { main.replaceChildren(el("p", { class: "empty" }, "Nothing matches these filters.")); return; }
   const head = el("tr", {}, el("th", { class: "corner", scope: "col" }, `${shown.length} prompts × ${columns.length} models`), ...columns.map(column));
-  const body = el("tbody", {}, ...shown.map((row) => el("tr", {}, rowHead(row, columns), ...columns.map((model) => takes(row, model)))));
+  const lines = (list) => list.map((row) => el("tr", {}, rowHead(row, columns), ...columns.map((model) => takes(row, model))));
+  const sections = [...groups(shown)].flatMap(([text, list]) => [groupHead(text, list, columns), ...lines(list)]);
+  const body = el("tbody", {}, ...(state.group ? sections : lines(shown)));
   main.replaceChildren(el("table", {}, el("thead", {}, head), body));
   main.scrollTo(left, top);
+}
+function groupHead(text, list, columns) {
+  const all = list.flatMap((row) => columns.flatMap((model) => row.cells[model.id] || []));
+  const spent = all.reduce((sum, cell) => sum + (cell.cost || 0), 0), done = all.filter((cell) => cell.status === "done").length;
+  return el("tr", { class: "group" }, el("th", { colspan: String(columns.length + 1), scope: "col" }, el("b", {}, `${state.group}: ${text}`), el("span", { class: "sums" }, `${usd(spent)} USD · ${done} of ${all.length} done`)));
 }
 function column(model) {
   const range = model.interval ? `${Math.round((100 * model.wins) / model.votes)} % of ${model.votes} votes (${Math.round(100 * model.interval[0])}–${Math.round(100 * model.interval[1])} %)` : "";
   const slash = model.id.lastIndexOf("/");
-  return el("th", { scope: "col" }, el("span", { class: "vendor" }, model.id.slice(0, Math.max(slash, 0))), el("span", { class: "name" }, name(model.id)),
+  const button = (text, label, by) => el("button", { "aria-label": `${label}: ${model.id}`, title: label, onclick: () => arrange(model, by) }, text);
+  return el("th", { scope: "col" }, el("span", { class: "arrange" }, button("←", "Move left", -1), button("→", "Move right", 1), button("Hide", "Hide", 0)), el("span", { class: "vendor" }, model.id.slice(0, Math.max(slash, 0))), el("span", { class: "name" }, name(model.id)),
     el("span", { class: "sums" }, el("b", {}, usd(model.spent)), model.per_second ? `${usd(model.per_second)}/s` : "", range ? el("span", { title: "won in blind votes, with the Wilson interval at 95 %" }, range) : null));
 }
 function rowHead(row, columns) {
@@ -118,7 +150,8 @@ function rowHead(row, columns) {
   if (row.repeat > 1) chips.push(["take", String(row.repeat)]);
   return el("th", { scope: "row" }, el("span", { class: "pid" }, row.prompt_id), el("p", { class: "text", title: row.prompt }, row.prompt.slice(0, 2000)),
     ...chips.map(([key, text]) => el("span", { class: "chip" }, `${key} `, el("b", {}, text.slice(0, 80)))),
-    el("p", { class: "rowsum" }, `${usd(list.reduce((sum, cell) => sum + (cell.cost || 0), 0))} USD · ${list.length} takes`));
+    el("p", { class: "rowsum" }, `${usd(list.reduce((sum, cell) => sum + (cell.cost || 0), 0))} USD · ${list.length} takes `,
+      el("button", { "aria-label": `Hide ${row.prompt_id}`, onclick: () => { state.hide = [...numbers(state.hide), data.rows.indexOf(row)].join(","); render(); } }, "Hide")));
 }
 function takes(row, model) {
   const list = (row.cells[model.id] || []).filter(wanted);
@@ -154,10 +187,35 @@ function why(cell) {
   const money = cell.cost ? `charged ${usd(cell.cost)} USD` : cell.status === "failed" ? "not charged" : cell.estimate === null ? "no upper price" : `up to ${usd(cell.estimate)} USD`;
   return el("div", { class: "why" }, el("b", {}, isOpen(cell) ? `running ${age}` : cell.status), (cell.error || "").slice(0, 300), el("br"), el("span", {}, money));
 }
+const textOf = (cell) => fetch(media(cell)).then((answer) => answer.text()).catch(() => cell.text || "");
 function words(cell) {
-  const box = el("pre", { class: "words", tabindex: "0" });
-  fetch(media(cell)).then((answer) => answer.text()).then((text) => { box.textContent = text; }).catch(() => { box.textContent = cell.text || ""; });
+  const box = el("pre", { class: "words", tabindex: "0", "aria-label": `Text of ${cell.row.prompt_id}` });
+  textOf(cell).then((text) => { box.textContent = text; });
   return box;
+}
+function differences(boxes, texts) { // what the other text lacks is marked, word by word: the longest common subsequence
+  const [a, b] = texts.map((text) => text.split(/(?<=\s)/));
+  if (a.length * b.length > 4e6) return;
+  const common = Array.from({ length: a.length + 1 }, () => new Uint16Array(b.length + 1));
+  for (let i = a.length - 1; i >= 0; i--) for (let j = b.length - 1; j >= 0; j--) common[i][j] = a[i] === b[j] ? common[i + 1][j + 1] + 1 : Math.max(common[i + 1][j], common[i][j + 1]);
+  const left = [], right = [];
+  for (let i = 0, j = 0; i < a.length || j < b.length;) {
+    if (i < a.length && j < b.length && a[i] === b[j]) { left.push(a[i++]); right.push(b[j++]); }
+    else if (j >= b.length || (i < a.length && common[i + 1][j] >= common[i][j + 1])) left.push(el("del", {}, a[i++]));
+    else right.push(el("ins", {}, b[j++]));
+  }
+  boxes[0].replaceChildren(...left);
+  boxes[1].replaceChildren(...right);
+}
+function notes(cell) {
+  const others = Object.entries(cell.notes).filter(([who]) => who !== data.me);
+  const box = el("input", { type: "text", class: "note", "aria-label": `Note on ${cell.row.prompt_id} by ${cell.model}`, placeholder: "Note", value: cell.notes[data.me] || "", maxlength: "2000" });
+  box.addEventListener("change", async () => {
+    const text = box.value.trim();
+    if (!(await send("api/review", { job: cell.id, field: "note", value: text || null }))) return;
+    if (text) cell.notes[data.me] = text; else delete cell.notes[data.me];
+  });
+  return el("div", { class: "notes" }, box, ...others.map(([who, text]) => el("p", {}, el("b", {}, who), ` ${text}`)));
 }
 function repaint(cell) {
   for (const td of document.querySelectorAll("td[data-job]")) {
@@ -202,8 +260,10 @@ function compare() {
   let list = chosen.map((id) => cells.get(id)).filter((cell) => cell && cell.status === "done").slice(0, 4);
   if (!list.length && focused) list = Object.values(cells.get(focused)?.row.cells || {}).flat().filter((cell) => cell.status === "done").slice(0, 4);
   if (!list.length) { $("main").replaceChildren(el("p", { class: "empty" }, "Choose two to four outputs in the grid with c.")); return; }
-  const stage = el("div", { class: "stage" }, ...list.map((cell) => el("div", { class: "take" }, still(cell), el("p", {}, el("b", {}, name(cell.model)), ` · ${cell.row.prompt_id} · ${usd(cell.cost)} USD`), output(cell).querySelector(".rate"))));
+  const stage = el("div", { class: "stage" }, ...list.map((cell) => el("div", { class: "take" }, still(cell), el("p", {}, el("b", {}, name(cell.model)), ` · ${cell.row.prompt_id} · ${usd(cell.cost)} USD`), output(cell).querySelector(".rate"), notes(cell))));
   $("main").replaceChildren(stage, controls(stage, list.length === 2));
+  const boxes = [...stage.querySelectorAll("pre")];
+  if (boxes.length === 2) Promise.all(list.filter((cell) => cell.kind === "text").map(textOf)).then((texts) => differences(boxes, texts));
 }
 function still(cell) {
   const isVideo = cell.mime && cell.mime.startsWith("video/");
@@ -236,30 +296,34 @@ function controls(stage, isPair) {
   return el("div", { class: "controls", role: "group", "aria-label": "Playback" }, toggle, el("button", { id: "back", onclick: () => step(-1) }, "‹ frame"), el("button", { id: "on", onclick: () => step(1) }, "frame ›"), time, speed, sound, loop, wiping, wipe);
 }
 
-// -- blind: which of two is better, without their names ------------------------------------------------------------------------
+// -- blind: which is better, without their names -------------------------------------------------------------------------------
 
 function blind() {
   if (!pair) {
     const open = data.rows.map((row) => Object.values(row.cells).flat().filter((cell) => cell.status === "done")).filter((list) => list.length > 1);
     if (!open.length) { $("main").replaceChildren(el("p", { class: "empty" }, "A blind vote needs a prompt with two finished outputs.")); return; }
     const list = [...open[Math.floor(Math.random() * open.length)]].sort(() => Math.random() - 0.5);
-    pair = list.slice(0, 2);
+    pair = list.slice(0, Number(state.n) || 2);
   }
-  const [a, b] = pair;
-  const stage = el("div", { class: "stage" }, ...pair.map((cell, at) => el("div", { class: "take" }, anonymous(cell, at), el("p", {}, el("b", {}, at ? "B" : "A")))));
-  $("main").replaceChildren(el("p", { class: "text controls" }, a.row.prompt.slice(0, 500)), stage,
-    el("div", { class: "vote" }, el("button", { id: "vote-a", onclick: () => vote(a, b) }, "A is better"), el("button", { id: "vote-skip", onclick: () => { pair = null; blind(); } }, "Skip"), el("button", { id: "vote-b", onclick: () => vote(b, a) }, "B is better")));
+  const letter = (at) => "ABCD"[at];
+  const stage = el("div", { class: "stage" }, ...pair.map((cell, at) => el("div", { class: "take" }, anonymous(cell, letter(at)), el("p", {}, el("b", {}, letter(at))))));
+  const many = el("button", { id: "many", "aria-pressed": String(state.n === "4"), onclick: () => { state.n = state.n ? "" : "4"; pair = null; render(); } }, "Up to four at once");
+  $("main").replaceChildren(el("p", { class: "text controls" }, pair[0].row.prompt.slice(0, 500)), stage,
+    el("div", { class: "vote" }, ...pair.map((cell, at) => el("button", { id: `vote-${letter(at).toLowerCase()}`, onclick: () => vote(cell) }, pair.length === 2 ? `${letter(at)} is better` : `${letter(at)} is best`)),
+      el("button", { id: "vote-skip", onclick: () => { pair = null; blind(); } }, "Skip"), many));
   $("main").querySelectorAll("video").forEach((video) => { video.muted = true; video.loop = true; video.play().catch(() => {}); });
 }
-function anonymous(cell, at) {
+function anonymous(cell, letter) {
   const node = still(cell);
-  node.querySelector("[aria-label],img")?.setAttribute(cell.mime?.startsWith("video/") ? "aria-label" : "alt", at ? "Output B" : "Output A");
+  (node.matches("pre") ? node : node.querySelector("[aria-label],img"))?.setAttribute(node.querySelector("img") ? "alt" : "aria-label", `Output ${letter}`);
   return node;
 }
-async function vote(winner, loser) {
-  if (!(await send("api/vote", { winner: winner.id, loser: loser.id }))) return;
+async function vote(winner) { // the best of several has won against each of the others
+  const others = pair.filter((cell) => cell !== winner);
+  for (const loser of others) if (!(await send("api/vote", { winner: winner.id, loser: loser.id }))) return;
   pair = null;
-  $("main").replaceChildren(el("div", { class: "empty" }, el("p", { id: "revealed" }, `You chose ${winner.model} (${usd(winner.cost)} USD) over ${loser.model} (${usd(loser.cost)} USD).`), el("p", {}, el("button", { id: "next", onclick: () => load() }, "Next pair"))));
+  const told = (cell) => `${cell.model} (${usd(cell.cost)} USD)`;
+  $("main").replaceChildren(el("div", { class: "empty" }, el("p", { id: "revealed" }, `You chose ${told(winner)} over ${others.map(told).join(", ")}.`), el("p", {}, el("button", { id: "next", onclick: () => load() }, "Next vote"))));
 }
 
 // -- value: what a rating costs -----------------------------------------------------------------------------------------------
@@ -306,12 +370,12 @@ function move(across, down) {
 }
 document.addEventListener("focusin", (event) => { const td = event.target.closest?.("td[data-job]"); if (td) focused = td.dataset.job; });
 document.addEventListener("keydown", (event) => {
-  if (event.target.matches("input[type=search],select,textarea") || event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
+  if (event.target.matches("input:not([type=range]),select,textarea") || event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
   const cell = cells.get(focused), key = event.key;
   const keys = { ArrowLeft: () => move(-1, 0), ArrowRight: () => move(1, 0), ArrowUp: () => move(0, -1), ArrowDown: () => move(0, 1), "?": () => $("help").showModal(),
     u: () => { const last = undone.pop(); if (last && cells.has(last[0])) review(cells.get(last[0]), last[1], last[2], false); } };
   if (state.view === "compare") Object.assign(keys, { " ": () => $("play")?.click(), ",": () => $("back")?.click(), ".": () => $("on")?.click(), Escape: () => go("grid"), ArrowLeft: null, ArrowRight: null, ArrowUp: null, ArrowDown: null });
-  else if (state.view === "blind") Object.assign(keys, { a: () => $("vote-a")?.click(), b: () => $("vote-b")?.click(), Escape: () => go("grid") });
+  else if (state.view === "blind") Object.assign(keys, { ...Object.fromEntries([..."abcd"].map((letter) => [letter, () => $(`vote-${letter}`)?.click()])), Escape: () => go("grid") });
   if (state.view === "grid" && cell && cell.status === "done") {
     const figure = document.activeElement.querySelector?.("figure");
     Object.assign(keys, { " ": () => figure && (figure === playing ? stop(figure) : play(cell, figure)), p: () => review(cell, "mark", cell.mark === "pick" ? null : "pick"), x: () => review(cell, "mark", cell.mark === "reject" ? null : "reject"),
@@ -321,7 +385,8 @@ document.addEventListener("keydown", (event) => {
   }
   if (keys[key] && !(event.target.matches("button") && (key === " " || key === "Enter"))) { event.preventDefault(); keys[key](); }
 });
-for (const [id, key] of [["search", "q"], ["show", "show"], ["model", "model"], ["sort", "sort"]]) $(id).addEventListener("input", () => { state[key] = $(id).value; render(); });
+for (const [id, key] of filters) $(id).addEventListener("input", () => { state[key] = $(id).value; render(); });
+$("all").addEventListener("click", () => { state.cols = state.hide = ""; render(); });
 $("tools").addEventListener("submit", (event) => event.preventDefault());
 for (const button of document.querySelectorAll("nav button")) button.addEventListener("click", () => go(button.dataset.view));
 addEventListener("hashchange", () => { readAddress(); render(); });
