@@ -46,7 +46,11 @@ def view(
     export: Annotated[
         Path | None, typer.Option(help="Write a page that opens without a server, into this folder or .zip, and end.")
     ] = None,
-    select: Annotated[Literal["all", "picked"], typer.Option(help="What --export holds.")] = "all",
+    contact_sheet: Annotated[
+        Path | None, typer.Option(help="Write all outputs as one picture (.jpg, .png) or video (.mp4), and end.")
+    ] = None,
+    select: Annotated[Literal["all", "picked"], typer.Option(help="What --export and --contact-sheet hold.")] = "all",
+    force: Force = False,
 ) -> None:
     """Look at a batch in the browser: compare, rate, pick.
 
@@ -60,8 +64,29 @@ def view(
         found = find_batch(ledger, batch)
         if export is not None:
             _export(session, ledger, found, export, picked=select == "picked")
-            return
-        asyncio.run(_serve(session, ledger, found, host, port, browser=browser, share=share))
+        elif contact_sheet is not None:
+            _write_sheet(session, ledger, found, contact_sheet, picked=select == "picked", force=force)
+        else:
+            asyncio.run(_serve(session, ledger, found, host, port, browser=browser, share=share))
+
+
+def _write_sheet(
+    session: Session, ledger: Ledger, batch: BatchRecord, target: Path, *, picked: bool, force: bool
+) -> None:
+    from orbatch.view.contact_sheet import SUFFIXES, write_contact_sheet
+
+    if target.suffix.lower() not in SUFFIXES:
+        raise Failure(f"{target} has no suffix of a picture or a video. Choose one of {', '.join(SUFFIXES)}.")
+    check_new(target, f"{batch.name}.jpg", force=force)
+    part = target.with_name(f".{target.stem}.part{target.suffix}")
+    try:
+        number = write_contact_sheet(ledger, batch, part, picked=picked)
+        part.replace(target)
+    except ValueError as exc:
+        raise Failure(f"{batch.name}: {exc}.") from exc
+    finally:
+        part.unlink(missing_ok=True)
+    session.say(f"Created {relative_path(target)} with {pluralize(number, 'output')}.")
 
 
 async def _serve(
