@@ -378,6 +378,31 @@ def test_picks_become_a_batch_file_with_its_price(ran: Desk) -> None:
     assert "Give the model" in ran.call("final", "films", code=2).err
 
 
+def test_a_button_shows_the_finals_and_their_price_and_spends_nothing(ran: Desk, browser: Browser) -> None:
+    with ran.ledger() as ledger:
+        for job in ledger.reports.exported_jobs(1):
+            if job.status == "done" and job.prompt_id == "market":
+                ledger.reviews.add(job.job_id, "me", "mark", "pick")
+    with served(ran) as url, opened(browser, url) as (page, _):
+        page.click("#order-finals")
+        page.fill("#final-model", HORSE)
+        page.fill("#final-set", "resolution=1080p")
+        page.click("text=Estimate")
+        expect(page.locator("#offer b")).to_have_text("2 jobs, up to 1.0224 USD")
+        assert "orbatch run finals.yaml" in page.inner_text("#offer")
+        with page.expect_download() as saved:
+            page.click("#offer a")
+        (ran.folder / "finals.yaml").write_text(saved.value.path().read_text("utf-8"), "utf-8")
+        page.fill("#final-set", "resolution=9000p")
+        page.click("text=Estimate")
+        expect(page.locator("#offer .bad").first).to_contain_text("resolution")
+        page.fill("#final-set", "resolution")
+        page.click("text=Estimate")
+        expect(page.locator("#offer .bad")).to_contain_text("The setting resolution has no value")
+    assert ran.accepted() == 8
+    assert "films-finals: 2 jobs to submit, 1.0224 USD" in ran.orbatch("plan", "finals.yaml").out
+
+
 def test_the_report_says_what_was_picked_and_what_a_pick_cost(ran: Desk) -> None:
     assert "picks" not in ran.call("report", "films").out
     with ran.ledger() as ledger:

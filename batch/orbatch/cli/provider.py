@@ -71,12 +71,18 @@ class Connection:
 
 @asynccontextmanager
 async def connect(
-    session: Session, *, speed: float | None = None, with_journal: bool = True, faults: Sequence[str] = ()
+    session: Session,
+    *,
+    speed: float | None = None,
+    with_journal: bool = True,
+    with_key: bool = True,
+    faults: Sequence[str] = (),
 ) -> AsyncIterator[Connection]:
     """The API of the environment, or with ``--simulate`` a simulator in a thread.
 
     ``with_journal``: it knows the simulated jobs of earlier calls. False where nothing depends on them, because only
-    one simulator at a time may write the journal. ``faults``: of the simulator, by name or as JSON.
+    one simulator at a time may write the journal. ``with_key`` False: prices alone are read. ``faults``: of the
+    simulator, by name or as JSON.
     Raises ConfigurationError for a base URL that must not receive a key.
     """
     from orbatch_provider import OpenRouterProvider
@@ -84,7 +90,7 @@ async def connect(
     if faults and not session.simulate:
         raise Failure("--fault is for the simulator. Add --simulate.")
     if not session.simulate:
-        async with OpenRouterProvider() as provider:
+        async with OpenRouterProvider(*([] if with_key else [""])) as provider:
             yield Connection(provider, simulated=False, speed=speed or 1.0)  # --speed: a simulator elsewhere
         return
     from orbatch_simulator import SimulatorSettings, named_fault, simulator_thread

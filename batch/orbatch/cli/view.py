@@ -10,6 +10,7 @@ import socket
 import webbrowser
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
@@ -27,7 +28,8 @@ from orbatch.cli.session import Session, find_batch
 from orbatch.cli.tables import amount, csv_line, pluralize, table
 from orbatch.export import record_of
 from orbatch.ledger import BatchRecord, ExportedJob, Ledger, variant_text
-from orbatch.plan import finals, finals_file, picked_jobs
+from orbatch.money import to_nano_up_to
+from orbatch.plan import finals, finals_file, offer_finals, picked_jobs
 
 LOOPBACK = "127.0.0.1"
 _EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - to be recognized; listening there needs --share
@@ -96,7 +98,8 @@ async def _serve(
 
     from orbatch.view.server import ViewServer
 
-    server = ViewServer(ledger, batch, getpass.getuser(), None if share else host)
+    offer = partial(_offer, session, ledger, batch)
+    server = ViewServer(ledger, batch, getpass.getuser(), None if share else host, offer)
     runner = web.AppRunner(server.app(), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
@@ -252,8 +255,27 @@ def final(
     plan(context, output)
 
 
+async def _offer(session: Session, ledger: Ledger, batch: BatchRecord, model: str, settings: str) -> dict[str, Any]:
+    """What `final` would write and show, for the page. Without a key: the price list needs none."""
+    from orbatch.cli.provider import connect
+    from orbatch_provider import OpenRouterError
+
+    jobs = picked_jobs(ledger, batch.id)
+    try:
+        if not jobs:
+            raise Failure("Nothing is picked.")
+        text = finals_file(batch.name, finals(jobs), model, dict(map(_setting, settings.split())))
+        async with connect(session, with_journal=False, with_key=False) as connection:
+            made = await offer_finals(text, partial(connection.catalogs, refresh=False))
+    except (Failure, OpenRouterError, yaml.YAMLError) as exc:
+        return {"problems": [str(exc)]}
+    usd = None if made.high_usd is None else amount(to_nano_up_to(made.high_usd))
+    command = f"orbatch run finals.yaml{session.flags}"
+    return {"file": made.text, "jobs": made.jobs, "usd": usd, "problems": made.problems, "command": command}
+
+
 def _setting(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise Failure(f"--set {text} has no value. Write it as {name}=VALUE.")
+        raise Failure(f"The setting {text} has no value. Write it as {name}=VALUE.")
     return name.strip(), yaml.safe_load(value)

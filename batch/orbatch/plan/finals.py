@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 
-from orbatch.batchfile.errors import Report
+from orbatch.batchfile.errors import ConfigError, Report
+from orbatch.batchfile.loader import load_config
 from orbatch.batchfile.models import PROMPT, BatchConfig, PromptItem
 from orbatch.ledger import ExportedJob, Ledger
+from orbatch.plan.catalogs import Catalogs
+from orbatch.plan.estimate import price_jobs
+from orbatch.plan.jobs import expand, models_by_kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,38 @@ def finals_file(name: str, chosen: Sequence[Final], model: str, settings: dict[s
         lines += [f"  # picked: {', '.join(final.sources)}", *(f"  {line}" for line in _yaml([item]).splitlines())]
     head = {"name": f"{name}-finals", "defaults": common, "models": [model]}
     return "\n".join([f"{_yaml(head)}prompts:", *lines, ""])
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A batch file that is not written yet, and what it would cost: USD at most, None where no upper price is known."""
+
+    text: str
+    jobs: int
+    high_usd: Decimal | None
+    problems: list[str]
+
+
+LoadCatalogs = Callable[[Mapping[str, Collection[str] | None]], Awaitable[Catalogs]]
+
+
+async def offer_finals(text: str, load: LoadCatalogs) -> Offer:
+    """Check and price the jobs of a batch file, given as its text. ``load``: the catalogs of these models by kind.
+
+    Raises OpenRouterError where there is no price list.
+    """
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "finals.yaml"
+        path.write_text(text, "utf-8")
+        try:
+            config = load_config(path)
+            priced = list(price_jobs(expand(config), await load({"video": (), **models_by_kind(config)})))
+        except ConfigError as exc:
+            return Offer(text, 0, None, [f"{problem.key}: {problem.message}" for problem in exc.problems])
+    problems = dict.fromkeys(str(problem) for job in priced for problem in job.problems)
+    highs = [job.estimate.high for job in priced]
+    known = [high for high in highs if high is not None]
+    return Offer(text, len(priced), sum(known, Decimal(0)) if len(known) == len(highs) else None, list(problems))
 
 
 def with_picks(ledger: Ledger, config: BatchConfig) -> BatchConfig:

@@ -37,19 +37,21 @@ _TYPES = {
 }
 # What a browser may show as it is; anything else, such as an SVG with a script in it, is a download.
 _SHOWN = ("video/", "image/png", "image/jpeg", "image/webp", "image/gif", "audio/", "text/plain")
+Offer = Callable[[str, str], Awaitable[dict[str, Any]]]  # model and settings of finals -> the file and its price
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class ViewServer:
     """Serves one batch. ``who`` signs the reviews; ``host``: the only name under which it may be addressed, None for a
-    server that other machines reach by names of their own."""
+    server that other machines reach by names of their own. ``offer``: what the finals of the picks would cost."""
 
-    def __init__(self, ledger: Ledger, batch: BatchRecord, who: str, host: str | None) -> None:
+    def __init__(self, ledger: Ledger, batch: BatchRecord, who: str, host: str | None, offer: Offer) -> None:
         self.token = secrets.token_urlsafe(24)
         self._ledger = ledger
         self._batch = batch
         self._who = who
         self._host = host
+        self._offer = offer
         self._outputs: dict[str, list[OutputRecord]] = {}
 
     def app(self) -> web.Application:
@@ -65,6 +67,7 @@ class ViewServer:
                 web.get("/poster/{job}", self._poster),
                 web.post("/api/review", self._review),
                 web.post("/api/vote", self._vote),
+                web.post("/api/finals", self._finals),
             ]
         )
         return app
@@ -166,6 +169,14 @@ class ViewServer:
         if not isinstance(winner, str) or not isinstance(loser, str):
             raise web.HTTPBadRequest
         return self._recorded(lambda: self._ledger.reviews.vote(winner, loser, self._who))
+
+    async def _finals(self, request: web.Request) -> web.Response:
+        """The batch file of the picks and its price; writes nothing and spends nothing."""
+        body = await _json(request)
+        model, settings = body.get("model"), body.get("set", "")
+        if not isinstance(model, str) or not isinstance(settings, str):
+            raise web.HTTPBadRequest
+        return web.json_response(await self._offer(model, settings))
 
     def _recorded(self, verb: Callable[[], None]) -> web.Response:
         try:

@@ -246,12 +246,27 @@ function footer() {
   fill($("footer"), el("span", {}, el("b", {}, String(picked.length)), " picked"), el("span", { class: "muted" }, ids.slice(0, 6).join(", ") + (ids.length > 6 ? " …" : "")),
     chosen.length ? el("button", { onclick: () => go("compare") }, `Compare ${chosen.length}`) : null,
     picked.length ? el("button", { onclick: () => savePicks(picked) }, "Download picks") : null,
-    picked.length ? el("code", { title: "Writes a batch file with its estimate; spends nothing" }, command) : null);
+    picked.length && !fixed ? el("button", { id: "order-finals", onclick: orderFinals }, "Finals…") : null,
+    picked.length && fixed ? el("code", { title: "Writes a batch file with its estimate; spends nothing" }, command) : null);
 }
 function savePicks(picked) {
-  const text = picked.map((cell) => JSON.stringify({ job_id: cell.id, prompt_id: cell.row.prompt_id, prompt: cell.row.prompt, variables: cell.row.variables, seed: cell.row.seed, model: cell.model, rating: cell.rating, cost_usd: cell.cost })).join("\n");
-  const link = el("a", { href: URL.createObjectURL(new Blob([text + "\n"], { type: "application/jsonl" })), download: `${data.batch}-picks.jsonl` });
-  link.click();
+  const lines = picked.map((cell) => JSON.stringify({ job_id: cell.id, prompt_id: cell.row.prompt_id, prompt: cell.row.prompt, variables: cell.row.variables, seed: cell.row.seed, model: cell.model, rating: cell.rating, cost_usd: cell.cost })).join("\n");
+  download(`${lines}\n`, `${data.batch}-picks.jsonl`, "application/jsonl").click();
+}
+const download = (text, file, type) => el("a", { href: URL.createObjectURL(new Blob([text], { type })), download: file }, `Download ${file}`);
+function orderFinals() {
+  $("final-models").replaceChildren(...data.models.map((model) => el("option", { value: model.id })));
+  fill($("offer"));
+  $("finals").showModal();
+}
+async function showOffer() { // the file and what it costs; it is run in a terminal
+  fill($("offer"), el("p", {}, "Reading the price list …"));
+  const answer = await fetch("api/finals", { method: "POST", body: JSON.stringify({ model: $("final-model").value, set: $("final-set").value }), headers: { "Content-Type": "application/json" } });
+  const offer = answer.ok ? await answer.json() : { problems: [await answer.text()] };
+  const price = offer.usd ? `up to ${offer.usd} USD` : "no upper price is known";
+  fill($("offer"), offer.jobs ? el("p", {}, el("b", {}, `${offer.jobs} ${offer.jobs === 1 ? "job" : "jobs"}, ${price}`)) : null, ...offer.problems.map((text) => el("p", { class: "bad" }, text)),
+    offer.jobs ? el("p", {}, download(offer.file, "finals.yaml", "application/yaml"), " and run it with ", el("code", {}, offer.command)) : null,
+    offer.file ? el("pre", { tabindex: "0", "aria-label": "finals.yaml" }, offer.file) : null);
 }
 
 // -- compare: up to four outputs on one timeline -------------------------------------------------------------------------------
@@ -370,7 +385,7 @@ function move(across, down) {
 }
 document.addEventListener("focusin", (event) => { const td = event.target.closest?.("td[data-job]"); if (td) focused = td.dataset.job; });
 document.addEventListener("keydown", (event) => {
-  if (event.target.matches("input:not([type=range]),select,textarea") || event.ctrlKey || event.metaKey || event.altKey || $("help").open) return;
+  if (event.target.matches("input:not([type=range]),select,textarea") || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   const cell = cells.get(focused), key = event.key;
   const keys = { ArrowLeft: () => move(-1, 0), ArrowRight: () => move(1, 0), ArrowUp: () => move(0, -1), ArrowDown: () => move(0, 1), "?": () => $("help").showModal(),
     u: () => { const last = undone.pop(); if (last && cells.has(last[0])) review(cells.get(last[0]), last[1], last[2], false); } };
@@ -387,6 +402,7 @@ document.addEventListener("keydown", (event) => {
 });
 for (const [id, key] of filters) $(id).addEventListener("input", () => { state[key] = $(id).value; render(); });
 $("all").addEventListener("click", () => { state.cols = state.hide = ""; render(); });
+$("order").addEventListener("submit", (event) => { event.preventDefault(); showOffer(); });
 $("tools").addEventListener("submit", (event) => event.preventDefault());
 for (const button of document.querySelectorAll("nav button")) button.addEventListener("click", () => go(button.dataset.view));
 addEventListener("hashchange", () => { readAddress(); render(); });
