@@ -221,8 +221,8 @@ def test_notes_are_kept_and_those_of_others_are_shown(ran: Desk, browser: Browse
         page.click(f'td[data-job="{job.job_id}"] figure')
         assert "too dark" in page.inner_text(".notes")
         page.fill(".note", "use this one, 1 of 5")  # no key of it rates or picks
-        page.press(".note", "Tab")
-        page.wait_for_timeout(50)
+        with page.expect_response("**/api/review"):
+            page.press(".note", "Tab")
     with ran.ledger() as ledger:
         review = ledger.reviews.of_batch(1)[job.job_id]
     assert sorted(review.notes.values()) == ["too dark", "use this one, 1 of 5"]
@@ -416,3 +416,28 @@ def test_the_report_says_what_was_picked_and_what_a_pick_cost(ran: Desk) -> None
     assert lines[0] == ["model", "done", "spent", "USD", "per", "second", "picks", "per", "pick", "rating", "won"]
     [lite] = [line for line in lines if line[0] == LITE]
     assert lite[-5:] == ["1", "0.4800", "4.5", "100", "%"]
+
+
+def test_the_figures_hold_estimate_and_charge_of_each_model(ran: Desk, browser: Browser) -> None:
+    with ran.ledger() as ledger:
+        done = [job for job in ledger.reports.exported_jobs(1) if job.status == "done" and job.model == LITE]
+        ledger.reviews.add(done[0].job_id, "me", "mark", "pick")
+    with served(ran) as url, opened(browser, url) as (page, _):
+        page.click("text=Value")
+        cells = page.locator(".figures tbody tr").first.locator("td").all_inner_texts()
+    assert cells == ["4", "0.48", "0.48", "0.12", "1", "0.48", "0.00", "–", "–"]
+
+
+def test_a_model_with_two_settings_has_two_columns(open_desk: Open, browser: Browser) -> None:
+    desk = open_desk()
+    both = [{"model": LITE, "resolution": resolution, "duration": 8} for resolution in ("720p", "1080p")]
+    run(desk, desk.write(models=[*both, HORSE], prompts=["a cat"], defaults={"duration": 5}))
+    with served(desk) as url, opened(browser, url) as (page, _):
+        names = page.locator("thead .name").all_inner_texts()
+        assert names == ["veo-3.1-lite · 720p", "veo-3.1-lite · 1080p", "happyhorse-1.1"]
+        assert page.locator("tbody tr").count() == 1
+        spent = [float(text) for text in page.locator("thead .sums b").all_inner_texts()]
+        charged = sorted(float(job.cost_usd) for job in desk.simulator.journal.jobs.values())
+        assert sorted(spent) == pytest.approx(charged)
+        page.select_option("#model", "google/veo-3.1-lite · 1080p")
+        assert page.locator("td[data-job]").count() == 1

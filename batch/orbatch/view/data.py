@@ -2,57 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orbatch.ledger import BatchRecord, ExportedJob, Filter, Ledger, parse_timestamp
 from orbatch.money import from_nano
 
+_OF_ROWS = frozenset({"prompt", "model", "seed", "messages", "user", "session_id", "trace", "callback_url"})
+_LONGEST_VALUE = 24  # characters
 FAILED = frozenset({"rejected", "failed", "cancelled", "expired", "lost"})
 
 
 def batch_data(ledger: Ledger, batch: BatchRecord, *, me: str = "") -> dict[str, Any]:
-    """Everything on the page, as JSON. Amounts in USD, times in seconds. ``me``: whose own marks are ``mine``."""
+    """Everything on the page, as JSON. Amounts in USD, times in seconds. ``me``: whose own marks are ``mine``.
+
+    A column is a model, or a model with settings where jobs of one row differ in them.
+    """
     rows: dict[str, dict[str, Any]] = {}
-    models: dict[str, None] = {}
+    columns: dict[str, list[ExportedJob]] = {}
     reviews, times = ledger.reviews.of_batch(batch.id), _times(ledger, batch)
-    for job in ledger.reports.exported_jobs(batch.id):
-        models[job.model] = None
-        seed = job.request.get("seed")
-        key = f"{job.prompt_id}\0{sorted(job.variables.items(), key=str)}\0{seed}\0{job.repeat}"
+    jobs = list(ledger.reports.exported_jobs(batch.id))
+    differing = _differing(jobs)
+    for job in jobs:
         row = rows.setdefault(
-            key,
+            _row_key(job),
             {
                 "prompt_id": job.prompt_id,
                 "prompt": job.prompt,
                 "variables": job.variables,
-                "seed": seed,
+                "seed": job.request.get("seed"),
                 "repeat": job.repeat,
                 "cells": {},
             },
         )
-        row["cells"].setdefault(job.model, []).append(_cell(job, reviews.get(job.job_id), times.get(job.job_id), me))
+        settings = ", ".join(_shown(name, job.request.get(name)) for name in differing.get(job.model, ()))
+        column = f"{job.model} · {settings}" if settings else job.model
+        columns.setdefault(column, []).append(job)
+        row["cells"].setdefault(column, []).append(_cell(job, reviews.get(job.job_id), times.get(job.job_id), me))
     found, total = ledger.reports.report("model", Filter(batch.id))
+    whole = {row.key: {"spent": _usd(row.charged_nusd), "per_second": _usd(row.nusd_per_second)} for row in found}
     rates = ledger.reviews.win_rates(batch.id)
-    sums = {row.key: row for row in found}
     return {
         "batch": batch.name,
         "models": [
             {
-                "id": model,
-                "spent": _usd(sums[model].charged_nusd) if model in sums else 0.0,
-                "per_second": _usd(sums[model].nusd_per_second) if model in sums else None,
-                "votes": rates[model].votes if model in rates else 0,
-                "wins": rates[model].wins if model in rates else 0,
-                "interval": rates[model].interval if model in rates else None,
+                "id": column,
+                "model": made[0].model,
+                **(whole.get(column) or _sums(made)),
+                "votes": rates[made[0].model].votes if made[0].model in rates else 0,
+                "wins": rates[made[0].model].wins if made[0].model in rates else 0,
+                "interval": rates[made[0].model].interval if made[0].model in rates else None,
             }
-            for model in models
+            for column, made in columns.items()
         ],
         "rows": list(rows.values()),
         "spent": _usd(total.charged_nusd),
         "reserved": _usd(total.reserved_nusd),
         "me": me,
     }
+
+
+def _row_key(job: ExportedJob) -> str:
+    return f"{job.prompt_id}\0{sorted(job.variables.items(), key=str)}\0{job.request.get('seed')}\0{job.repeat}"
+
+
+def _differing(jobs: Sequence[ExportedJob]) -> dict[str, list[str]]:
+    """By model, the settings that tell the jobs of one row apart."""
+    first: dict[tuple[str, str], ExportedJob] = {}
+    found: dict[str, dict[str, None]] = {}
+    for job in jobs:
+        other = first.setdefault((_row_key(job), job.model), job)
+        names = [name for name in {**other.request, **job.request} if name not in _OF_ROWS]
+        unlike = {name: None for name in names if other.request.get(name) != job.request.get(name)}
+        if unlike:
+            found.setdefault(job.model, {}).update(unlike)
+    return {model: list(names) for model, names in found.items()}
+
+
+def _shown(name: str, value: object) -> str:
+    """A setting in the head of a column: ``1080p``, ``8 s``; by its name where the value alone says little."""
+    if name == "duration":
+        return f"{value} s"
+    if isinstance(value, bool) or value is None:
+        return f"{name} {'unset' if value is None else str(value).lower()}"
+    return (
+        str(value)
+        if isinstance(value, str) and len(value) <= _LONGEST_VALUE
+        else f"{name} {str(value)[:_LONGEST_VALUE]}"
+    )
+
+
+def _sums(jobs: Sequence[ExportedJob]) -> dict[str, Any]:
+    """What a part of a model's outputs was charged, and per second of finished video."""
+    billed = [(job, sum(each.seconds or 0.0 for each in job.outputs)) for job in jobs if job.status == "done"]
+    seconds = sum(length for job, length in billed if job.cost_nusd)
+    spent = sum(job.cost_nusd or 0 for job, length in billed if length)
+    charged = sum(job.cost_nusd or 0 for job in jobs)
+    return {"spent": _usd(charged), "per_second": _usd(round(spent / seconds)) if seconds else None}
 
 
 def _cell(job: ExportedJob, review: Any, times: Mapping[str, Any] | None, me: str) -> dict[str, Any]:

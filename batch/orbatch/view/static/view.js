@@ -46,7 +46,7 @@ async function load() {
   data = fixed || (await (await fetch("api/batch")).json());
   cells = new Map();
   for (const row of data.rows) for (const list of Object.values(row.cells)) for (const cell of list) { cell.row = row; cells.set(cell.id, cell); }
-  for (const model of data.models) for (const row of data.rows) for (const cell of row.cells[model.id] || []) cell.model = model.id;
+  for (const model of data.models) for (const row of data.rows) for (const cell of row.cells[model.id] || []) { cell.model = model.id; cell.source = model.model; }
   render();
 }
 async function send(path, body) {
@@ -250,12 +250,12 @@ function footer() {
     picked.length && fixed ? el("code", { title: "Writes a batch file with its estimate; spends nothing" }, command) : null);
 }
 function savePicks(picked) {
-  const lines = picked.map((cell) => JSON.stringify({ job_id: cell.id, prompt_id: cell.row.prompt_id, prompt: cell.row.prompt, variables: cell.row.variables, seed: cell.row.seed, model: cell.model, rating: cell.rating, cost_usd: cell.cost })).join("\n");
+  const lines = picked.map((cell) => JSON.stringify({ job_id: cell.id, prompt_id: cell.row.prompt_id, prompt: cell.row.prompt, variables: cell.row.variables, seed: cell.row.seed, model: cell.source, rating: cell.rating, cost_usd: cell.cost })).join("\n");
   download(`${lines}\n`, `${data.batch}-picks.jsonl`, "application/jsonl").click();
 }
 const download = (text, file, type) => el("a", { href: URL.createObjectURL(new Blob([text], { type })), download: file }, `Download ${file}`);
 function orderFinals() {
-  $("final-models").replaceChildren(...data.models.map((model) => el("option", { value: model.id })));
+  $("final-models").replaceChildren(...[...new Set(data.models.map((model) => model.model))].map((model) => el("option", { value: model })));
   fill($("offer"));
   $("finals").showModal();
 }
@@ -347,10 +347,12 @@ function value() {
   const points = data.models.map((model) => {
     const list = [...cells.values()].filter((cell) => cell.model === model.id && cell.status === "done");
     const rated = list.filter((cell) => cell.rating);
-    return { model: model.id, cost: list.reduce((sum, cell) => sum + (cell.cost || 0), 0) / (list.length || 1), rating: rated.length ? rated.reduce((sum, cell) => sum + cell.rating, 0) / rated.length : null, wins: model.votes ? model.wins / model.votes : null };
+    const rejected = list.filter((cell) => cell.mark === "reject"), sum = (cells, key) => cells.reduce((total, cell) => total + (cell[key] || 0), 0);
+    return { model: model.id, outputs: list.length, spent: model.spent, estimate: sum(list, "estimate"), charged: sum(list, "cost"), picks: list.filter((cell) => cell.mark === "pick").length, rejected: sum(rejected, "cost"), cost: list.reduce((sum, cell) => sum + (cell.cost || 0), 0) / (list.length || 1), rating: rated.length ? rated.reduce((sum, cell) => sum + cell.rating, 0) / rated.length : null, wins: model.votes ? model.wins / model.votes : null };
   });
   const by = points.some((point) => point.rating !== null) ? "rating" : "wins", shown = points.filter((point) => point[by] !== null);
-  if (!shown.length) { $("main").replaceChildren(el("p", { class: "empty" }, "Rate some outputs, or vote blind, to see what quality costs.")); return; }
+  const table = money(points);
+  if (!shown.length) { $("main").replaceChildren(el("div", { class: "value" }, el("p", {}, "Rate some outputs, or vote blind, to see what quality costs."), table)); return; }
   const most = Math.max(...shown.map((point) => point.cost)) * 1.15, [low, high] = by === "rating" ? [1, 5] : [0, 1];
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", "0 0 900 420");
@@ -363,10 +365,17 @@ function value() {
   for (let tick = low; tick <= high; tick += by === "rating" ? 1 : 0.25) add("text", { x: 52, y: y(tick) + 4, "text-anchor": "end" }, String(tick));
   for (const share of [0.25, 0.5, 0.75, 1]) add("text", { x: x((most * share) / 1.15), y: 388, "text-anchor": "middle" }, usd((most * share) / 1.15));
   for (const point of shown) { add("circle", { cx: x(point.cost), cy: y(point[by]), r: 6 }); add("text", { class: "label", x: x(point.cost) + 10, y: y(point[by]) + 4 }, `${name(point.model)} ${point[by].toFixed(by === "rating" ? 1 : 2)}`); }
-  const table = el("table", {}, ...shown.map((point) => el("tr", {}, el("td", {}, point.model), el("td", {}, `${usd(point.cost)} USD`), el("td", {}, point[by].toFixed(2)))));
   const box = el("div", { class: "value" });
   box.append(svg, table);
   $("main").replaceChildren(box);
+}
+
+function money(points) { // what each model cost, what was estimated, and what a pick cost
+  const heads = ["USD by model", "outputs", "estimated", "charged", "per output", "picks", "per pick", "rejected", "rating", "won"];
+  const line = (point) => [point.outputs, usd(point.estimate), usd(point.charged), usd(point.cost), point.picks, point.picks ? usd(point.spent / point.picks) : "–", usd(point.rejected),
+    point.rating === null ? "–" : point.rating.toFixed(1), point.wins === null ? "–" : `${Math.round(100 * point.wins)} %`];
+  return el("table", { class: "figures" }, el("thead", {}, el("tr", {}, ...heads.map((text) => el("th", { scope: "col" }, text)))),
+    el("tbody", {}, ...points.map((point) => el("tr", {}, el("th", { scope: "row" }, point.model), ...line(point).map((text) => el("td", {}, String(text)))))));
 }
 
 // -- keys and events ------------------------------------------------------------------------------------------------------------
