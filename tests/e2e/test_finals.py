@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from tests.conftest import Open
 from tests.desk import HORSE, Desk
 
 
@@ -57,3 +59,24 @@ def test_what_is_wrong_with_from_is_said_with_its_line(desk: Desk) -> None:
     assert "from.picked: found false; allowed: true" in desk.call("plan", unpicked, code=2).err
     both = finals(desk, prompts=["a dog"])
     assert "from: takes the place of prompts and prompts_from" in desk.call("plan", both, code=2).err
+
+
+def test_upscaling_keeps_the_picked_clip_and_says_what_it_costs(open_desk: Open) -> None:
+    desk = open_desk(clip_bytes=None, source_seconds=Decimal(4))
+    desk.run(desk.write(prompts=["a cat", "a dog"]))
+    assert "no video is picked" in desk.call("final", "films", "--upscale", "2", code=2).err
+    pick(desk, "a cat")
+    on_disk = desk.call("final", "films", "--upscale", "2", code=2).err
+    assert "reads each clip from an https URL, and the picked ones are only on this machine. Upload p1-veo" in on_disk
+
+    where = ["--upscale", "2", "--urls", "https://cdn.example.com/films/", "-o", "upscaled.yaml"]
+    refused = desk.call("final", "films", *where, "--model", HORSE, code=2).err
+    assert f"{HORSE} does not upscale. Models that do: black-forest-labs/flux-video-upscale" in refused
+    said = desk.call("final", "films", *where)
+    assert "Upscaling 1 clip by 2 with black-forest-labs/flux-video-upscale costs 1.0547 to 1.5483 USD" in said.err
+    assert "any amount" not in said.out
+    desk.run("upscaled.yaml", "--refresh")
+    (made,) = [job for job in desk.simulator.journal.jobs.values() if job.model.endswith("upscale")]
+    (source,) = made.body["input_references"]
+    assert source["video_url"]["url"].startswith("https://cdn.example.com/films/p1-veo-3.1-lite-")
+    assert Decimal("1.0546") < made.cost_usd < Decimal("1.5483")

@@ -159,11 +159,12 @@ def resolve(
 ) -> None:
     """Record the outcome of an uncertain job, or of a paid job that cannot be retrieved.
 
-    Uncertain: the response to its submit request was lost, so it may have been charged. Pass exactly one of --found,
-    --remote-id, --not-charged, --charged and --charged-at-most. --found reads the account's records, which needs
-    OPENROUTER_MANAGEMENT_KEY; `orbatch run` does so by itself, and takes the jobs that carry their key there. An id is
-    polled before it is recorded, and a mistyped one is replaced by --remote-id with the right one. A paid job that the
-    provider never returns is ended by --lost, one whose file never decodes by --accept-file or --lost.
+    Uncertain: the response to its submit request was lost, so it may have been charged. Pass exactly one of
+    --found, --remote-id, --not-charged, --charged and --charged-at-most. --found reads the account's records, which
+    needs OPENROUTER_MANAGEMENT_KEY; `orbatch run` reads them by itself, and takes the jobs that carry their key
+    there. An id is polled before it is recorded, and a mistyped one is replaced by --remote-id with the right one.
+    A paid job that the provider never returns is ended by --lost, one whose file never decodes by --accept-file or
+    --lost.
     """
     session: Session = context.obj
     outlive_readers()

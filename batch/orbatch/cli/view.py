@@ -29,7 +29,8 @@ from orbatch.cli.tables import amount, csv_line, pluralize, table
 from orbatch.export import record_of
 from orbatch.ledger import BatchRecord, ExportedJob, Ledger, variant_text
 from orbatch.money import to_nano_up_to
-from orbatch.plan import finals, finals_file, offer_finals, picked_jobs
+from orbatch.plan import finals, finals_file, offer_finals, picked_jobs, upscaling
+from orbatch_provider import VideoModel
 
 LOOPBACK = "127.0.0.1"
 _EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - to be recognized; listening there needs --share
@@ -233,14 +234,29 @@ def final(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A setting, such as resolution=1080p. Repeatable.")
     ] = None,
+    upscale: Annotated[
+        float | None, typer.Option("--upscale", help="Enlarge the picked clips themselves by this factor.", min=1.0)
+    ] = None,
+    urls: Annotated[
+        str | None, typer.Option("--urls", help="https folder where the picked files can be read, for --upscale.")
+    ] = None,
     force: Force = False,
 ) -> None:
     """Write a batch file for what was picked, and show what it costs.
 
     The same prompts, seeds and inputs on another model or with other settings: that makes other clips, not the picked
-    ones in better quality. Spends nothing.
+    ones in better quality. Only --upscale keeps the picked clip; it reads the files from the folder in --urls. Spends
+    nothing.
     """
     session: Session = context.obj
+    if upscale is not None:
+        check_new(output, "finals.yaml", force=force)
+        with session.open_ledger() as ledger:
+            found = find_batch(ledger, batch)
+            text = asyncio.run(_upscaled(session, ledger, found, model, upscale, urls))
+        output.write_text(text, "utf-8")
+        plan(context, output)
+        return
     if not model:
         raise Failure("Give the model of the finals with --model.")
     settings = dict(_setting(text) for text in set_ or ())
@@ -253,6 +269,40 @@ def final(
     output.write_text(finals_file(found.name, finals(jobs), model, settings), "utf-8")
     session.say(f"Created {output} from {pluralize(len(jobs), 'pick')} of {found.name}.")
     plan(context, output)
+
+
+async def _upscaled(
+    session: Session, ledger: Ledger, batch: BatchRecord, model: str, factor: float, urls: str | None
+) -> str:
+    """The batch file that enlarges the picked clips; says what that costs. Raises Failure where it cannot be done."""
+    from orbatch.cli.provider import connect
+
+    jobs = [job for job in picked_jobs(ledger, batch.id) if job.kind == "video" and job.outputs]
+    if not jobs:
+        raise Failure(f"{batch.name}: no video is picked. Use `orbatch view {batch.name}{session.flags}`.")
+    if urls is None or not urls.startswith("https://"):
+        names = ", ".join(Path(job.outputs[0].path).name for job in jobs[:3]) + (", ..." if len(jobs) > 3 else "")
+        raise Failure(
+            "An upscale model reads each clip from an https URL, and the picked ones are only on this machine. Upload "
+            f"{names}, and pass --urls https://HOST/FOLDER."
+        )
+    async with connect(session, with_journal=False, with_key=False) as connection:
+        catalog = (await connection.catalogs({"video": None}, refresh=False)).by_kind["video"]
+    able = {
+        each.id: each
+        for each in catalog.models.values()
+        if isinstance(each, VideoModel) and each.upscale_max is not None
+    }
+    chosen = able.get(model or next(iter(able), ""))
+    if chosen is None:
+        raise Failure(f"{model or 'No model'} does not upscale. Models that do: {', '.join(able) or 'none'}.")
+    made = upscaling(batch.name, Path(batch.output_dir), jobs, chosen, factor, urls)
+    cost = " to ".join(dict.fromkeys(amount(to_nano_up_to(usd)) for usd in (made.low_usd, made.high_usd)))
+    session.say(
+        f"Upscaling {pluralize(made.clips, 'clip')} by {factor:g} with {chosen.id} costs {cost} USD, by their size and "
+        "length. A batch file does not hold these, so each job reserves the price of the largest."
+    )
+    return made.text
 
 
 async def _offer(session: Session, ledger: Ledger, batch: BatchRecord, model: str, settings: str) -> dict[str, Any]:

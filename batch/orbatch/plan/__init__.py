@@ -1,7 +1,7 @@
 """From a batch to priced jobs; spends nothing. Heavy, so commands that only read the ledger must not import it."""
 
 from orbatch.plan.catalogs import CatalogCache, Catalogs, load_catalogs
-from orbatch.plan.finals import finals, finals_file, offer_finals, picked_jobs, with_picks
+from orbatch.plan.finals import finals, finals_file, offer_finals, picked_jobs, upscaling, with_picks
 from orbatch.plan.jobs import expand, models_by_kind
 from orbatch.plan.kinds import KINDS
 from orbatch.plan.overrides import overridden
@@ -43,5 +43,6 @@ __all__ = [
     "picked_jobs",
     "read_plan_file",
     "simulated",
+    "upscaling",
     "with_picks",
 ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
@@ -19,6 +21,8 @@ from orbatch.ledger import ExportedJob, Ledger
 from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.estimate import price_jobs
 from orbatch.plan.jobs import expand, models_by_kind
+from orbatch_provider import VideoModel, VideoRequest, estimate_video
+from orbatch_provider.pricing import Hints
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,51 @@ def finals_file(name: str, chosen: Sequence[Final], model: str, settings: dict[s
         lines += [f"  # picked: {', '.join(final.sources)}", *(f"  {line}" for line in _yaml([item]).splitlines())]
     head = {"name": f"{name}-finals", "defaults": common, "models": [model]}
     return "\n".join([f"{_yaml(head)}prompts:", *lines, ""])
+
+
+@dataclass(frozen=True, slots=True)
+class Upscaling:
+    """A batch file that enlarges clips, and what that costs together, in USD."""
+
+    text: str
+    clips: int
+    low_usd: Decimal
+    high_usd: Decimal
+
+
+def upscaling(
+    name: str, output_dir: Path, jobs: Sequence[ExportedJob], model: VideoModel, factor: float, urls: str
+) -> Upscaling:
+    """``urls``: where the provider reads the files of ``output_dir``, an https folder; ``jobs`` that are no video are
+    left out.
+
+    The price follows from size and length of each clip, which no request contains; so the file reserves that of the
+    most expensive one for each, and caps the sum.
+    """
+    prompts: list[dict[str, Any]] = []
+    low, highs = Decimal(0), [Decimal(0)]
+    for job in jobs:
+        clip = job.outputs[0] if job.kind == "video" and job.outputs else None
+        if clip is None or clip.seconds is None:
+            continue
+        url = f"{urls.rstrip('/')}/{quote(os.path.relpath(clip.path, output_dir))}"
+        source = [{"type": "video_url", "video_url": {"url": url}}]
+        request = VideoRequest(model.id, job.prompt, input_references=source, upscale_factor=factor)
+        seconds = Decimal(str(clip.seconds))
+        price = estimate_video(request, model, Hints(seconds, clip.width, clip.height))
+        low += price.low or Decimal(0)
+        highs.append(price.high or Decimal(0))
+        entry = {"id": f"{job.prompt_id}-{len(prompts) + 1}", "prompt": job.prompt, "template": False}
+        prompts.append(entry | {"references": [url]})
+    reserved = max(highs).quantize(Decimal("0.01"), ROUND_CEILING)
+    head = {
+        "name": f"{name}-upscaled",
+        "defaults": {"upscale_factor": factor},
+        "budget": {"unpriced": float(reserved), "total_usd": float(reserved * len(prompts))},
+        "models": [model.id],
+        "prompts": prompts,
+    }
+    return Upscaling(_yaml(head), len(prompts), low, sum(highs, Decimal(0)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from orbatch.plan import KINDS
 from orbatch.runner.context import Clock, Provider
 from orbatch_provider import (
     AuthenticationError,
-    Generation,
     GenerationRow,
     GenerationRows,
     NotFoundError,
@@ -163,7 +162,7 @@ async def _by_time(
         if generation.user == attempt.key:
             return await _identified(provider, job, attempt, row.id, generation.total_cost)
         if generation.model == job.model:
-            candidates.append(generation)
+            candidates.append(row)
     if not candidates:
         return _not_listed(job, attempt, listed, clock)
     if len(candidates) > 1:
@@ -192,5 +191,5 @@ def _submitted_at(attempt: AttemptRecord) -> datetime:
     return parse_timestamp(attempt.created_at)
 
 
-def _listed(found: Sequence[GenerationRow | Generation]) -> str:
+def _listed(found: Sequence[GenerationRow]) -> str:
     return ", ".join(each.id for each in found)
