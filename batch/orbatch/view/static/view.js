@@ -45,6 +45,7 @@ function writeAddress() {
 async function load() {
   data = fixed || (await (await fetch("api/batch")).json());
   cells = new Map();
+  data.rows.forEach((row, at) => { row.at = at; });
   for (const row of data.rows) for (const list of Object.values(row.cells)) for (const cell of list) { cell.row = row; cells.set(cell.id, cell); }
   for (const model of data.models) for (const row of data.rows) for (const cell of row.cells[model.id] || []) { cell.model = model.id; cell.source = model.model; }
   render();
@@ -125,11 +126,38 @@ function grid() {
   const shown = rows(), columns = models(), main = $("main"), top = main.scrollTop, left = main.scrollLeft;
   if (!shown.length) { main.replaceChildren(el("p", { class: "empty" }, "Nothing matches these filters.")); return; }
   const head = el("tr", {}, el("th", { class: "corner", scope: "col" }, `${shown.length} prompts × ${columns.length} models`), ...columns.map(column));
-  const lines = (list) => list.map((row) => el("tr", {}, rowHead(row, columns), ...columns.map((model) => takes(row, model))));
-  const sections = [...groups(shown)].flatMap(([text, list]) => [groupHead(text, list, columns), ...lines(list)]);
-  const body = el("tbody", {}, ...(state.group ? sections : lines(shown)));
+  near.disconnect();
+  lines.clear();
+  const line = (row) => {
+    const tr = el("tr");
+    lines.set(row, { tr, draw: () => [rowHead(row, columns), ...columns.map((model) => takes(row, model))] });
+    if (lines.size <= DRAWN_AT_ONCE) fillLine(row); else if (heights.has(row.at)) tr.style.height = heights.get(row.at);
+    near.observe(Object.assign(tr, { row }));
+    return tr;
+  };
+  const sections = () => [...groups(shown)].flatMap(([text, list]) => [groupHead(text, list, columns), ...list.map(line)]);
+  const body = el("tbody", {}, ...(state.group ? sections() : shown.map(line)));
   main.replaceChildren(el("table", {}, el("thead", {}, head), body));
   main.scrollTo(left, top);
+}
+// Only the rows near the screen are drawn: 5,000 outputs would be half a million nodes.
+const DRAWN_AT_ONCE = 12, lines = new Map(), heights = new Map();
+const near = new IntersectionObserver((entries) => { for (const { target, isIntersecting } of entries) if (isIntersecting) fillLine(target.row); else emptyLine(target); }, { root: $("main"), rootMargin: "1200px 0px" });
+function fillLine(row) {
+  const line = lines.get(row);
+  if (!line || line.tr.firstChild) return;
+  line.tr.style.height = "";
+  line.tr.append(...line.draw());
+}
+function emptyLine(tr) {
+  if (!tr.firstChild || tr.contains(document.activeElement)) return;
+  heights.set(tr.row.at, `${tr.offsetHeight}px`);
+  tr.style.height = heights.get(tr.row.at);
+  tr.replaceChildren();
+}
+function cellOf(job) { // drawn, wherever it is
+  if (cells.has(job)) fillLine(cells.get(job).row);
+  return document.querySelector(`td[data-job="${CSS.escape(job || "")}"]`);
 }
 function groupHead(text, list, columns) {
   const all = list.flatMap((row) => columns.flatMap((model) => row.cells[model.id] || []));
@@ -151,7 +179,7 @@ function rowHead(row, columns) {
   return el("th", { scope: "row" }, el("span", { class: "pid" }, row.prompt_id), el("p", { class: "text", title: row.prompt }, row.prompt.slice(0, 2000)),
     ...chips.map(([key, text]) => el("span", { class: "chip" }, `${key} `, el("b", {}, text.slice(0, 80)))),
     el("p", { class: "rowsum" }, `${usd(list.reduce((sum, cell) => sum + (cell.cost || 0), 0))} USD · ${list.length} takes `,
-      el("button", { "aria-label": `Hide ${row.prompt_id}`, onclick: () => { state.hide = [...numbers(state.hide), data.rows.indexOf(row)].join(","); render(); } }, "Hide")));
+      el("button", { "aria-label": `Hide ${row.prompt_id}`, onclick: () => { state.hide = [...numbers(state.hide), row.at].join(","); render(); } }, "Hide")));
 }
 function takes(row, model) {
   const list = (row.cells[model.id] || []).filter(wanted);
@@ -389,7 +417,7 @@ function move(across, down) {
   const line = now.parentElement;
   let next = null;
   if (across) { next = now; do { next = across > 0 ? next.nextElementSibling : next.previousElementSibling; } while (next && !next.dataset.job); }
-  else { let row = line; do { row = down > 0 ? row.nextElementSibling : row.previousElementSibling; next = row?.children[now.cellIndex]; } while (row && !next?.dataset.job); }
+  else { let row = line; do { row = down > 0 ? row.nextElementSibling : row.previousElementSibling; if (row?.row) fillLine(row.row); next = row?.children[now.cellIndex]; } while (row && !next?.dataset.job); }
   if (next?.dataset?.job) { next.focus(); next.scrollIntoView({ block: "nearest", inline: "nearest" }); }
 }
 document.addEventListener("focusin", (event) => { const td = event.target.closest?.("td[data-job]"); if (td) focused = td.dataset.job; });
@@ -421,6 +449,6 @@ load().then(() => {
   let waiting = null;
   new EventSource("api/events").onmessage = () => { // a change of the ledger; drawn anew only where it does not disturb
     clearTimeout(waiting);
-    waiting = setTimeout(() => { if (state.view === "grid") { const at = focused; load().then(() => document.querySelector(`td[data-job="${CSS.escape(at || "")}"]`)?.focus({ preventScroll: true })); } }, 300);
+    waiting = setTimeout(() => { if (state.view === "grid") { const at = focused; load().then(() => at && cellOf(at)?.focus({ preventScroll: true })); } }, 300);
   };
 });
