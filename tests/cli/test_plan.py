@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 
 import pytest
@@ -11,6 +12,12 @@ from orbatch_provider.catalog import Catalog, VideoModel, snapshot
 from orbatch_simulator import Fault
 from tests.conftest import Open
 from tests.desk import HORSE, LITE, Desk
+
+
+def test_a_problem_tells_two_jobs_of_one_prompt_apart(desk: Desk) -> None:
+    path = desk.write(prompts=[{"id": "dawn", "prompt": "a dawn"}], seeds=[1, 2], defaults={"resolution": "4K"})
+    err = desk.call("plan", path, code=2).err
+    assert re.search(r"in dawn \(seed 1; \S+films.yaml:\d+\), dawn \(seed 2; ", err), err
 
 
 def test_every_problem_is_named_at_once_with_what_is_allowed_and_nearest(desk: Desk) -> None:

@@ -243,6 +243,25 @@ def test_of_several_outputs_the_best_wins_against_each_other(open_desk: Open, br
     assert sorted((rate.wins, rate.votes) for rate in rates.values()) == [(0, 1), (0, 1), (2, 2)]
 
 
+def test_images_are_compared_at_their_own_size(desk: Desk, browser: Browser) -> None:
+    image = {"model": "bytedance-seed/seedream-4.5", "kind": "image"}
+    run(desk, desk.write(models=[image], prompts=["a cat", "a dog"], defaults=None))
+    with served(desk) as url, opened(browser, url) as (page, _):
+        for cell in page.locator("td[data-job]").all():
+            cell.focus()
+            page.keyboard.press("c")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".stage img")
+        until(page, "[...document.querySelectorAll('.stage img')].every((image) => image.naturalWidth)")
+        page.keyboard.press("z")
+        sizes = "[...document.querySelectorAll('.stage img')].every((image) => image.width === image.naturalWidth)"
+        assert page.evaluate(sizes)
+        page.evaluate("document.querySelector('.zoom').scrollTo(40, 60)")
+        until(page, "[...document.querySelectorAll('.zoom')].every((figure) => figure.scrollTop === 60)")
+        page.keyboard.press("z")
+        assert not page.evaluate(sizes)
+
+
 def test_two_texts_show_where_they_differ(desk: Desk, browser: Browser) -> None:
     path = desk.write(models=[TEXT], prompts=["a cat", "a dog"], defaults=None)
     run(desk, path)

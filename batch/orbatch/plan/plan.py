@@ -14,11 +14,11 @@ from operator import attrgetter
 from urllib.parse import urlsplit
 
 from orbatch.batchfile.models import BatchConfig, BudgetConfig
-from orbatch.ledger import BatchFile, BatchRecord, Caps, Ledger, ModelTotals, PriceGroup
+from orbatch.ledger import BatchFile, BatchRecord, Caps, Ledger, ModelTotals, PriceGroup, variant_text
 from orbatch.money import to_nano, to_nano_up_to
 from orbatch.plan.catalogs import Catalogs
 from orbatch.plan.estimate import PricedJob, planned_job, price_jobs
-from orbatch.plan.jobs import expand
+from orbatch.plan.jobs import Job, expand
 from orbatch.plan.same_words import known_jobs
 from orbatch_provider import PriceChange, UnsetField
 
@@ -183,6 +183,11 @@ def make_plan(
 _GroupKey = tuple[str, str, int | None, int | None]
 
 
+def _label(job: Job) -> str:
+    variant = variant_text(job.variables, job.body.get("seed"))
+    return f"{job.prompt_id} ({variant}; {job.where})" if variant else f"{job.prompt_id} ({job.where})"
+
+
 class _Survey:
     """Watches the jobs of a plan pass by: problems, unset fields and the digest, in memory that does not grow."""
 
@@ -196,7 +201,7 @@ class _Survey:
         for job in jobs:
             for problem in job.problems:
                 key = (job.spec.model, str(problem))
-                self._problems.setdefault(key, ProblemGroup(*key)).add(f"{job.spec.prompt_id} ({job.spec.where})")
+                self._problems.setdefault(key, ProblemGroup(*key)).add(_label(job.spec))
             low, exact, high = job.bounds_nusd
             if job.unset:  # the last one speaks for its group, in which all cost alike
                 self._unset[job.spec.model, " ".join(job.estimate.lines), low, high] = job.unset

@@ -164,12 +164,16 @@ function groupHead(text, list, columns) {
   const spent = all.reduce((sum, cell) => sum + (cell.cost || 0), 0), done = all.filter((cell) => cell.status === "done").length;
   return el("tr", { class: "group" }, el("th", { colspan: String(columns.length + 1), scope: "col" }, el("b", {}, `${state.group}: ${text}`), el("span", { class: "sums" }, `${usd(spent)} USD · ${done} of ${all.length} done`)));
 }
+function success(list) {
+  const done = list.filter((cell) => cell.status === "done").length;
+  return el("span", { title: "outputs that are done" }, `${done} of ${list.length}`);
+}
 function column(model) {
   const range = model.interval ? `${Math.round((100 * model.wins) / model.votes)} % of ${model.votes} votes (${Math.round(100 * model.interval[0])}–${Math.round(100 * model.interval[1])} %)` : "";
   const slash = model.id.lastIndexOf("/");
   const button = (text, label, by) => el("button", { "aria-label": `${label}: ${model.id}`, title: label, onclick: () => arrange(model, by) }, text);
   return el("th", { scope: "col" }, el("span", { class: "arrange" }, button("←", "Move left", -1), button("→", "Move right", 1), button("Hide", "Hide", 0)), el("span", { class: "vendor" }, model.id.slice(0, Math.max(slash, 0))), el("span", { class: "name" }, name(model.id)),
-    el("span", { class: "sums" }, el("b", {}, usd(model.spent)), model.per_second ? `${usd(model.per_second)}/s` : "", range ? el("span", { title: "won in blind votes, with the Wilson interval at 95 %" }, range) : null));
+    el("span", { class: "sums" }, el("b", {}, usd(model.spent)), model.per_second ? `${usd(model.per_second)}/s` : "", success(data.rows.flatMap((row) => row.cells[model.id] || [])), range ? el("span", { title: "won in blind votes, with the Wilson interval at 95 %" }, range) : null));
 }
 function rowHead(row, columns) {
   const list = columns.flatMap((model) => row.cells[model.id] || []);
@@ -178,7 +182,7 @@ function rowHead(row, columns) {
   if (row.repeat > 1) chips.push(["take", String(row.repeat)]);
   return el("th", { scope: "row" }, el("span", { class: "pid" }, row.prompt_id), el("p", { class: "text", title: row.prompt }, row.prompt.slice(0, 2000)),
     ...chips.map(([key, text]) => el("span", { class: "chip" }, `${key} `, el("b", {}, text.slice(0, 80)))),
-    el("p", { class: "rowsum" }, `${usd(list.reduce((sum, cell) => sum + (cell.cost || 0), 0))} USD · ${list.length} takes `,
+    el("p", { class: "rowsum" }, `${usd(list.reduce((sum, cell) => sum + (cell.cost || 0), 0))} USD · `, success(list), " done ",
       el("button", { "aria-label": `Hide ${row.prompt_id}`, onclick: () => { state.hide = [...numbers(state.hide), row.at].join(","); render(); } }, "Hide")));
 }
 function takes(row, model) {
@@ -210,8 +214,13 @@ function output(cell) {
     cell.mark === "pick" ? "Picked" : cell.mark === "reject" ? "Rejected" : "Pick")));
   return box;
 }
+function usualOf(model) { // how long a job of this model usually takes: the median of those that are done
+  const took = [...cells.values()].filter((cell) => cell.model === model && cell.status === "done" && cell.took !== null).map((cell) => cell.took).sort((a, b) => a - b);
+  return took.length ? took[took.length >> 1] : null;
+}
 function why(cell) {
-  const age = cell.since ? `${Math.round((Date.now() - Date.parse(cell.since)) / 1000)} s` : "";
+  const usual = cell.since ? usualOf(cell.model) : null;
+  const age = cell.since ? `${Math.round((Date.now() - Date.parse(cell.since)) / 1000)} s${usual === null ? "" : ` of about ${Math.round(usual)} s`}` : "";
   const money = cell.cost ? `charged ${usd(cell.cost)} USD` : cell.status === "failed" ? "not charged" : cell.estimate === null ? "no upper price" : `up to ${usd(cell.estimate)} USD`;
   return el("div", { class: "why" }, el("b", {}, isOpen(cell) ? `running ${age}` : cell.status), (cell.error || "").slice(0, 300), el("br"), el("span", {}, money));
 }
@@ -311,7 +320,16 @@ function compare() {
 function still(cell) {
   const isVideo = cell.mime && cell.mime.startsWith("video/");
   if (cell.kind === "text") return words(cell);
-  return el("figure", {}, isVideo ? el("video", { src: media(cell), poster: poster(cell), playsinline: true, preload: "auto", "aria-label": `${cell.row.prompt_id} by ${cell.model}` }) : el("img", { src: media(cell), alt: `${cell.row.prompt_id} by ${cell.model}` }));
+  const figure = el("figure", {}, isVideo ? el("video", { src: media(cell), poster: poster(cell), playsinline: true, preload: "auto", "aria-label": `${cell.row.prompt_id} by ${cell.model}` }) : el("img", { src: media(cell), alt: `${cell.row.prompt_id} by ${cell.model}` }));
+  if (!isVideo) figure.addEventListener("click", zoom);
+  return figure;
+}
+function zoom() { // every image at its own size, moved together; and back
+  const figures = [...document.querySelectorAll(".stage figure:has(img)")], on = !figures[0]?.classList.contains("zoom");
+  for (const figure of figures) {
+    figure.classList.toggle("zoom", on);
+    figure.onscroll = on ? () => figures.forEach((other) => { other.scrollTop = figure.scrollTop; other.scrollLeft = figure.scrollLeft; }) : null;
+  }
 }
 function controls(stage, isPair) {
   const videos = [...stage.querySelectorAll("video")];
@@ -426,7 +444,7 @@ document.addEventListener("keydown", (event) => {
   const cell = cells.get(focused), key = event.key;
   const keys = { ArrowLeft: () => move(-1, 0), ArrowRight: () => move(1, 0), ArrowUp: () => move(0, -1), ArrowDown: () => move(0, 1), "?": () => $("help").showModal(),
     u: () => { const last = undone.pop(); if (last && cells.has(last[0])) review(cells.get(last[0]), last[1], last[2], false); } };
-  if (state.view === "compare") Object.assign(keys, { " ": () => $("play")?.click(), ",": () => $("back")?.click(), ".": () => $("on")?.click(), Escape: () => go("grid"), ArrowLeft: null, ArrowRight: null, ArrowUp: null, ArrowDown: null });
+  if (state.view === "compare") Object.assign(keys, { " ": () => $("play")?.click(), z: zoom, ",": () => $("back")?.click(), ".": () => $("on")?.click(), Escape: () => go("grid"), ArrowLeft: null, ArrowRight: null, ArrowUp: null, ArrowDown: null });
   else if (state.view === "blind") Object.assign(keys, { ...Object.fromEntries([..."abcd"].map((letter) => [letter, () => $(`vote-${letter}`)?.click()])), Escape: () => go("grid") });
   if (state.view === "grid" && cell && cell.status === "done") {
     const figure = document.activeElement.querySelector?.("figure");
