@@ -57,6 +57,15 @@ def test_the_key_and_the_generation_are_readable(sdk: OpenRouter) -> None:
     assert Decimal(str(sdk.api_keys.get_current_key_metadata().data.usage)) == Decimal("0.12")
 
 
+def test_a_text_is_streamed(sdk: OpenRouter, simulator: Simulator) -> None:
+    asked = [ChatUserMessage(role="user", content="A cat")]
+    with sdk.chat.send(model="openai/gpt-4o-mini", messages=asked, stream=True) as events:
+        chunks = list(events)
+    assert "".join(choice.delta.content or "" for chunk in chunks for choice in chunk.choices).endswith("A cat")
+    assert chunks[-1].usage is not None
+    assert simulator.journal.accepted == 1
+
+
 def test_refusals_are_its_own_errors(sdk: OpenRouter, simulator: Simulator) -> None:
     with pytest.raises(errors.BadRequestResponseError, match="does not support 5"):
         sdk.video_generation.generate(model="google/veo-3.1-lite", prompt="A cat", duration=5)

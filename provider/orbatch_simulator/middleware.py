@@ -95,6 +95,25 @@ class Answer:
         return web.json_response(text=self.text, status=self.status, headers=self.headers)
 
 
+@dataclass(frozen=True, slots=True)
+class EventsAnswer(Answer):
+    """An answer that is sent as server-sent events; ``content`` is what they say together."""
+
+    events: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def text(self) -> str:
+        """A comment first, as the service keeps the line busy; then the events, and their end."""
+        sent = [f"data: {json.dumps(event, default=_to_number)}" for event in self.events]
+        return "".join(f"{line}\n\n" for line in (": OPENROUTER PROCESSING", *sent, "data: [DONE]"))
+
+    def response(self) -> web.Response:
+        """The answer as aiohttp sends it."""
+        return web.Response(
+            text=self.text, status=self.status, headers=self.headers, content_type="text/event-stream", charset="utf-8"
+        )
+
+
 def refusal(error: RefusedError) -> web.Response:
     """A refusal in the service's error envelope."""
     return Answer(

@@ -21,6 +21,7 @@ from orbatch_simulator.middleware import (
     BYTES_PER_TOKEN,
     Accept,
     Answer,
+    EventsAnswer,
     api_call,
     check_fields,
     count_tokens,
@@ -68,8 +69,6 @@ def check_form(body: object) -> Mapping[str, Any]:
             raise invalid(f"messages: every message needs a role: {', '.join(ROLES)}")
         if not isinstance(message.get("content"), str | list):
             raise invalid("messages: content must be a string or an array")
-    if fields.get("stream"):
-        raise invalid("stream: the simulator does not stream")
     if "response_format" in fields:
         _check_format(fields["response_format"])
     return fields
@@ -220,7 +219,19 @@ async def _accept(
         "choices": [{"index": 0, "finish_reason": reply.finish_reason, "message": message, "logprobs": None}],
         "usage": usage | job.usage,
     }
-    return Answer(200, content)
+    return EventsAnswer(200, content, events=_chunks(content)) if body.get("stream") else Answer(200, content)
+
+
+def _chunks(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The same answer word by word; the last chunk has the usage, with the charge."""
+    [choice] = content["choices"]
+    same = {name: content[name] for name in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
+    said = [
+        {"role": "assistant", "content": word} for word in re.findall(r"\S*\s*", choice["message"]["content"]) if word
+    ]
+    deltas = [{"index": 0, "delta": delta, "finish_reason": None} for delta in said]
+    deltas.append({"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]})
+    return [*({**same, "choices": [delta]} for delta in deltas), {**same, "choices": [], "usage": content["usage"]}]
 
 
 @api_call("models", needs_key=False)

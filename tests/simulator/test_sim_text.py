@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from decimal import Decimal
 from itertools import product
@@ -86,7 +87,6 @@ async def test_json_is_answered_where_it_is_requested(provider: OpenRouterProvid
         pytest.param({"seed": "x"}, "seed: expected an integer", id="seed"),
         pytest.param({"response_format": {"type": "xml"}}, "response_format: type must be", id="format"),
         pytest.param({"response_format": {"type": "json_schema"}}, "schema is required", id="no schema"),
-        pytest.param({"stream": True}, "does not stream", id="stream"),
     ],
 )
 async def test_what_makes_no_sense_is_refused_and_not_charged(
@@ -96,6 +96,20 @@ async def test_what_makes_no_sense_is_refused_and_not_charged(
     assert reply.status == 400
     assert words in reply.json["error"]["message"]
     assert caller.simulator.journal.accepted == 0
+
+
+async def test_a_streamed_answer_says_the_same_in_events_and_is_charged_once(caller: Caller) -> None:
+    reply = await complete(caller, stream=True)
+    assert reply.headers["Content-Type"].startswith("text/event-stream")
+    comment, *events, done = reply.body.decode().removesuffix("\n\n").split("\n\n")
+    assert (comment, done) == (": OPENROUTER PROCESSING", "data: [DONE]")
+    chunks = [json.loads(event.removeprefix("data: ")) for event in events]
+    said = "".join(choice["delta"].get("content", "") for chunk in chunks for choice in chunk["choices"])
+    assert said.startswith("A simulated answer of ")
+    assert chunks[-2]["choices"][0]["finish_reason"] == "stop"
+    (job,) = caller.simulator.journal.jobs.values()
+    assert Decimal(str(chunks[-1]["usage"]["cost"])) == job.cost_usd
+    assert {chunk["id"] for chunk in chunks} == {job.generation_id}
 
 
 async def test_the_credit_has_to_cover_all_that_was_allowed(open_simulator: Open) -> None:
