@@ -277,7 +277,8 @@ async def _upscaled(
     """The batch file that enlarges the picked clips; says what that costs. Raises Failure where it cannot be done."""
     from orbatch.cli.provider import connect
 
-    jobs = [job for job in picked_jobs(ledger, batch.id) if job.kind == "video" and job.outputs]
+    picked = picked_jobs(ledger, batch.id)
+    jobs = [job for job in picked if job.kind == "video" and job.outputs and job.outputs[0].seconds is not None]
     if not jobs:
         raise Failure(f"{batch.name}: no video is picked. Use `orbatch view {batch.name}{session.flags}`.")
     if urls is None or not urls.startswith("https://"):
@@ -297,9 +298,11 @@ async def _upscaled(
     if chosen is None:
         raise Failure(f"{model or 'No model'} does not upscale. Models that do: {', '.join(able) or 'none'}.")
     made = upscaling(batch.name, Path(batch.output_dir), jobs, chosen, factor, urls)
+    if len(jobs) < len(picked):
+        session.warn(f"{pluralize(len(picked) - len(jobs), 'pick')} left out: no video of known length.")
     cost = " to ".join(dict.fromkeys(amount(to_nano_up_to(usd)) for usd in (made.low_usd, made.high_usd)))
     session.say(
-        f"Upscaling {pluralize(made.clips, 'clip')} by {factor:g} with {chosen.id} costs {cost} USD, by their size and "
+        f"Upscaling {pluralize(len(jobs), 'clip')} by {factor:g} with {chosen.id} costs {cost} USD, by their size and "
         "length. A batch file does not hold these, so each job reserves the price of the largest."
     )
     return made.text

@@ -78,7 +78,6 @@ class Upscaling:
     """A batch file that enlarges clips, and what that costs together, in USD."""
 
     text: str
-    clips: int
     low_usd: Decimal
     high_usd: Decimal
 
@@ -86,8 +85,7 @@ class Upscaling:
 def upscaling(
     name: str, output_dir: Path, jobs: Sequence[ExportedJob], model: VideoModel, factor: float, urls: str
 ) -> Upscaling:
-    """``urls``: where the provider reads the files of ``output_dir``, an https folder; ``jobs`` that are no video are
-    left out.
+    """Enlarge ``jobs``, videos of known length. ``urls``: an https folder with the files of ``output_dir``.
 
     The price follows from size and length of each clip, which no request contains; so the file reserves that of the
     most expensive one for each, and caps the sum.
@@ -95,9 +93,7 @@ def upscaling(
     prompts: list[dict[str, Any]] = []
     low, highs = Decimal(0), [Decimal(0)]
     for job in jobs:
-        clip = job.outputs[0] if job.kind == "video" and job.outputs else None
-        if clip is None or clip.seconds is None:
-            continue
+        clip = job.outputs[0]
         url = f"{urls.rstrip('/')}/{quote(os.path.relpath(clip.path, output_dir))}"
         source = [{"type": "video_url", "video_url": {"url": url}}]
         request = VideoRequest(model.id, job.prompt, input_references=source, upscale_factor=factor)
@@ -115,7 +111,7 @@ def upscaling(
         "models": [model.id],
         "prompts": prompts,
     }
-    return Upscaling(_yaml(head), len(prompts), low, sum(highs, Decimal(0)))
+    return Upscaling(_yaml(head), low, sum(highs, Decimal(0)))
 
 
 @dataclass(frozen=True, slots=True)
