@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pty
 import re
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 
 import pytest
+from rich.cells import cell_len
 
 from orbatch.cli.streams import printable
 from orbatch_simulator import Fault
 from tests.conftest import Open
-from tests.desk import LITE, PATIENCE_S, Desk
+from tests.desk import HORSE, LITE, PATIENCE_S, Desk
 
 LONG = 1e6  # simulated seconds: far beyond a test
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -41,6 +45,18 @@ class Terminal:
         while text not in self.shown:
             assert time.monotonic() < deadline, f"{text!r} was not shown, but:\n{self.shown}"
             assert self._read(), f"{text!r} was not shown, but:\n{self.shown}"
+
+    def until_more(self, text: str, times: int = 2) -> None:
+        """Until it has been drawn so many times again."""
+        wanted = self.shown.count(text) + times
+        deadline = time.monotonic() + PATIENCE_S
+        while self.shown.count(text) < wanted:
+            assert time.monotonic() < deadline, self.shown
+            assert self._read(), self.shown
+
+    def resize(self, columns: int, rows: int) -> None:
+        """What a person does with the window."""
+        fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
 
     def type(self, text: str) -> None:
         os.write(self._end, text.encode())
@@ -65,11 +81,16 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def at_a_terminal(desk: Desk, *arguments: object) -> Iterator[Terminal]:
+def at_a_terminal(desk: Desk, *arguments: object, size: tuple[int, int] | None = None) -> Iterator[Terminal]:
+    """``size``: columns and rows of the window; None: as the environment says."""
     end, other = pty.openpty()
+    env = dict(os.environ) | desk.env | {"TERM": "xterm", "LINES": "50"}
+    if size is not None:
+        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("4H", size[1], size[0], 0, 0))
+        env = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
     process = subprocess.Popen(
         [sys.executable, "-m", "orbatch", *map(str, arguments)],
-        env=dict(os.environ) | desk.env | {"TERM": "xterm", "LINES": "50"},
+        env=env,
         cwd=desk.folder,
         stdin=other,
         stdout=other,
@@ -136,6 +157,32 @@ def test_the_live_view_counts_jobs_and_money_and_says_why_it_waits(open_desk: Op
         terminal.finish(130)
     assert "To resume" in terminal.shown
     assert desk.accepted() == 1
+
+
+@pytest.mark.parametrize("size", [(80, 24), (200, 60)])
+def test_the_live_view_fits_its_window_also_when_that_is_made_narrower(open_desk: Open, size: tuple[int, int]) -> None:
+    desk = open_desk(render_s={LITE: LONG})
+    desk.simulator.set_faults(Fault("job", "failed", prompt_contains="cat"))
+    path = desk.write(models=[LITE, HORSE], prompts=["a cat with a prompt", "a dog"], budget={"total_usd": 5})
+    with at_a_terminal(desk, "run", path, "--yes", "--speed", desk.speed, size=size) as terminal:
+        terminal.until("happyhorse-1.1")
+        terminal.until("reserved of 5.00 USD.")
+        before = len(terminal.raw)
+        terminal.resize(60, 24)
+        terminal.until_more("reserved of 5.00 USD.")
+        after = terminal.raw[before:].partition("reserved of 5.00 USD.")[2]  # what was on its way had the old width
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.finish(130)
+    assert 40 < longest_line(terminal.raw[:before]) <= size[0]
+    assert 40 < longest_line(after) <= 60
+
+
+def longest_line(raw: str) -> int:
+    """Cells of the longest line that was drawn; a message of the log may be longer, and is wrapped by the terminal."""
+    drawn = [
+        line for line in _ESCAPES.sub("", raw).splitlines() if "veo" in line or "USD spent" in line or "total" in line
+    ]
+    return max(map(cell_len, drawn), default=0)
 
 
 def test_every_finished_job_is_one_line_that_fits_and_its_steps_are_in_the_log(open_desk: Open) -> None:
