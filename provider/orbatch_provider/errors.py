@@ -134,7 +134,8 @@ class APIError(OpenRouterError):
             self.temporary = retryable
             self.nothing_started = self.nothing_started or retryable
         where = f" to {redact(request)}" if request else ""
-        what = f"OpenRouter answered {status_code}{where}" + (f": {self.detail}" if self.detail else "")
+        title = f"{rule.title}: " if rule.title and not self.is_in_flight_budget else ""
+        what = f"{title}OpenRouter answered {status_code}{where}" + (f": {self.detail}" if self.detail else "")
         # The provider's own words may already end a sentence.
         end = "" if what.endswith((".", "!", "?")) else "."
         known = "nothing was started or charged" if paid else ""
@@ -210,30 +211,41 @@ class UnexpectedStatusError(APIError):
 
 @dataclass(frozen=True, slots=True)
 class StatusRule:
-    """What an HTTP status means. ``refused``: it is certain that no video was started; ``advice``: what to do."""
+    """What an HTTP status means. ``refused``: it is certain that no video was started; ``advice``: what to do;
+    ``title``: how its message begins."""
 
     error: type[APIError]
     meaning: str  # shown in docs/sdk.md
     advice: str = ""
     refused: bool = True
     temporary: bool = False
+    title: str = ""
 
 
-def _unknown(error: type[APIError], meaning: str) -> StatusRule:
-    return StatusRule(error, meaning, refused=False, temporary=True)
+def _unknown(error: type[APIError], meaning: str, title: str = "") -> StatusRule:
+    return StatusRule(error, meaning, refused=False, temporary=True, title=title)
 
 
 _FIX = "correct the request"
 _LATER = "try again later"
 STATUS_RULES: Mapping[int, StatusRule] = {
     400: StatusRule(
-        BadRequestError, "a parameter the model does not support, a policy, or an input that could not be fetched", _FIX
+        BadRequestError,
+        "a parameter the model does not support, a policy, or an input that could not be fetched",
+        _FIX,
+        title="Bad request",
     ),
-    401: StatusRule(AuthenticationError, "the API key is missing, wrong or disabled", "check OPENROUTER_API_KEY"),
+    401: StatusRule(
+        AuthenticationError,
+        "the API key is missing, wrong or disabled",
+        "check OPENROUTER_API_KEY",
+        title="Invalid API key",
+    ),
     402: StatusRule(
         PaymentRequiredError,
         "the account's credit or the key's limit is used up",
         "add credits or raise the key's limit, then run again",
+        title="Insufficient credits or key limit",
     ),
     403: StatusRule(
         PermissionDeniedError,
@@ -252,9 +264,15 @@ STATUS_RULES: Mapping[int, StatusRule] = {
         BadRequestError, "the request body is too large", "use smaller reference files, or https URLs for them"
     ),
     422: StatusRule(BadRequestError, "the request is valid JSON but has invalid values", _FIX),
-    429: StatusRule(RateLimitError, "too many requests, or every provider is at capacity", _LATER, temporary=True),
+    429: StatusRule(
+        RateLimitError,
+        "too many requests, or every provider is at capacity",
+        _LATER,
+        temporary=True,
+        title="Rate limited",
+    ),
     499: _unknown(RequestTimeoutError, "the connection was closed before the response; it may have been accepted"),
-    500: _unknown(ServerError, "the server failed, before or after starting the job"),
+    500: _unknown(ServerError, "the server failed, before or after starting the job", "OpenRouter server error"),
     502: _unknown(ServerError, "the provider behind OpenRouter failed, before or after starting the job"),
     503: StatusRule(ServiceUnavailableError, "no provider is available", _LATER, temporary=True),
     504: _unknown(RequestTimeoutError, "a gateway timed out; the request may have been accepted"),

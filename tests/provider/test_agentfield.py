@@ -115,10 +115,21 @@ async def test_waiting_too_long_is_a_timeout_error(wire: Wire) -> None:
         await wire.provider.generate_video("a dog", "google/veo-2.0-generate-001", poll_interval=0, timeout=0)
 
 
-@pytest.mark.parametrize("status", [400, 401, 402, 429, 500])
-async def test_a_refused_submit_is_a_runtime_error_with_the_words_of_the_server(wire: Wire, status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (400, "Bad request"),
+        (401, "Invalid API key"),
+        (402, "Insufficient credits"),
+        (429, "Rate limited"),
+        (500, "OpenRouter server error"),
+    ],
+)
+async def test_a_refused_submit_is_a_runtime_error_with_these_words_and_those_of_the_server(
+    wire: Wire, status: int, words: str
+) -> None:
     wire.script(answer({"error": {"code": status, "message": "the very words"}}, status))
-    with pytest.raises(RuntimeError, match="the very words"):
+    with pytest.raises(RuntimeError, match=f"^{words}.*the very words"):
         await wire.provider.generate_video("a dog", "google/veo-2.0-generate-001")
     assert len(wire.requests) == 1
 

@@ -48,7 +48,10 @@ async def test_every_status_raises_its_class_whatever_the_body_and_says_what_hap
             await mocked.call(call)
 
         error, shown = caught.value, str(caught.value)
-        assert shown.startswith(f"OpenRouter answered {status} to ")
+        title = STATUS_RULES[status].title
+        assert shown.startswith(
+            f"{title}: OpenRouter answered {status} to " if title else f"OpenRouter answered {status} to "
+        )
         assert shown.endswith(".")
         assert "The words of the provider" in shown or not has_words
         assert error.error_type == ("server" if text == ENVELOPE else None)
@@ -161,7 +164,7 @@ def test_a_spent_budget_is_told_from_other_refusals() -> None:
 
 def test_a_message_names_what_happened_and_what_to_do() -> None:
     refused = errors.BadRequestError(400, "No.", request="POST /videos")
-    assert str(refused).startswith("OpenRouter answered 400 to POST /videos: No. ")
+    assert str(refused).startswith("Bad request: OpenRouter answered 400 to POST /videos: No. ")
     assert "OPENROUTER_API_KEY" in str(errors.AuthenticationError(401))
     assert "charged 0 USD" in str(JobEndedError(VideoJob("j", "failed", usage=Usage.from_json({"cost": 0}))))
     assert "charge not reported yet" in str(JobEndedError(VideoJob("j", "failed")))
