@@ -10,7 +10,7 @@ from orbatch import plan_batch, run_batch
 from orbatch.cli.errors import Failure
 from orbatch.runner import Event
 from orbatch_simulator import Fault
-from tests.desk import Desk
+from tests.desk import HORSE, LITE, Desk
 
 
 @pytest.fixture
@@ -35,6 +35,12 @@ def test_a_batch_is_planned_run_and_resumed(here: Desk, capsys: pytest.CaptureFi
     assert any(event.level == "done" for event in heard)
     assert here.accepted() == 3
     assert capsys.readouterr() == ("", ""), "it prints nothing"
+
+
+def test_the_records_make_a_data_frame(here: Desk) -> None:
+    frame = run_batch(here.write(models=[LITE, HORSE]), speed=here.speed).to_pandas()
+    assert len(frame) == 6
+    assert frame.groupby("model")["cost_usd"].sum().to_dict() == pytest.approx({LITE: 0.36, HORSE: 1.1856})
 
 
 async def test_it_works_where_an_event_loop_is_running(here: Desk) -> None:
