@@ -138,6 +138,8 @@ function grid() {
   const sections = () => [...groups(shown)].flatMap(([text, list]) => [groupHead(text, list, columns), ...list.map(line)]);
   const body = el("tbody", {}, ...(state.group ? sections() : shown.map(line)));
   main.replaceChildren(el("table", {}, el("thead", {}, head), body));
+  const drawn = [...lines.values()].slice(0, DRAWN_AT_ONCE).map((each) => each.tr.offsetHeight);
+  main.style.setProperty("--row", `${Math.round(drawn.reduce((sum, height) => sum + height, 0) / drawn.length)}px`); // of those not drawn
   main.scrollTo(left, top);
 }
 // Only the rows near the screen are drawn: 5,000 outputs would be half a million nodes.
@@ -460,6 +462,7 @@ $("all").addEventListener("click", () => { state.cols = state.hide = ""; render(
 $("order").addEventListener("submit", (event) => { event.preventDefault(); showOffer(); });
 $("tools").addEventListener("submit", (event) => event.preventDefault());
 for (const button of document.querySelectorAll("nav button")) button.addEventListener("click", () => go(button.dataset.view));
+addEventListener("resize", () => { heights.clear(); if (state.view === "grid") render(); });
 addEventListener("hashchange", () => { readAddress(); render(); });
 readAddress();
 load().then(() => {
