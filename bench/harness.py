@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 KEY = "sk-or-v1-0123456789abcdef"
 MODEL = "google/veo-3.1-lite"
@@ -27,6 +27,14 @@ FILES_TRIED = 20  # to measure what creating one costs here
 
 # Connections and files: 500 jobs in flight need more than the usual 1,024.
 _FILES_WANTED = 65_536
+
+
+def page_address(output: IO[str]) -> str:
+    """What `orbatch view --json` prints first: the address of its page, with the token."""
+    text = ""
+    while not text.rstrip().endswith("}"):
+        text += output.readline()
+    return str(json.loads(text)["url"])
 
 
 class BenchError(Exception):

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
+from bench.harness import page_address
 from orbatch_simulator import SimulatorSettings, simulator_thread
 
 FEW = 40
@@ -66,10 +67,7 @@ def _measured(browser: Browser, outputs: int) -> float:
         ) as server:
             try:
                 assert server.stdout is not None
-                text = ""
-                while not text.rstrip().endswith("}"):
-                    text += server.stdout.readline()
-                return _opened(browser, json.loads(text)["url"], outputs)
+                return _opened(browser, page_address(server.stdout), outputs)
             finally:
                 server.terminate()
 

@@ -1,6 +1,6 @@
 """Draws docs/images/view-*.png: the page of a simulated batch at three widths, light and dark.
 
-    python docs/make_page_pictures.py
+    python -m docs.make_page_pictures
 
 Needs Chromium, as the tests of the page do.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from bench.harness import page_address
 from orbatch.ledger import Ledger
 
 IMAGES = Path(__file__).parent / "images"
@@ -53,10 +54,7 @@ def main() -> None:
         ) as server:
             try:
                 assert server.stdout is not None
-                text = ""
-                while not text.rstrip().endswith("}"):
-                    text += server.stdout.readline()
-                _draw(json.loads(text)["url"])
+                _draw(page_address(server.stdout))
             finally:
                 server.terminate()
 

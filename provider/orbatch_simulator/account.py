@@ -104,9 +104,8 @@ class _Question:
 def _read_question(body: object) -> _Question:
     """Raises RefusedError 400 for what the service would not answer."""
     try:
-        question = TypeAdapter(_Question).validate_json(
-            json.dumps(body)
-        )  # in this mode an object may become a dataclass
+        # As JSON again: only then may an object become a dataclass.
+        question = TypeAdapter(_Question).validate_json(json.dumps(body))
     except ValidationError as exc:
         first = exc.errors()[0]
         raise invalid(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from exc

@@ -47,7 +47,7 @@ class SimulatorSettings:
     api_keys: frozenset[str] | None = field(default=None, repr=False)  # None: any key that begins with sk-or-
     management_keys: frozenset[str] = field(
         default=frozenset(), repr=False
-    )  # these may read the account's credits and analytics
+    )  # these may read GET /credits and analytics
     credit_usd: Decimal | None = None  # of the account; a job beyond it is refused with 402
     key_limit_usd: Decimal | None = None  # of each key; also 402
     in_flight_usd: Decimal | None = None  # list prices of running jobs together; 402 with Retry-After beyond it

@@ -226,9 +226,8 @@ def _chunks(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The same answer word by word; the last chunk has the usage, with the charge."""
     [choice] = content["choices"]
     same = {name: content[name] for name in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
-    said = [
-        {"role": "assistant", "content": word} for word in re.findall(r"\S*\s*", choice["message"]["content"]) if word
-    ]
+    words = re.findall(r"\S+\s*|\s+", choice["message"]["content"])
+    said = [{"role": "assistant", "content": word} for word in words]
     deltas = [{"index": 0, "delta": delta, "finish_reason": None} for delta in said]
     deltas.append({"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]})
     return [*({**same, "choices": [delta]} for delta in deltas), {**same, "choices": [], "usage": content["usage"]}]

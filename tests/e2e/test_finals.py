@@ -72,7 +72,9 @@ def test_upscaling_keeps_the_picked_clip_and_says_what_it_costs(open_desk: Open)
     where = ["--upscale", "2", "--urls", "https://cdn.example.com/films/", "-o", "upscaled.yaml"]
     refused = desk.call("final", "films", *where, "--model", HORSE, code=2).err
     assert f"{HORSE} does not upscale. Models that do: black-forest-labs/flux-video-upscale" in refused
+    assert "--set does not go with --upscale" in desk.call("final", "films", *where, "--set", "seed=1", code=2).err
     said = desk.call("final", "films", *where)
+    assert "Created upscaled.yaml from 1 pick of films." in said.err
     assert "Upscaling 1 clip by 2 with black-forest-labs/flux-video-upscale costs 1.0547 to 1.5483 USD" in said.err
     assert "any amount" not in said.out
     desk.run("upscaled.yaml", "--refresh")

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from bench.harness import page_address
 from orbatch_simulator import Fault
 from tests.conftest import Open
 from tests.desk import HORSE, LITE, PATIENCE_S, Desk, Started
@@ -51,10 +52,7 @@ def served(desk: Desk, *more: object) -> Iterator[str]:
 
 def _address(view: Started) -> str:
     assert view.process.stdout is not None
-    text = ""
-    while not text.rstrip().endswith("}"):
-        text += view.process.stdout.readline()
-    return str(json.loads(text)["url"])
+    return page_address(view.process.stdout)
 
 
 @contextmanager

@@ -224,8 +224,12 @@ def _reuse(session: Session, ledger: Ledger, batch: BatchRecord, only: str | Non
     if reused:
         session.warn(f"This saves {amount(saved_nusd)} USD; --fresh buys them again.")
     for name, jobs in Counter(ledger.queries.open_elsewhere(batch.id, only).values()).items():
-        wait, them = ("1 job waits", "it") if jobs == 1 else (f"{jobs} jobs wait", "them")
-        session.warn(f"{wait} for batch {name}, which has submitted the same request and has no file of {them} yet.")
+        wait, same, them = (
+            ("1 job waits", "request and has no file of it", "it")
+            if jobs == 1
+            else (f"{jobs} jobs wait", "requests and has no files of them", "them")
+        )
+        session.warn(f"{wait} for batch {name}, which has submitted the same {same} yet.")
         session.warn(f"When it has, the next run reuses {them}; --fresh buys {them} now.")
 
 

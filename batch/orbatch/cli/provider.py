@@ -90,7 +90,8 @@ async def connect(
     if faults and not session.simulate:
         raise Failure("--fault is for the simulator. Add --simulate.")
     if not session.simulate:
-        async with OpenRouterProvider(*([] if with_key else [""])) as provider:
+        key = None if with_key else ""  # None: the environment's
+        async with OpenRouterProvider(key, management_key=key) as provider:
             yield Connection(provider, simulated=False, speed=speed or 1.0)  # --speed: a simulator elsewhere
         return
     from orbatch_simulator import SimulatorSettings, named_fault, simulator_thread

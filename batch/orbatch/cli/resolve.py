@@ -161,7 +161,7 @@ def resolve(
 
     Uncertain: the response to its submit request was lost, so it may have been charged. Pass exactly one of
     --found, --remote-id, --not-charged, --charged and --charged-at-most. --found reads the account's records, which
-    needs OPENROUTER_MANAGEMENT_KEY; `orbatch run` reads them by itself, and takes the jobs that carry their key
+    needs OPENROUTER_MANAGEMENT_KEY; `orbatch run` reads them too, and takes the jobs that carry their key
     there. An id is polled before it is recorded, and a mistyped one is replaced by --remote-id with the right one.
     A paid job that the provider never returns is ended by --lost, one whose file never decodes by --accept-file or
     --lost.
@@ -322,17 +322,17 @@ def _resolve_found(session: Session, ledger: Ledger, which: str, *, all_: bool, 
     guesses = [finding for finding in found if not finding.is_certain]
     for finding in findings:
         (session.say if yes or not guesses else session.warn)(f"  {finding.job.id}  {finding.text}.")
-        if finding.remote_id is None and finding.text != finding.job.error:
-            ledger.attempts.add_event(finding.job.id, finding.attempt.id, finding.text)
     if guesses and not yes:
         confirm(
             f"Record {pluralize(len(found), 'job')} as found, assuming that nothing else submitted such videos with "
             "this API key in those minutes?",
             "Nothing was changed.",
         )
-    for finding in found:
-        assert finding.remote_id is not None
-        ledger.attempts.attach_remote_id(finding.attempt, finding.remote_id)
+    for finding in findings:
+        if finding.remote_id is not None:
+            ledger.attempts.attach_remote_id(finding.attempt, finding.remote_id)
+        elif finding.text != finding.job.error:
+            ledger.attempts.add_event(finding.job.id, finding.attempt.id, finding.text)
     left = len(uncertain) - len(found)
     rest = f" {jobs_are(left)} still uncertain." if left else ""
     then = " The next `orbatch run` polls and downloads what was found." if found else ""

@@ -63,6 +63,8 @@ def view(
     session: Session = context.obj
     if host not in (LOOPBACK, "localhost", "::1") and not share:
         raise Failure(f"{host} lets other machines look at the batch. Pass --share if that is meant.")
+    if export is not None and contact_sheet is not None:
+        raise Failure("Pass --export or --contact-sheet, one at a time.")
     with session.open_ledger() as ledger:
         found = find_batch(ledger, batch)
         if export is not None:
@@ -151,16 +153,15 @@ def _export(session: Session, ledger: Ledger, batch: BatchRecord, target: Path, 
 def _write_page(ledger: Ledger, batch: BatchRecord, folder: Path, *, picked: bool) -> int:
     from orbatch.export import text_of
     from orbatch.view.data import batch_data
-    from orbatch.view.posters import make_poster, poster_path
+    from orbatch.view.posters import poster_of
     from orbatch.view.server import static_text
 
     for name in ("static", "media", "posters"):
         (folder / name).mkdir(parents=True)
-    data, number = batch_data(ledger, batch, me=getpass.getuser()), 0
+    data, number = batch_data(ledger, batch, me=getpass.getuser(), picked=picked), 0
     for row in data["rows"]:
-        for model, cells in row["cells"].items():
-            row["cells"][model] = [cell for cell in cells if cell["mark"] == "pick" or not picked]
-            for cell in row["cells"][model]:
+        for cells in row["cells"].values():
+            for cell in cells:
                 outputs = [output for output in ledger.queries.outputs(cell["id"]) if Path(output.path).is_file()]
                 cell["files"] = []
                 for output in outputs:
@@ -171,15 +172,12 @@ def _write_page(ledger: Ledger, batch: BatchRecord, folder: Path, *, picked: boo
                 if cell["kind"] == "text":
                     cell["text"] = text_of(output.path for output in outputs)
                 elif outputs:
-                    poster = poster_path(Path(batch.output_dir), outputs[0])
                     try:
-                        if not poster.is_file():
-                            make_poster(outputs[0], poster)
+                        poster = poster_of(outputs[0], Path(batch.output_dir))
                         shutil.copyfile(poster, folder / "posters" / f"{cell['id']}.jpg")
                     except (OSError, ValueError):
                         continue
                     cell["poster"] = f"posters/{cell['id']}.jpg"
-    data["rows"] = [row for row in data["rows"] if any(row["cells"].values())]
     (folder / "index.html").write_text(static_text("index.html"), "utf-8")
     for name in ("view.css", "view.js", "icon.svg"):
         (folder / "static" / name).write_text(static_text(name), "utf-8")
@@ -249,38 +247,42 @@ def final(
     nothing.
     """
     session: Session = context.obj
-    if upscale is not None:
-        check_new(output, "finals.yaml", force=force)
-        with session.open_ledger() as ledger:
-            found = find_batch(ledger, batch)
-            text = asyncio.run(_upscaled(session, ledger, found, model, upscale, urls))
-        output.write_text(text, "utf-8")
-        plan(context, output)
-        return
-    if not model:
+    if upscale is None and not model:
         raise Failure("Give the model of the finals with --model.")
+    if upscale is None and urls is not None:
+        raise Failure("--urls is for --upscale. Other finals read no picked file.")
+    if upscale is not None and set_:
+        raise Failure("--set does not go with --upscale, which keeps the picked clips as they are.")
     settings = dict(_setting(text) for text in set_ or ())
     check_new(output, "finals.yaml", force=force)
     with session.open_ledger() as ledger:
         found = find_batch(ledger, batch)
-        jobs = picked_jobs(ledger, found.id)
+        picked = picked_jobs(ledger, found.id)
+    jobs = picked if upscale is None else [job for job in picked if _is_clip(job)]
     if not jobs:
-        raise Failure(f"{found.name}: nothing is picked. Use `orbatch view {found.name}{session.flags}`.")
-    output.write_text(finals_file(found.name, finals(jobs), model, settings), "utf-8")
+        what = "nothing" if upscale is None else "no video"
+        raise Failure(f"{found.name}: {what} is picked. Use `orbatch view {found.name}{session.flags}`.")
+    if upscale is None:
+        text = finals_file(found.name, finals(jobs), model, settings)
+    else:
+        text = asyncio.run(_upscaled(session, found, jobs, model, upscale, urls))
+    if len(jobs) < len(picked):
+        session.warn(f"{pluralize(len(picked) - len(jobs), 'pick')} left out: no video of known length.")
+    output.write_text(text, "utf-8")
     session.say(f"Created {output} from {pluralize(len(jobs), 'pick')} of {found.name}.")
     plan(context, output)
 
 
+def _is_clip(job: ExportedJob) -> bool:
+    return job.kind == "video" and bool(job.outputs) and job.outputs[0].seconds is not None
+
+
 async def _upscaled(
-    session: Session, ledger: Ledger, batch: BatchRecord, model: str, factor: float, urls: str | None
+    session: Session, batch: BatchRecord, jobs: list[ExportedJob], model: str, factor: float, urls: str | None
 ) -> str:
     """The batch file that enlarges the picked clips; says what that costs. Raises Failure where it cannot be done."""
     from orbatch.cli.provider import connect
 
-    picked = picked_jobs(ledger, batch.id)
-    jobs = [job for job in picked if job.kind == "video" and job.outputs and job.outputs[0].seconds is not None]
-    if not jobs:
-        raise Failure(f"{batch.name}: no video is picked. Use `orbatch view {batch.name}{session.flags}`.")
     if urls is None or not urls.startswith("https://"):
         names = ", ".join(Path(job.outputs[0].path).name for job in jobs[:3]) + (", ..." if len(jobs) > 3 else "")
         raise Failure(
@@ -298,8 +300,6 @@ async def _upscaled(
     if chosen is None:
         raise Failure(f"{model or 'No model'} does not upscale. Models that do: {', '.join(able) or 'none'}.")
     made = upscaling(batch.name, Path(batch.output_dir), jobs, chosen, factor, urls)
-    if len(jobs) < len(picked):
-        session.warn(f"{pluralize(len(picked) - len(jobs), 'pick')} left out: no video of known length.")
     cost = " to ".join(dict.fromkeys(amount(to_nano_up_to(usd)) for usd in (made.low_usd, made.high_usd)))
     session.say(
         f"Upscaling {pluralize(len(jobs), 'clip')} by {factor:g} with {chosen.id} costs {cost} USD, by their size and "

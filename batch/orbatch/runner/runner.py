@@ -242,6 +242,7 @@ class BatchRun:
     async def _feed(self) -> None:
         """Resume what an earlier run left, then submit pending jobs while the limits and the caps allow any."""
         self._resume()
+        self._scheduler.hold()
         submitted = 0
         while self._stop is None:
             self._wake.clear()

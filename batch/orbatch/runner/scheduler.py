@@ -28,11 +28,15 @@ class Scheduler:
         self._models: list[str] | None = None  # those with pending jobs; None when that may have changed
         self._candidates: dict[str, deque[JobRecord]] = {}
         self._refused: set[str] = set()
-        options = context.options
-        buys_again = options.fresh or not options.submits
-        self.held = {} if buys_again else self._ledger.queries.open_elsewhere(batch_id, options.only)
+        self.held: dict[str, str] = {}
         self.blocked: dict[str, str] = {}
         self._shares_limits = False
+
+    def hold(self) -> None:
+        """Hold back what another batch has in flight; it is paid for, and the next run reuses its file."""
+        options = self._context.options
+        if options.submits and not options.fresh:
+            self.held = self._ledger.queries.open_elsewhere(self._batch_id, options.only)
 
     def choose(self) -> JobRecord | Wait | None:
         """The next job that may be submitted now; or why it must wait; or None when there is none."""

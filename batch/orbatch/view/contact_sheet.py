@@ -14,7 +14,7 @@ from orbatch.export import text_of
 from orbatch.ledger import BatchRecord, Ledger, OutputRecord, variant_text
 from orbatch.money import format_usd
 from orbatch.view.data import batch_data
-from orbatch.view.posters import make_poster, poster_path
+from orbatch.view.posters import poster_of
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -47,9 +47,8 @@ def write_contact_sheet(ledger: Ledger, batch: BatchRecord, path: Path, *, picke
     """
     from PIL import Image, ImageDraw
 
-    data = batch_data(ledger, batch)
-    rows = [row | {"cells": _shown(row["cells"], picked=picked)} for row in data["rows"]]
-    rows = [row for row in rows if row["cells"]]
+    data = batch_data(ledger, batch, picked=picked)
+    rows = data["rows"]
     models = [model for model in data["models"] if any(model["id"] in row["cells"] for row in rows)]
     if not rows:
         raise ValueError("nothing is picked" if picked else "it has no jobs")
@@ -86,11 +85,6 @@ def write_contact_sheet(ledger: Ledger, batch: BatchRecord, path: Path, *, picke
     return sum(place.output is not None for place in places)
 
 
-def _shown(cells: Mapping[str, Sequence[Mapping[str, Any]]], *, picked: bool) -> dict[str, list[Mapping[str, Any]]]:
-    kept = {model: [cell for cell in takes if cell["mark"] == "pick" or not picked] for model, takes in cells.items()}
-    return {model: takes for model, takes in kept.items() if takes}
-
-
 def _draw(sheet: Picture, draw: ImageDraw, place: _Place, output_dir: Path) -> None:
     from PIL import Image
 
@@ -101,11 +95,8 @@ def _draw(sheet: Picture, draw: ImageDraw, place: _Place, output_dir: Path) -> N
     elif cell["kind"] == "text":
         _box(draw, place, _wrapped(text_of([output.path]) or "", 44, 9))
     else:
-        poster = poster_path(output_dir, output)
         try:
-            if not poster.is_file():
-                make_poster(output, poster)
-            with Image.open(poster) as picture:
+            with Image.open(poster_of(output, output_dir)) as picture:
                 _paste(sheet, picture, place)
         except (OSError, ValueError):
             _box(draw, place, ["no picture can be made of it"])

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orbatch.ledger import BatchRecord, ExportedJob, Filter, Ledger, parse_timestamp
+from orbatch.ledger.reviews import WinRate
 from orbatch.money import from_nano
 
 _OF_ROWS = frozenset({"prompt", "model", "seed", "messages", "user", "session_id", "trace", "callback_url"})
@@ -13,19 +14,20 @@ _LONGEST_VALUE = 24  # characters
 FAILED = frozenset({"rejected", "failed", "cancelled", "expired", "lost"})
 
 
-def batch_data(ledger: Ledger, batch: BatchRecord, *, me: str = "") -> dict[str, Any]:
-    """Everything on the page, as JSON. Amounts in USD, times in seconds. ``me``: whose own marks are ``mine``.
+def batch_data(ledger: Ledger, batch: BatchRecord, *, me: str = "", picked: bool = False) -> dict[str, Any]:
+    """Everything on the page, as JSON. Amounts in USD, times in seconds. ``me``: whose own marks are ``mine``;
+    ``picked``: only outputs that are picked, and rows that have any.
 
     A column is a model, or a model with settings where jobs of one row differ in them.
     """
     rows: dict[str, dict[str, Any]] = {}
     columns: dict[str, list[ExportedJob]] = {}
     reviews, times = ledger.reviews.of_batch(batch.id), _times(ledger, batch)
-    jobs = list(ledger.reports.exported_jobs(batch.id))
+    jobs = [(_row_key(job), job) for job in ledger.reports.exported_jobs(batch.id)]
     differing = _differing(jobs)
-    for job in jobs:
+    for key, job in jobs:
         row = rows.setdefault(
-            _row_key(job),
+            key,
             {
                 "prompt_id": job.prompt_id,
                 "prompt": job.prompt,
@@ -38,7 +40,9 @@ def batch_data(ledger: Ledger, batch: BatchRecord, *, me: str = "") -> dict[str,
         settings = ", ".join(_shown(name, job.request.get(name)) for name in differing.get(job.model, ()))
         column = f"{job.model} · {settings}" if settings else job.model
         columns.setdefault(column, []).append(job)
-        row["cells"].setdefault(column, []).append(_cell(job, reviews.get(job.job_id), times.get(job.job_id), me))
+        cell = _cell(job, reviews.get(job.job_id), times.get(job.job_id), me)
+        if not picked or cell["mark"] == "pick":
+            row["cells"].setdefault(column, []).append(cell)
     found, total = ledger.reports.report("model", Filter(batch.id))
     whole = {row.key: {"spent": _usd(row.charged_nusd), "per_second": _usd(row.nusd_per_second)} for row in found}
     rates = ledger.reviews.win_rates(batch.id)
@@ -49,13 +53,11 @@ def batch_data(ledger: Ledger, batch: BatchRecord, *, me: str = "") -> dict[str,
                 "id": column,
                 "model": made[0].model,
                 **(whole.get(column) or _sums(made)),
-                "votes": rates[made[0].model].votes if made[0].model in rates else 0,
-                "wins": rates[made[0].model].wins if made[0].model in rates else 0,
-                "interval": rates[made[0].model].interval if made[0].model in rates else None,
+                **_votes(rates.get(made[0].model)),
             }
             for column, made in columns.items()
         ],
-        "rows": list(rows.values()),
+        "rows": [row for row in rows.values() if row["cells"]],
         "spent": _usd(total.charged_nusd),
         "reserved": _usd(total.reserved_nusd),
         "me": me,
@@ -66,12 +68,18 @@ def _row_key(job: ExportedJob) -> str:
     return f"{job.prompt_id}\0{sorted(job.variables.items(), key=str)}\0{job.request.get('seed')}\0{job.repeat}"
 
 
-def _differing(jobs: Sequence[ExportedJob]) -> dict[str, list[str]]:
-    """By model, the settings that tell the jobs of one row apart."""
+def _votes(rate: WinRate | None) -> dict[str, Any]:
+    if rate is None:
+        return {"votes": 0, "wins": 0, "interval": None}
+    return {"votes": rate.votes, "wins": rate.wins, "interval": rate.interval}
+
+
+def _differing(jobs: Sequence[tuple[str, ExportedJob]]) -> dict[str, list[str]]:
+    """By model, the settings that tell the jobs of one row apart. ``jobs``: each with the key of its row."""
     first: dict[tuple[str, str], ExportedJob] = {}
     found: dict[str, dict[str, None]] = {}
-    for job in jobs:
-        other = first.setdefault((_row_key(job), job.model), job)
+    for key, job in jobs:
+        other = first.setdefault((key, job.model), job)
         names = [name for name in {**other.request, **job.request} if name not in _OF_ROWS]
         unlike = {name: None for name in names if other.request.get(name) != job.request.get(name)}
         if unlike:
@@ -85,20 +93,18 @@ def _shown(name: str, value: object) -> str:
         return f"{value} s"
     if isinstance(value, bool) or value is None:
         return f"{name} {'unset' if value is None else str(value).lower()}"
-    return (
-        str(value)
-        if isinstance(value, str) and len(value) <= _LONGEST_VALUE
-        else f"{name} {str(value)[:_LONGEST_VALUE]}"
-    )
+    if isinstance(value, str) and len(value) <= _LONGEST_VALUE:
+        return value
+    return f"{name} {str(value)[:_LONGEST_VALUE]}"
 
 
 def _sums(jobs: Sequence[ExportedJob]) -> dict[str, Any]:
     """What a part of a model's outputs was charged, and per second of finished video."""
-    billed = [(job, sum(each.seconds or 0.0 for each in job.outputs)) for job in jobs if job.status == "done"]
-    seconds = sum(length for job, length in billed if job.cost_nusd)
-    spent = sum(job.cost_nusd or 0 for job, length in billed if length)
+    done = [(job.cost_nusd, sum(each.seconds or 0.0 for each in job.outputs)) for job in jobs if job.status == "done"]
+    timed = [(cost, seconds) for cost, seconds in done if cost and seconds]
+    nusd, length = sum(cost for cost, _ in timed), sum(seconds for _, seconds in timed)
     charged = sum(job.cost_nusd or 0 for job in jobs)
-    return {"spent": _usd(charged), "per_second": _usd(round(spent / seconds)) if seconds else None}
+    return {"spent": _usd(charged), "per_second": _usd(round(nusd / length)) if timed else None}
 
 
 def _cell(job: ExportedJob, review: Any, times: Mapping[str, Any] | None, me: str) -> dict[str, Any]:

@@ -11,14 +11,19 @@ WIDTH = 480  # pixels: twice a cell, for dense screens
 DIRECTORY = Path(".orbatch") / "posters"
 
 
-def poster_path(output_dir: Path, output: OutputRecord) -> Path:
-    """Where the poster of an output is kept; its name is that of the content."""
-    return output_dir / DIRECTORY / f"{output.sha256[:24]}.jpg"
+def poster_of(output: OutputRecord, output_dir: Path) -> Path:
+    """The first frame of a video, or the image, as a small JPEG; its name is that of the content.
+
+    Made where it is not there, which is slow, so call it in a thread. Raises OSError or ValueError for what has no
+    picture.
+    """
+    path = output_dir / DIRECTORY / f"{output.sha256[:24]}.jpg"
+    if not path.is_file():
+        _make(output, path)
+    return path
 
 
-def make_poster(output: OutputRecord, path: Path) -> None:
-    """The first frame of a video, or the image, as a small JPEG. Raises OSError or ValueError for what has no picture.
-    Slow, so call it in a thread."""
+def _make(output: OutputRecord, path: Path) -> None:
     import av
     from PIL import Image
 

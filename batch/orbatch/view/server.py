@@ -17,7 +17,7 @@ from aiohttp import web
 
 from orbatch.ledger import BatchRecord, Ledger, LedgerError, OutputRecord
 from orbatch.view.data import batch_data
-from orbatch.view.posters import make_poster, poster_path
+from orbatch.view.posters import poster_of
 from orbatch_provider import run_in_disk_pool
 
 COOKIE = "orbatch_view"
@@ -147,13 +147,10 @@ class ViewServer:
         return web.FileResponse(output.path, headers=headers)  # with Range and ETag
 
     async def _poster(self, request: web.Request) -> web.StreamResponse:
-        output = self._output(request)
-        path = poster_path(Path(self._batch.output_dir), output)
-        if not path.is_file():
-            try:
-                await run_in_disk_pool(make_poster, output, path)
-            except (OSError, ValueError):
-                raise web.HTTPNotFound from None
+        try:
+            path = await run_in_disk_pool(poster_of, self._output(request), Path(self._batch.output_dir))
+        except (OSError, ValueError):
+            raise web.HTTPNotFound from None
         return web.FileResponse(path, headers={"Cache-Control": "private, max-age=86400", "Content-Type": "image/jpeg"})
 
     async def _review(self, request: web.Request) -> web.Response:

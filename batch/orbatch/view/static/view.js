@@ -91,11 +91,6 @@ function rows() {
   return by ? found.map((row) => [by(row), row]).sort((a, b) => b[0] - a[0]).map((each) => each[1]) : found;
 }
 const groupOf = (row) => String((state.group === "seed" ? row.seed : state.group === "prompt" ? row.prompt_id : row.variables[state.group]) ?? "none");
-function groups(shown) {
-  const found = new Map();
-  for (const row of shown) found.set(groupOf(row), [...(found.get(groupOf(row)) || []), row]);
-  return found;
-}
 
 // -- drawing -----------------------------------------------------------------------------------------------------------------
 
@@ -135,7 +130,7 @@ function grid() {
     near.observe(Object.assign(tr, { row }));
     return tr;
   };
-  const sections = () => [...groups(shown)].flatMap(([text, list]) => [groupHead(text, list, columns), ...list.map(line)]);
+  const sections = () => [...Map.groupBy(shown, groupOf)].flatMap(([text, list]) => [groupHead(text, list, columns), ...list.map(line)]);
   const body = el("tbody", {}, ...(state.group ? sections() : shown.map(line)));
   main.replaceChildren(el("table", {}, el("thead", {}, head), body));
   const drawn = [...lines.values()].slice(0, DRAWN_AT_ONCE).map((each) => each.tr.offsetHeight);
@@ -226,7 +221,7 @@ function why(cell) {
   const money = cell.cost ? `charged ${usd(cell.cost)} USD` : cell.status === "failed" ? "not charged" : cell.estimate === null ? "no upper price" : `up to ${usd(cell.estimate)} USD`;
   return el("div", { class: "why" }, el("b", {}, isOpen(cell) ? `running ${age}` : cell.status), (cell.error || "").slice(0, 300), el("br"), el("span", {}, money));
 }
-const textOf = (cell) => fetch(media(cell)).then((answer) => answer.text()).catch(() => cell.text || "");
+const textOf = (cell) => (cell.read ??= fetch(media(cell)).then((answer) => answer.text()).catch(() => cell.text || ""));
 function words(cell) {
   const box = el("pre", { class: "words", tabindex: "0", "aria-label": `Text of ${cell.row.prompt_id}` });
   textOf(cell).then((text) => { box.textContent = text; });
